@@ -1,0 +1,221 @@
+"""What is to be labelled, why, and in which order. Pure: works on Arrow columns, touches no storage.
+
+A label key names what determines a video's masks; the same key means nothing to do. Everything else a manifest or a
+deployment can change (paths, categories, package versions, number of actors) leaves it alone.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import UsageError
+
+ALGORITHM_VERSION = 1
+"""Raised only when the masks of the same inputs change. Raising it relabels every corpus."""
+
+ENCODER_COST, OBJECT_COST = 1.0, 2.0
+"""Of a frame: for hiera-tiny at 1024 px an object costs twice the encoder (606 against 293 GFLOP)."""
+
+BYTES_PER_FRAME = 20_000
+"""To guess the length of a video whose num_frames is not given: about 5 Mbit/s at 30 frames a second."""
+
+Direction = Literal["forward", "backward", "both"]
+Dtype = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """The settings that change masks; part of every label key.
+
+    Raises:
+        UsageError: A value is not among those allowed.
+    """
+
+    direction: Direction = "forward"
+    """From an object's earliest prompt to the end, back to frame 0, or first forward, then backward."""
+    dtype: Dtype = "float32"
+    """Precision of the model: float32, or bfloat16 by autocast."""
+    mask_threshold: float = 0.0
+    """A pixel belongs to the mask when its logit is above this."""
+    max_hole_area: int = 0
+    """Holes of at most so many pixels (displayed, 8-connected) are filled."""
+    max_sprinkle_area: int = 0
+    """Separate parts of at most so many pixels (displayed, 8-connected) are dropped."""
+    non_overlapping: bool = False
+    """Where finished masks overlap, the pixel goes to the object with the highest logit."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("direction", get_args(Direction)), ("dtype", get_args(Dtype))):
+            if getattr(self, name) not in allowed:
+                raise UsageError(f"{name} is {getattr(self, name)!r}; allowed are {', '.join(allowed)}")
+        if not np.isfinite(self.mask_threshold):
+            raise UsageError(f"mask threshold is {self.mask_threshold}; allowed is any finite number")
+        for name in ("max_hole_area", "max_sprinkle_area"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} is {getattr(self, name)} pixels; allowed is 0 (off) or more")
+
+    def to_json(self) -> str:
+        """Canonical JSON, as label keys and the videos table hold it."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+
+def label_key(
+    *, version: str, start_s: float | None, end_s: float | None, prompts: str, weights: str, parameters: str
+) -> str:
+    """Name of a video's labels: sha256, in hex, of canonical JSON of all that determines its masks.
+
+    Args:
+        version: the video's content: the owner's version, else size and ETag, else size and modification time.
+        start_s: where the labelled segment starts, in seconds of the file, if not at its start.
+        end_s: where it ends, if not at the file's end.
+        prompts: digest of the prompts' geometry.
+        weights: digest of the model's weights.
+        parameters: `Parameters.to_json()`.
+    """
+    parts = [ALGORITHM_VERSION, version, start_s, end_s, prompts, weights, parameters]
+    return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
+
+
+KEY_COLUMNS = {
+    "video_version": "video",
+    "start_s": "segment",
+    "end_s": "segment",
+    "prompts_digest": "prompts",
+    "weights_digest": "model",
+    "parameters": "parameters",
+}
+"""Columns of the videos table that make up its label key, and what a user calls each."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One row a video of the manifest, in its order.
+
+    `table` has video_id, label_key, state ("labelled", "quarantined", "pending" or "unreadable"), reason (why it is
+    pending), frames, objects, cost, and the columns of KEY_COLUMNS.
+    """
+
+    table: pa.Table
+    order: np.ndarray
+    """Row numbers of the pending videos: by priority, then dearest first."""
+
+    def reasons(self) -> dict[str, int]:
+        """How many videos are pending for which reason, most frequent first."""
+        return dict(Counter(self.table["reason"].take(self.order).to_pylist()).most_common())
+
+    def count(self, state: str) -> int:
+        """How many videos are in this state."""
+        return int(pc.sum(pc.equal(self.table["state"], state)).as_py() or 0)
+
+    def total(self, column: str) -> float:
+        """Sum of frames, objects or cost over the pending videos."""
+        return float(pc.sum(self.table[column].take(self.order)).as_py() or 0)
+
+
+def make_plan(
+    manifest: pa.Table,
+    *,
+    versions: Sequence[str | None],
+    sizes: Sequence[int | None],
+    prompt_digests: pa.Array,
+    weights: str,
+    parameters: Parameters,
+    labelled: pa.Table,
+    committed: Collection[tuple[str, str]],
+    quarantined: Collection[tuple[str, str]],
+) -> Plan:
+    """Decide what of a manifest is pending.
+
+    Args:
+        manifest: validated manifest, one row a video.
+        versions: content version of every video; None where the source cannot be reached.
+        sizes: bytes of every source, where known: a guess of the length without num_frames.
+        prompt_digests: digest of every video's prompt geometry.
+        weights: digest of the model's weights.
+        parameters: settings that change masks.
+        labelled: the published videos table: video_id, label_key and KEY_COLUMNS; may be empty.
+        committed: (video_id, label_key) of the committed parts.
+        quarantined: (video_id, label_key) of the failure records that are not to be retried.
+    """
+    rows, settings = manifest.num_rows, parameters.to_json()
+    starts, ends = manifest["start_s"].to_pylist(), manifest["end_s"].to_pylist()
+    keys = [
+        None
+        if version is None
+        else label_key(version=version, start_s=start, end_s=end, prompts=prompts, weights=weights, parameters=settings)
+        for version, start, end, prompts in zip(versions, starts, ends, prompt_digests.to_pylist(), strict=True)
+    ]
+    ids = manifest["video_id"].to_pylist()
+    where = pc.index_in(manifest["video_id"], value_set=labelled["video_id"]).combine_chunks()
+    table = pa.table(
+        {
+            "video_id": manifest["video_id"],
+            "label_key": pa.array(keys, pa.string()),
+            "video_version": pa.array(versions, pa.string()),
+            "start_s": manifest["start_s"],
+            "end_s": manifest["end_s"],
+            "prompts_digest": prompt_digests,
+            "weights_digest": pa.array(np.full(rows, weights)),
+            "parameters": pa.array(np.full(rows, settings)),
+        }
+    )
+    published = labelled["label_key"].take(where).to_pylist()
+    states = [
+        "unreadable"
+        if key is None
+        else "labelled"
+        if key == old or (committed and (video, key) in committed)
+        else "quarantined"
+        if quarantined and (video, key) in quarantined
+        else "pending"
+        for video, key, old in zip(ids, keys, published, strict=True)
+    ]
+    frames = _frames(manifest, sizes)
+    objects = _objects(manifest)
+    table = (
+        table.append_column("state", pa.array(states))
+        .append_column("reason", _reasons(table, labelled, where))
+        .append_column("frames", pa.array(frames))
+        .append_column("objects", pa.array(objects))
+        .append_column("cost", pa.array(frames * (ENCODER_COST + objects * OBJECT_COST)))
+    )
+    pending = np.flatnonzero(np.asarray(states) == "pending") if rows else np.zeros(0, int)
+    priority = manifest["priority"].fill_null(0).to_numpy()[pending]
+    cost = table["cost"].to_numpy()[pending]
+    return Plan(table, pending[np.lexsort((-cost, -priority))])
+
+
+def _frames(manifest: pa.Table, sizes: Sequence[int | None]) -> np.ndarray:
+    """Frames of every video: as the manifest says, else guessed from the file's size, float64 (rows,)."""
+    guess = pc.max_element_wise(pc.divide(pa.array(sizes, pa.float64()), float(BYTES_PER_FRAME)), 1.0)
+    frames: np.ndarray = pc.coalesce(manifest["num_frames"].cast(pa.float64()), guess, 1.0).to_numpy()
+    return frames
+
+
+def _objects(manifest: pa.Table) -> np.ndarray:
+    """Number of distinct objects of every video, int64 (rows,)."""
+    prompts = manifest["prompts"].combine_chunks()
+    pairs = pa.table({"row": pc.list_parent_indices(prompts), "object": pc.struct_field(pc.list_flatten(prompts), 0)})
+    unique = pairs.group_by(["row", "object"]).aggregate([])
+    return np.bincount(unique["row"].to_numpy(), minlength=manifest.num_rows)
+
+
+def _reasons(table: pa.Table, labelled: pa.Table, where: pa.Array) -> pa.Array:
+    """For every video why its label key is not the published one: "new video", or which parts of the key changed."""
+    names = list(dict.fromkeys(KEY_COLUMNS.values()))
+    changed = dict.fromkeys(names, np.zeros(table.num_rows, bool))
+    for column, name in KEY_COLUMNS.items():
+        old, new = labelled[column].take(where), table[column]
+        same = pc.or_(pc.fill_null(pc.equal(old, new), False), pc.and_(pc.is_null(old), pc.is_null(new)))
+        changed[name] = changed[name] | ~same.to_numpy()
+    code = sum(changed[name].astype(int) << bit for bit, name in enumerate(names))
+    texts = [" and ".join(n for bit, n in enumerate(names) if code >> bit & 1) for code in range(1 << len(names))]
+    texts = [f"{text} changed" if text else "algorithm changed" for text in texts]
+    return pc.if_else(pc.is_null(where), "new video", pa.array(texts).take(pa.array(code)))

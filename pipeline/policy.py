@@ -1,0 +1,299 @@
+"""Scheduling policy: who labels what next, who is blamed for what, and when to give up. Pure: the clock is an argument.
+
+The scheduler hears events (`worker_ready`, `finished`, `failed`, `worker_died`, ...) and answers `decide(now)` with
+actions that a pool carries out. It knows videos by their index in the plan only.
+
+Blame. A video that fails by an exception is charged at once. When a worker dies, hangs or runs out of memory with
+one video in flight, that video is charged; with several, each becomes a suspect that runs once alone on a worker, which
+makes the blame exact. A node that is lost or drained charges nobody.
+"""
+
+import heapq
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Cause = Literal["decode", "prompt", "exception", "killed", "oom", "deadline", "storage", "node"]
+
+ATTEMPTS: dict[str, int] = {
+    "decode": 1,
+    "prompt": 1,
+    "exception": 2,
+    "killed": 2,
+    "oom": 2,
+    "deadline": 2,
+    "storage": 3,
+    "node": 1000,  # a lost or drained node is never a video's fault
+}
+"""How often a video may fail by a cause before it goes to quarantine."""
+
+STORAGE_BACKOFF_S = 5.0
+"""Seconds before the second try of a video whose source or output did not answer; doubles with each further try."""
+
+START_FAILURES = 3
+"""So many workers in a row that cannot start, with none ready in between, end the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How many workers run how many videos, and how long a video may take."""
+
+    workers: int
+    in_flight: int = 1
+    """Videos handed to one worker at a time: its lanes, and one more whose decoding starts early."""
+    deadline_floor_s: float = 900.0
+    deadline_slack: float = 10.0
+    """A video may take so many times what its cost predicts from the slowest video seen."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One failed try: its cause, what was said, where and when (seconds since the epoch)."""
+
+    cause: Cause
+    message: str
+    traceback: str
+    worker: str
+    at: float
+
+
+@dataclass
+class Flight:
+    """A video in flight on a worker."""
+
+    index: int
+    cost: float
+    started: float
+
+
+@dataclass
+class Worker:
+    """A worker as the scheduler sees it."""
+
+    name: str
+    ready: bool = False
+    draining: bool = False
+    solo: bool = False
+    flights: dict[int, Flight] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Start a worker of this name."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
+class Assign:
+    """Hand the video at `index` to the worker."""
+
+    worker: str
+    index: int
+
+
+@dataclass(frozen=True)
+class Stop:
+    """End an idle worker: nothing is left for it."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
+class Kill:
+    """End a worker whose video is past its deadline; then call `worker_died(..., cause="deadline")`."""
+
+    worker: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """The video at `index` has used up its attempts by a cause."""
+
+    index: int
+    attempts: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True)
+class Abort:
+    """Workers cannot start: end the run and say why."""
+
+    reason: str
+
+
+Action = Start | Assign | Stop | Kill | Quarantine | Abort
+
+
+class Scheduler:
+    """Hands videos, dearest first, to workers; retries by cause; quarantines; starts and stops workers.
+
+    Args:
+        order: indices of the pending videos, in the order they are handed out.
+        costs: cost of every video by index, in any one unit.
+        limits: number of workers, videos in flight, deadlines.
+    """
+
+    def __init__(self, order: Sequence[int], costs: Sequence[float], *, limits: Limits) -> None:
+        self._order, self._costs, self.limits = order, costs, limits
+        self._next = 0
+        self._again: list[tuple[float, int, int]] = []  # (not before, tie-break, index): retries and put-backs
+        self._suspects: list[int] = []
+        self._attempts: dict[int, list[Attempt]] = {}
+        self._done: set[int] = set()
+        self._quarantined: list[Quarantine] = []
+        self._pace = 0.0  # seconds per unit of cost, of the slowest video seen
+        self._started = 0
+        self._start_failures: list[str] = []
+        self._stopping = False
+        self.workers: dict[str, Worker] = {}
+
+    # --- events ---
+
+    def worker_ready(self, name: str) -> None:
+        """A worker has loaded its model."""
+        self.workers[name].ready = True
+        self._start_failures.clear()
+
+    def worker_failed_to_start(self, name: str, message: str) -> None:
+        """A worker could not load its model, or died while starting."""
+        del self.workers[name]
+        self._start_failures.append(message)
+
+    def worker_draining(self, name: str) -> None:
+        """The worker's node is being taken away: it finishes or checkpoints, and gets no new video."""
+        self.workers[name].draining = True
+
+    def finished(self, name: str, index: int, now: float) -> None:
+        """A video's labels are committed."""
+        flight = self._land(name, index)
+        if flight.cost > 0:
+            self._pace = max(self._pace, (now - flight.started) / flight.cost)
+        self._done.add(index)
+
+    def failed(self, name: str, index: int, attempt: Attempt, now: float) -> None:
+        """A worker reports that a video failed, and lives on."""
+        self._land(name, index)
+        self._charge(index, attempt, now)
+
+    def put_back(self, name: str, index: int, now: float) -> None:
+        """A worker gives a video back unlabelled (it was asked to stop): it costs no attempt."""
+        self._land(name, index)
+        heapq.heappush(self._again, (now, index, index))
+
+    def worker_died(self, name: str, attempt: Attempt, now: float) -> None:
+        """A worker is gone with whatever it had in flight; `attempt.cause` says why."""
+        worker = self.workers.pop(name)
+        flights = list(worker.flights.values())
+        if not worker.ready and not flights:
+            self._start_failures += [attempt.message] if attempt.cause != "node" else []
+        elif attempt.cause == "node" or len(flights) == 1:
+            for flight in flights:
+                self._charge(flight.index, attempt, now)
+        else:
+            self._suspects += [flight.index for flight in flights]
+
+    def stop(self) -> None:
+        """Hand out nothing more. What is in flight may finish."""
+        self._stopping = True
+
+    # --- decisions ---
+
+    def decide(self, now: float) -> list[Action]:
+        """What to do now. Call after every event and once in a while for deadlines and back-offs."""
+        if len(self._start_failures) >= START_FAILURES:
+            return [Abort(self._start_failures[-1])]
+        actions: list[Action] = [*self._quarantined]
+        self._quarantined.clear()
+        actions += self._kills(now)
+        killed = {action.worker for action in actions if isinstance(action, Kill)}
+        for worker in list(self.workers.values()):
+            if worker.name not in killed and worker.ready and not worker.draining:
+                actions += self._assignments(worker, now)
+        actions += self._resize()
+        return actions
+
+    @property
+    def over(self) -> bool:
+        """Nothing is in flight and nothing more will be handed out."""
+        return not self.in_flight and (self._stopping or self.waiting == 0) and not self._quarantined
+
+    @property
+    def in_flight(self) -> int:
+        """Videos in the hands of workers."""
+        return sum(len(worker.flights) for worker in self.workers.values())
+
+    @property
+    def waiting(self) -> int:
+        """Videos not in flight that are still to be labelled."""
+        return len(self._order) - self._next + len(self._again) + len(self._suspects)
+
+    def deadline_s(self, cost: float) -> float:
+        """Seconds a video of this cost may take: a multiple of what the slowest pace seen predicts, with a floor."""
+        return max(self.limits.deadline_floor_s, self.limits.deadline_slack * self._pace * cost)
+
+    def attempts(self, index: int) -> tuple[Attempt, ...]:
+        """The failed tries of a video so far."""
+        return tuple(self._attempts.get(index, ()))
+
+    # --- inside ---
+
+    def _land(self, name: str, index: int) -> Flight:
+        worker = self.workers[name]
+        flight = worker.flights.pop(index)
+        worker.solo = worker.solo and bool(worker.flights)
+        return flight
+
+    def _charge(self, index: int, attempt: Attempt, now: float) -> None:
+        attempts = self._attempts.setdefault(index, [])
+        attempts.append(attempt)
+        tries = sum(past.cause == attempt.cause for past in attempts)
+        if tries >= ATTEMPTS[attempt.cause]:
+            self._quarantined.append(Quarantine(index, tuple(attempts)))
+            self._done.add(index)
+        elif attempt.cause in ("killed", "oom", "deadline"):
+            self._suspects.append(index)  # alone, so that it can neither suffer from nor hurt its neighbours again
+        else:
+            delay = STORAGE_BACKOFF_S * 2 ** (tries - 1) if attempt.cause == "storage" else 0.0
+            heapq.heappush(self._again, (now + delay, index, index))
+
+    def _kills(self, now: float) -> Iterator[Kill]:
+        for worker in self.workers.values():
+            # Videos of one worker share it, so the oldest one has been given the time of all of them.
+            allowed = sum(self.deadline_s(flight.cost) for flight in worker.flights.values())
+            late = [flight for flight in worker.flights.values() if now - flight.started > allowed]
+            if late:
+                yield Kill(worker.name, f"not done after {now - late[0].started:.0f} s, allowed were {allowed:.0f} s")
+
+    def _assignments(self, worker: Worker, now: float) -> Iterator[Assign]:
+        fair_share = math.ceil((self.waiting + self.in_flight) / self.limits.workers)
+        while not worker.solo and len(worker.flights) < min(self.limits.in_flight, fair_share) and not self._stopping:
+            if self._suspects:
+                if worker.flights:
+                    return  # a suspect waits for a worker of its own; this one runs dry to become it
+                worker.solo, index = True, self._suspects.pop(0)
+            elif self._again and self._again[0][0] <= now:
+                index = heapq.heappop(self._again)[2]
+            elif self._next < len(self._order):
+                index, self._next = int(self._order[self._next]), self._next + 1
+            else:
+                return
+            worker.flights[index] = Flight(index, float(self._costs[index]), now)
+            yield Assign(worker.name, index)
+
+    def _resize(self) -> Iterator[Start | Stop]:
+        wanted = 0 if self._stopping else min(self.limits.workers, self.waiting)
+        useful = [worker for worker in self.workers.values() if not worker.draining]
+        idle = [worker for worker in useful if not worker.flights]
+        busy = len(useful) - len(idle)
+        spare = idle[min(wanted, self.limits.workers - busy) :]
+        drained = [worker for worker in self.workers.values() if worker.draining and not worker.flights]
+        for worker in [*spare, *drained]:
+            del self.workers[worker.name]
+            yield Stop(worker.name)
+        for _ in range(min(wanted, self.limits.workers - busy) - len(idle)):
+            name = f"worker-{self._started}"
+            self._started += 1
+            self.workers[name] = Worker(name)
+            yield Start(name)

@@ -1,0 +1,258 @@
+"""The scheduling policy bound to Ray actors: one actor a worker, a fresh one after a death."""
+
+import itertools
+import logging
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from pipeline.errors import CorpusError
+from pipeline.policy import Abort, Assign, Attempt, Cause, Kill, Limits, Quarantine, Scheduler, Start, Stop
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.5
+"""How long the driver waits for an event before it looks at deadlines, nodes and progress again."""
+
+
+class Labels(Protocol):
+    """What a worker does with one video. `Labeler` is the real one; it is built inside the actor."""
+
+    def label(self, task: Any) -> Any:
+        """Label one video; raises when it cannot."""
+
+    def progress(self) -> dict[str, float]:
+        """Running totals of this worker, for the progress display."""
+
+
+class PoolError(CorpusError):
+    """Workers cannot be started, so the run cannot go on."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A video failed in a worker that lives on."""
+
+    cause: Cause
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The video at `index` is labelled; `outcome` is what the labeler returned, `attempts` what failed before."""
+
+    index: int
+    outcome: Any
+    attempts: tuple[Attempt, ...]
+
+
+Event = Finished | Quarantine
+
+
+class Actor:
+    """A worker's process. `start` builds the labeler, so that its failure comes back as an ordinary exception."""
+
+    def start(self, build: Callable[[], Labels]) -> str:
+        """Load the model; returns the node's id."""
+        self._labeler = build()
+        return str(ray.get_runtime_context().get_node_id())
+
+    def label(self, task: Any) -> Any:
+        """Label one video; what goes wrong with it is returned, not raised, with its cause."""
+        try:
+            return self._labeler.label(task)
+        except Exception as error:
+            return Failure(_cause_of(error), f"{type(error).__name__}: {error}", traceback.format_exc())
+
+    def progress(self) -> dict[str, float]:
+        """Running totals of this worker."""
+        return self._labeler.progress()
+
+
+def _cause_of(error: Exception) -> Cause:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported
+        return "oom"
+    cause: Cause = getattr(error, "failure_class", "exception")
+    return cause
+
+
+class Pool:
+    """Runs videos on Ray actors as the scheduler says.
+
+    Args:
+        build: makes a worker's labeler, inside its process.
+        limits: workers, videos in flight, deadlines.
+        cpus: CPU cores an actor reserves.
+        gpus: GPUs an actor reserves; may be a fraction.
+    """
+
+    def __init__(self, build: Callable[[], Labels], *, limits: Limits, cpus: float, gpus: float) -> None:
+        self._build, self._limits = build, limits
+        self._actor_class = ray.remote(Actor).options(
+            num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0, max_concurrency=limits.in_flight + 1
+        )
+        self._actors: dict[str, ActorHandle] = {}
+        self._nodes: dict[str, str] = {}
+        self._pending: dict[ray.ObjectRef, tuple[str, int | None]] = {}  # what a worker owes: a start or a video
+        self._polls: dict[ray.ObjectRef, str] = {}
+        self._progress: dict[str, dict[str, float]] = {}
+        self._retired: dict[str, float] = {}
+        self._polled = 0.0
+        self.scheduler: Scheduler | None = None
+
+    def run(
+        self, order: Sequence[int], costs: Sequence[float], *, make_task: Callable[[int], Any]
+    ) -> Iterator[Event | None]:
+        """Label the videos at `order`; yields every end of a video as it comes, and None at least every second.
+
+        Raises:
+            PoolError: Workers cannot start.
+        """
+        self.scheduler = scheduler = Scheduler(order, costs, limits=self._limits)
+        try:
+            while True:
+                for action in scheduler.decide(time.time()):
+                    match action:
+                        case Start(worker):
+                            self._start(worker)
+                        case Assign(worker, index):
+                            reference = self._actors[worker].label.remote(make_task(index))
+                            self._pending[reference] = (worker, index)
+                        case Stop(worker):
+                            self._end(worker)
+                        case Kill(worker, message):
+                            self._end(worker)
+                            scheduler.worker_died(worker, self._attempt("deadline", message, "", worker), time.time())
+                        case Quarantine():
+                            yield action
+                        case Abort(reason):
+                            raise PoolError(f"workers cannot start: {reason}")
+                if scheduler.over:
+                    return
+                yield from self._wait()
+                yield None
+        finally:
+            for worker in list(self._actors):
+                self._end(worker)
+
+    def stop(self) -> None:
+        """Hand out nothing more; what is in flight may finish."""
+        if self.scheduler:
+            self.scheduler.stop()
+
+    def progress(self) -> dict[str, float]:
+        """Sum of all workers' running totals, ended ones included."""
+        totals = dict(self._retired)
+        for name, value in itertools.chain.from_iterable(p.items() for p in self._progress.values()):
+            totals[name] = totals.get(name, 0.0) + value
+        return totals
+
+    # --- inside ---
+
+    def _start(self, worker: str) -> None:
+        self._actors[worker] = actor = self._actor_class.remote()
+        self._pending[actor.start.remote(self._build)] = (worker, None)
+
+    def _end(self, worker: str) -> None:
+        """Forget a worker and end its process; what it still owes is not waited for."""
+        ray.kill(self._actors.pop(worker))
+        self._pending = {ref: owed for ref, owed in self._pending.items() if owed[0] != worker}
+        self._polls = {ref: name for ref, name in self._polls.items() if name != worker}
+        for name, value in self._progress.pop(worker, {}).items():
+            self._retired[name] = self._retired.get(name, 0.0) + value
+
+    def _wait(self) -> Iterator[Event]:
+        """Wait a little for workers; tell the scheduler what they say, and yield the videos that are done."""
+        assert self.scheduler
+        if time.time() - self._polled > POLL_S and not self._polls:
+            self._polled = time.time()
+            ready_actors = [w for w in self._actors if self.scheduler.workers[w].ready]
+            self._polls = {self._actors[worker].progress.remote(): worker for worker in ready_actors}
+        references = [*self._pending, *self._polls]
+        if not references:
+            time.sleep(POLL_S)
+            return
+        ready, _ = ray.wait(list(self._pending) or references, num_returns=1, timeout=POLL_S)
+        ready += ray.wait(references, num_returns=len(references), timeout=0)[0]
+        for reference in dict.fromkeys(ready):
+            if reference in self._polls:
+                self._read_poll(reference)
+            elif reference in self._pending:  # gone if its worker died a moment ago
+                yield from self._read(reference)
+
+    def _read_poll(self, reference: ray.ObjectRef) -> None:
+        worker = self._polls.pop(reference)
+        try:
+            self._progress[worker] = ray.get(reference)
+        except RayError:
+            log.debug("%s does not answer; its videos will tell why", worker)
+
+    def _read(self, reference: ray.ObjectRef) -> Iterator[Finished]:
+        assert self.scheduler
+        worker, index = self._pending.pop(reference)
+        now = time.time()
+        try:
+            result = ray.get(reference)
+        except RayTaskError as error:  # only a start raises
+            self.scheduler.worker_failed_to_start(worker, str(error.cause or error))
+            self._end(worker)
+        except (RayActorError, RayOutOfMemoryError) as error:
+            cause, message = self._blame(worker, error)
+            log.warning("%s died (%s): %s", worker, cause, message)
+            self._end(worker)
+            self.scheduler.worker_died(worker, self._attempt(cause, message, "", worker), now)
+        else:
+            if index is None:
+                self._nodes[worker] = result
+                self.scheduler.worker_ready(worker)
+            elif isinstance(result, Failure):
+                attempt = self._attempt(result.cause, result.message, result.traceback, worker)
+                self.scheduler.failed(worker, index, attempt, now)
+            else:
+                self.scheduler.finished(worker, index, now)
+                yield Finished(index, result, self.scheduler.attempts(index))
+
+    def _blame(self, worker: str, error: Exception) -> tuple[Cause, str]:
+        """Why an actor died: its node went away, memory ran out, or the process was killed."""
+        message = " ".join(str(error).split())
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        if getattr(error, "preempted", False) or (worker in self._nodes and self._nodes[worker] not in alive):
+            return "node", f"its node was lost: {message}"
+        if isinstance(error, RayOutOfMemoryError) or "OOM" in message or "out of memory" in message:
+            return "oom", message
+        return "killed", message
+
+    def _attempt(self, cause: Cause, message: str, trace: str, worker: str) -> Attempt:
+        return Attempt(cause, message, trace, f"{worker} on {self._nodes.get(worker, 'a node')[:12]}", time.time())
+
+
+def connect(address: str | None, *, cpus: float, gpus: float) -> None:
+    """Join the Ray cluster at `address`, or start a Ray of this process's own that listens on loopback only.
+
+    Raises:
+        PoolError: A local Ray has fewer CPUs or GPUs than one actor asks for.
+    """
+    if ray.is_initialized():
+        return
+    if address:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        return
+    ray.init(
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+        num_cpus=max(os.cpu_count() or 1, int(cpus + 0.999)),
+        object_store_memory=100_000_000,  # only small messages pass: the object store is hardly used
+    )
+    have = ray.cluster_resources().get("GPU", 0)
+    if gpus > have:
+        raise PoolError(f"an actor asks for {gpus:g} GPUs and this machine has {have:g}; try --gpus-per-actor 0")

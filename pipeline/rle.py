@@ -57,10 +57,18 @@ def decode(counts: str | bytes, size: Sequence[int]) -> Mask:
 def decode_columns(counts: str | bytes, size: Sequence[int]) -> Mask:
     """The mask transposed, (W, H), contiguous: what `encode_columns` takes."""
     height, width = check_size(size)
-    runs = runs_of(counts, size)
+    return columns_of_runs(runs_of(counts, size), (height, width), (0, width))
+
+
+def columns_of_runs(runs: Ints, size: tuple[int, int], columns: tuple[int, int]) -> Mask:
+    """Some columns [from, to) of the mask that runs describe, transposed: (to - from, H)."""
+    height, width = size
+    if columns != (0, width):
+        ends = np.clip(np.cumsum(runs), columns[0] * height, columns[1] * height)
+        runs = np.diff(ends, prepend=columns[0] * height)
     inside = np.zeros(len(runs), np.bool_)
     inside[1::2] = True
-    return np.repeat(inside, runs).reshape(width, height)
+    return np.repeat(inside, runs).reshape(columns[1] - columns[0], height)
 
 
 def area(counts: str | bytes) -> int:
@@ -70,8 +78,14 @@ def area(counts: str | bytes) -> int:
 
 def bbox(counts: str | bytes, size: Sequence[int]) -> tuple[int, int, int, int] | None:
     """x_min, y_min, x_max, y_max, the maxima exclusive; None where the mask is empty."""
-    height, _ = check_size(size)
-    ends = np.cumsum(runs_of(counts, size))
+    height, width = check_size(size)
+    return bbox_of_runs(runs_of(counts, size), (height, width))
+
+
+def bbox_of_runs(runs: Ints, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """The same from runs."""
+    height, _ = size
+    ends = np.cumsum(runs)
     first, last = ends[:-1:2], ends[1::2] - 1
     filled = last >= first
     if not filled.any():

@@ -1,0 +1,207 @@
+"""The flat prompt table: one row per video, object and frame, which plain data frames and SQL write more easily."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from pipeline.errors import ManifestError
+from pipeline.manifest.conform import (
+    Indices,
+    Note,
+    Notes,
+    conform,
+    is_list_like,
+    list_parts,
+    make_list,
+    nan_to_null,
+    wrong_type,
+)
+from pipeline.manifest.schema import BOX, PROMPT, clip
+from pipeline.manifest.source import OpenFile, opened, row_batches
+
+log = logging.getLogger(__name__)
+
+_KEY = ("video_id", "object_id", "frame_index", "time_s")
+_POINTS = ("points_x", "points_y", "points_label")
+_SIDES = tuple(field.name for field in BOX)
+_MASK = ("mask_height", "mask_width", "mask_counts")
+COLUMNS = (*_KEY, "points", *_POINTS, *_SIDES, *_MASK, "category")
+"""video_id and object_id are required, and one of frame_index and time_s. Points are either `points`, a list of
+structs x, y, label, or three lists of one length. In CSV a list is JSON text: `[12.5, 80]`."""
+
+
+class PromptTable(NamedTuple):
+    """All prompts of a table, in the manifest's type and order of rows."""
+
+    prompts: pa.ChunkedArray
+    order: Indices
+    """Positions in `prompts`, by the manifest's rows; as the table has them within a row."""
+    starts: Indices
+    """Where in `order` each row of the manifest begins."""
+    notes: Notes
+
+    @classmethod
+    def read(cls, uri: str | Path, *, ids: pa.ChunkedArray, open_file: OpenFile) -> "PromptTable":
+        chunks: list[pa.Array] = []
+        rows: list[Indices] = []
+        notes, read = Notes(), 0
+        with opened(uri, open_file) as file:
+            try:
+                for batch in _batches(str(uri), file):
+                    _check_columns(batch.schema, uri)
+                    mine = Notes()
+                    chunks.append(_to_prompts(batch, mine))
+                    ids_here = conform(batch.column("video_id"), pa.string(), column="video_id", notes=mine)
+                    found = pc.index_in(ids_here, value_set=ids)
+                    rows.append(found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64))
+                    for index, note in mine.items():
+                        notes.add(read + index, note)
+                    read += len(batch)
+            except (pa.ArrowException, OSError) as error:
+                raise ManifestError(f"{uri}: cannot be read: {error}") from error
+        row = np.concatenate([np.zeros(0, np.int64), *rows])
+        strangers = int((row < 0).sum())
+        if strangers:
+            log.warning("%s: %d of %d prompts are for videos that the manifest does not have", uri, strangers, read)
+        order = np.argsort(row, kind="stable")
+        starts = np.searchsorted(row[order], np.arange(len(ids) + 1))
+        return cls(pa.chunked_array(chunks, PROMPT), order, starts, notes)
+
+    def rows(self, start: int, stop: int, notes: Notes) -> tuple[Indices, pa.Array, Indices]:
+        """The prompts of rows start..stop of the manifest: offsets, values, and each one's row in the prompt table.
+
+        Notes of values that could not be cast go to `notes`.
+        """
+        offsets = self.starts[start : stop + 1] - self.starts[start]
+        source = self.order[self.starts[start] : self.starts[stop]]
+        if self.notes:
+            for index in np.flatnonzero(np.isin(source, np.fromiter(self.notes, np.int64))):
+                notes.add(int(index), self.notes[int(source[index])])
+        values = self.prompts.take(pa.array(source))
+        return offsets, pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], PROMPT), source
+
+
+def _batches(uri: str, file: BinaryIO) -> Iterator[pa.RecordBatch]:
+    texts = ("video_id", "category", "mask_counts")
+    match PurePosixPath(uri.lower()).suffix:
+        case ".csv":
+            types = {name: pa.string() for name in (*texts, "points", *_POINTS)}
+            options = pyarrow.csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True)
+            yield from pyarrow.csv.open_csv(file, convert_options=options)
+        case ".jsonl" | ".ndjson":
+            numbers = ("time_s", *_SIDES)  # JSON's 3 and 3.5 may stand in different blocks of the file
+            schema = pa.schema([*((name, pa.string()) for name in texts), *((name, pa.float64()) for name in numbers)])
+            yield from pyarrow.json.read_json(
+                file, parse_options=pyarrow.json.ParseOptions(explicit_schema=schema)
+            ).to_batches()
+        case ".parquet" | ".pq":
+            yield from row_batches(pq.ParquetFile(file))
+        case _:
+            raise ManifestError(f"{uri}: a prompt table ends in .parquet, .csv or .jsonl")
+
+
+def _check_columns(schema: pa.Schema, uri: str | Path) -> None:
+    names = schema.names
+    for name in ("video_id", "object_id"):
+        if name not in names:
+            raise ManifestError(
+                f"{uri}: column {name} is missing; the file has {clip(names)}, allowed are {', '.join(COLUMNS)}"
+            )
+    for name in names:
+        if name not in COLUMNS and not name.startswith("__index_level_"):  # pandas' index
+            raise ManifestError(f"{uri}: column {clip(name)} is unknown; allowed are {', '.join(COLUMNS)}")
+        if names.count(name) > 1:
+            raise ManifestError(f"{uri}: column {clip(name)} stands there twice")
+    given = [name for name in _POINTS if name in names]
+    if given and len(given) < 3:
+        raise ManifestError(f"{uri}: of {', '.join(_POINTS)} only {', '.join(given)} are there; points need all three")
+    if given and "points" in names:
+        raise ManifestError(f"{uri}: column points beside points_x; only one of the two forms is allowed")
+
+
+def _to_prompts(batch: pa.RecordBatch, notes: Notes) -> pa.Array:
+    """The batch's rows as one array of nested prompts."""
+    columns = {name: batch.column(name) for name in batch.schema.names}
+    count = len(batch)
+    fields = {name: nan_to_null(columns[name]) for name in ("object_id", "frame_index", "time_s") if name in columns}
+    if "category" in columns:
+        fields["category"] = columns["category"]
+    if "points" in columns:
+        fields["points"] = _from_json(columns["points"], "points", _json_points, notes)
+    elif "points_x" in columns:
+        fields["points"] = _zip_points(columns, notes)
+    if any(name in columns for name in _SIDES):
+        fields["box"] = _struct({name: nan_to_null(columns[name]) for name in _SIDES if name in columns})
+    if any(name in columns for name in _MASK):
+        fields["mask"] = _mask(columns, count, notes)
+    return conform(_struct(fields), PROMPT, column="", notes=notes)
+
+
+def _mask(columns: dict[str, pa.Array], count: int, notes: Notes) -> pa.Array:
+    height, width = (
+        conform(columns.get(name, pa.nulls(count)), pa.int32(), column=name, notes=notes)
+        for name in ("mask_height", "mask_width")
+    )
+    both = pa.concat_arrays([height, width]).take(pa.array(np.arange(2 * count).reshape(2, count).T.ravel()))
+    absent = pc.and_(height.is_null(), width.is_null()).to_numpy(zero_copy_only=False)
+    size = make_list(np.arange(0, 2 * count + 1, 2), both, null=absent)
+    return _struct({"size": size, "counts": columns.get("mask_counts", pa.nulls(count))})
+
+
+def _zip_points(columns: dict[str, pa.Array], notes: Notes) -> pa.Array:
+    lists = []
+    for name in _POINTS:
+        array = _from_json(columns[name], name, _json_numbers, notes)
+        if pa.types.is_null(array.type):
+            array = pa.nulls(len(array), pa.list_(pa.float64()))
+        if not is_list_like(array.type):
+            raise wrong_type(name, array.type, "a list of numbers, one for each point")
+        lists.append(array)
+    lengths = [np.diff(list_parts(array)[0]) for array in lists]
+    uneven = (lengths[0] != lengths[1]) | (lengths[0] != lengths[2])
+    for row in np.flatnonzero(uneven):
+        value = tuple(int(length[row]) for length in lengths)
+        notes.add(int(row), Note("points", clip(value), f"{', '.join(_POINTS)} have different lengths"))
+    even = pa.array(np.where(uneven, -1, np.arange(len(uneven))), mask=uneven)
+    x, y, label = (list_parts(array.take(even)) for array in lists)
+    return make_list(x[0], _struct({"x": x[1], "y": y[1], "label": label[1]}))
+
+
+def _struct(fields: dict[str, pa.Array]) -> pa.Array:
+    return pa.StructArray.from_arrays(list(fields.values()), names=list(fields))
+
+
+def _from_json(array: pa.Array, column: str, parse: Callable[[Any], Any], notes: Notes) -> pa.Array:
+    """CSV has no lists: its cells are JSON."""
+    if not pa.types.is_string(array.type):
+        return array
+    lists = []
+    for row, text in enumerate(array.to_pylist()):
+        try:
+            lists.append(None if text is None else parse(json.loads(text)))
+        except (ValueError, TypeError, KeyError, RecursionError):
+            notes.add(row, Note(column, clip(text), "is not a JSON list as this column needs it"))
+            lists.append(None)
+    point = pa.struct([(name, pa.float64()) for name in ("x", "y", "label")])
+    return pa.array(lists, pa.list_(point if column == "points" else pa.float64()))
+
+
+def _json_numbers(value: Any) -> list[float]:
+    if not isinstance(value, list):
+        raise TypeError
+    return [float(number) for number in value]
+
+
+def _json_points(value: Any) -> list[dict[str, float]]:
+    if not isinstance(value, list) or any(set(point) != {"x", "y", "label"} for point in value):
+        raise TypeError
+    return [{name: float(number) for name, number in point.items()} for point in value]

@@ -1,0 +1,175 @@
+"""Reads a manifest: in batches, in Arrow columns, every rule checked before any model is loaded."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.errors import ManifestError
+from pipeline.manifest.conform import Notes, conform, list_parts, make_list, wrong_type
+from pipeline.manifest.findings import Findings
+from pipeline.manifest.flat import PromptTable
+from pipeline.manifest.rules import check_prompts, check_rows
+from pipeline.manifest.schema import PROMPT, REQUIRED, SCHEMA, BadRow, Manifest, clip
+from pipeline.manifest.source import OpenFile, open_any, opened, row_batches
+
+_SHOWN = 20
+
+
+def read_manifest(
+    uri: str | Path,
+    *,
+    prompts: str | Path | None = None,
+    on_bad_row: Literal["fail", "skip"] = "fail",
+    open_file: OpenFile = open_any,
+) -> Manifest:
+    """The validated manifest at `uri` (Parquet), its prompts from the flat table `prompts` when that is given.
+
+    Bad rows raise ManifestError, which names them, or are left out and listed in the result.
+    """
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(_parquet(uri, open_file=open_file))
+        extra = _extra_fields(file.schema_arrow, uri, flat=prompts is not None)
+        table = PromptTable.read(prompts, ids=_ids(file), open_file=open_file) if prompts is not None else None
+        reading = _Reading(pa.schema([*SCHEMA, *extra]), table)
+        try:
+            for batch in row_batches(file):
+                reading.add(batch)
+        except (pa.ArrowException, OSError) as error:
+            raise ManifestError(f"{uri}: cannot be read as Parquet: {error}") from error
+    manifest = reading.finish()
+    if manifest.bad_rows and on_bad_row == "fail":
+        raise ManifestError(_complaint(uri, manifest.bad_rows, reading.total))
+    return manifest
+
+
+class _Reading:
+    """What has been read so far."""
+
+    def __init__(self, schema: pa.Schema, prompts: PromptTable | None) -> None:
+        self.total = 0
+        self._schema = schema
+        self._prompts = prompts
+        self._batches: list[pa.RecordBatch] = []
+        self._good: list[np.ndarray] = []
+        self._bad: list[BadRow] = []
+
+    def add(self, raw: pa.RecordBatch) -> None:
+        try:
+            raw.validate(full=True)  # the Parquet reader lets text through that is not UTF-8
+        except pa.ArrowInvalid as error:
+            rows = f"rows {self.total} to {self.total + len(raw) - 1}"
+            raise ManifestError(f"a column holds what its type does not allow in {rows}: {error}") from error
+        notes, prompt_notes, source_rows = Notes(), Notes(within="prompts[]"), None
+        columns = {}
+        for field in self._schema:
+            if field.name == "prompts":
+                continue
+            if field.name not in raw.schema.names:
+                columns[field.name] = pa.nulls(len(raw), field.type)
+            elif field.name in SCHEMA.names:
+                columns[field.name] = conform(raw.column(field.name), field.type, column=field.name, notes=notes)
+            else:
+                columns[field.name] = raw.column(field.name)
+        if self._prompts is None:
+            offsets, values = _prompt_list(raw.column("prompts"))
+            values = conform(values, PROMPT, column="", notes=prompt_notes)
+        else:
+            offsets, values, source_rows = self._prompts.rows(self.total, self.total + len(raw), prompt_notes)
+        columns["prompts"] = make_list(offsets, values)
+        batch = pa.record_batch([columns[name] for name in self._schema.names], schema=self._schema)
+
+        found = Findings(columns["video_id"], first_row=self.total, offsets=offsets, source_rows=source_rows)
+        found.row_notes(notes)
+        check_rows(batch, found)
+        found.prompt_notes(prompt_notes)
+        check_prompts(columns["prompts"], found)
+        self._bad += found.rows
+        self._good.append(~found.bad)
+        self._batches.append(batch)
+        self.total += len(raw)
+
+    def finish(self) -> Manifest:
+        """Whatever needs all rows: each id once."""
+        table = pa.Table.from_batches(self._batches, schema=self._schema)
+        good = np.concatenate([np.zeros(0, np.bool_), *self._good])
+        for row, first in _repeated(table.column("video_id")):
+            if good[row]:
+                good[row] = False
+                video_id = table.column("video_id")[row].as_py()
+                rule = f"row {first} has this id already; each video has one row"
+                self._bad.append(BadRow(row, video_id, "video_id", clip(video_id), rule))
+        if not good.all():
+            table = table.filter(pa.array(good))
+        self._bad.sort(key=lambda bad: bad.row)
+        return Manifest(table=table, rows=np.flatnonzero(good), bad_rows=self._bad)
+
+
+def _repeated(ids: pa.ChunkedArray) -> Iterator[tuple[int, int]]:
+    """Each row whose id stood before, with the row where it stood first."""
+    counts = pc.value_counts(ids)
+    several = counts.field("values").filter(pc.greater(counts.field("counts"), 1)).drop_null()
+    if len(several) == 0:
+        return
+    first: dict[str, int] = {}
+    for row in np.flatnonzero(pc.is_in(ids, several).to_numpy()):
+        earliest = first.setdefault(ids[row].as_py(), int(row))
+        if earliest != row:
+            yield int(row), earliest
+
+
+@contextlib.contextmanager
+def _parquet(uri: str | Path, *, open_file: OpenFile) -> Iterator[pq.ParquetFile]:
+    with opened(uri, open_file) as file:
+        try:
+            parquet_file = pq.ParquetFile(file)
+        except pa.ArrowInvalid as error:
+            raise ManifestError(f"{uri}: is not a Parquet file: {error}") from error
+        yield parquet_file
+
+
+def _extra_fields(schema: pa.Schema, uri: str | Path, *, flat: bool) -> list[pa.Field]:
+    repeated = {name for name in schema.names if schema.names.count(name) > 1}
+    if repeated:
+        raise ManifestError(f"{uri}: column {clip(min(repeated))} stands there twice")
+    required = [name for name in REQUIRED if name != "prompts" or not flat]
+    missing = [name for name in required if name not in schema.names]
+    if missing:
+        raise ManifestError(
+            f"{uri}: column {missing[0]} is missing; the columns {', '.join(required)} are required,"
+            f" the file has {clip(schema.names)}"
+        )
+    if flat and "prompts" in schema.names:
+        raise ManifestError(f"{uri}: column prompts, and a prompt table beside it; only one of them is allowed")
+    return [field.remove_metadata() for field in schema if field.name not in SCHEMA.names]
+
+
+def _prompt_list(column: pa.Array) -> tuple[np.ndarray, pa.Array]:
+    if pa.types.is_null(column.type):
+        return np.zeros(len(column) + 1, np.int64), pa.nulls(0, PROMPT)
+    try:
+        return list_parts(column)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise wrong_type("prompts", column.type, f"a list of structs of {', '.join(PROMPT.names)}") from None
+
+
+def _ids(file: pq.ParquetFile) -> pa.ChunkedArray:
+    """The ids alone, read ahead, to find each flat prompt's video by."""
+    chunks = [
+        conform(batch.column(0), pa.string(), column="video_id", notes=Notes())
+        for batch in row_batches(file, columns=["video_id"])
+    ]
+    return pa.chunked_array(chunks, pa.string())
+
+
+def _complaint(uri: str | Path, bad_rows: list[BadRow], total: int) -> str:
+    lines = [f"{uri}: {len(bad_rows)} of {total} rows break a rule (rows count from 0)"]
+    lines += [f"  {bad}" for bad in bad_rows[:_SHOWN]]
+    if len(bad_rows) > _SHOWN:
+        lines.append(f"  and {len(bad_rows) - _SHOWN} more")
+    return "\n".join(lines)

@@ -1,0 +1,283 @@
+"""The manifest's rules, checked on whole batches in the canonical types."""
+
+from string import ascii_letters, digits
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.manifest.conform import Flags, Indices, flags, list_parts
+from pipeline.manifest.findings import Findings
+from pipeline.manifest.schema import clip
+
+MAX_QUOTED_ID_BYTES = 200
+MAX_FRAME_INDEX = 2**31 - 1
+MAX_MASK_PIXELS = 2**27
+"""Larger than any video frame; bounds what a decoded mask may take."""
+
+# Control characters, line and paragraph separators, and what reverses the text around it: they forge log lines.
+_CONTROLS = r"[\p{Cc}\p{Zl}\p{Zp}\x{202a}-\x{202e}\x{2066}-\x{2069}]"
+_QUOTED_BYTES = np.full(256, 3, np.int64)
+_QUOTED_BYTES[np.frombuffer((ascii_letters + digits + "-._~").encode(), np.uint8)] = 1
+
+
+def check_rows(batch: pa.RecordBatch, found: Findings) -> None:
+    """Everything but the prompts."""
+    ids, uris = batch.column("video_id"), batch.column("video_uri")
+    for name, array in (("video_id", ids), ("video_uri", uris)):
+        found.rows_where(flags(array.is_null()), name, array, "missing; every row needs one")
+        found.rows_where(_equal(array, ""), name, array, "empty; every row needs one")
+    for name in ("video_id", "video_uri", "video_version"):
+        array = batch.column(name)
+        found.rows_where(_has_controls(array), name, array, "control characters are not allowed")
+    found.rows_where(
+        _quoted_length(ids) > MAX_QUOTED_ID_BYTES,
+        "video_id",
+        ids,
+        f"at most {MAX_QUOTED_ID_BYTES} bytes are allowed once it is percent-quoted",
+    )
+    version = batch.column("video_version")
+    found.rows_where(_equal(version, ""), "video_version", version, "empty; give the content's version or null")
+
+    start, end, frames = batch.column("start_s"), batch.column("end_s"), batch.column("num_frames")
+    found.rows_where(_less(start, 0), "start_s", start, "negative; seconds from the file's first frame are allowed")
+    early = flags(pc.less_equal(end, start.fill_null(0)).fill_null(False))
+    found.rows_where(early, "end_s", end, "must be greater than start_s (0 when start_s is missing)")
+    found.rows_where(_less(frames, 1), "num_frames", frames, "must be at least 1, or missing when it is not known")
+
+
+def check_prompts(prompts: pa.ListArray, found: Findings) -> None:
+    """Each prompt alone, then against the others of its video."""
+    offsets, values = list_parts(prompts)
+    found.rows_where(
+        np.diff(offsets) == 0, "prompts", prompts, "empty; every video needs at least one prompt (points, box or mask)"
+    )
+    column = dict(zip(values.type.names, values.flatten(), strict=True))
+    _check_which(column, found)
+    point_offsets, points = list_parts(column["points"])
+    has_points = np.diff(point_offsets) > 0
+    has_box, has_mask = _given(column["box"]), _given(column["mask"])
+    _check_points(point_offsets, points, ~has_box, found)
+    _check_box(column["box"], found)
+    _check_mask(column["mask"], found)
+    found.prompts_where(
+        has_mask & (has_points | has_box),
+        "mask",
+        lambda i: _shape_of(values[i].as_py()),
+        "a mask together with points or a box; a mask stands alone",
+    )
+    found.prompts_where(
+        ~(has_points | has_box | has_mask),
+        "",
+        lambda i: values[i].as_py(),
+        "says nothing; a prompt needs points, a box or a mask",
+    )
+    _check_together(np.repeat(np.arange(len(prompts)), np.diff(offsets)), column, found)
+
+
+def _check_which(column: dict[str, pa.Array], found: Findings) -> None:
+    """Of which object and when."""
+    objects, frames, times = column["object_id"], column["frame_index"], column["time_s"]
+    found.prompts_where(
+        flags(objects.is_null()), "object_id", lambda _: None, "missing; every prompt needs its object's whole number"
+    )
+    has_frame, has_time = _given(frames), _given(times)
+    both = has_frame & has_time
+    found.prompts_where(
+        both,
+        "frame_index, time_s",
+        lambda i: (frames[i].as_py(), times[i].as_py()),
+        "both are given; exactly one of them is allowed",
+    )
+    found.prompts_where(
+        ~(has_frame | has_time),
+        "frame_index, time_s",
+        lambda _: (None, None),
+        "neither is given (null and NaN count as missing); exactly one of them is needed",
+    )
+    found.prompts_where(
+        flags(pc.or_(pc.less(frames, 0), pc.greater(frames, MAX_FRAME_INDEX)).fill_null(False)),
+        "frame_index",
+        lambda i: frames[i].as_py(),
+        f"frames count from 0 to {MAX_FRAME_INDEX}",
+    )
+    found.prompts_where(
+        _less(times, 0), "time_s", lambda i: times[i].as_py(), "negative; seconds from the file's first frame"
+    )
+    category = column["category"]
+    found.prompts_where(
+        _has_controls(category),
+        "category",
+        lambda i: category[i].as_py(),
+        "control characters are not allowed",
+    )
+
+
+def _check_points(offsets: Indices, points: pa.StructArray, alone: Flags, found: Findings) -> None:
+    if len(points) == 0:
+        return
+    owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    x, y, labels = points.flatten()
+    label = labels.fill_null(-1).to_numpy()
+
+    def report(wrong: Flags, name: str, values: pa.Array, rule: str) -> None:
+        for index in np.flatnonzero(wrong):
+            prompt = int(owner[index])
+            found.add_prompt(
+                prompt, f"points[{index - offsets[prompt]}].{name}", clip(values[int(index)].as_py()), rule
+            )
+
+    report(flags(x.is_null()), "x", x, "missing; a point needs x, y and label")
+    report(flags(y.is_null()), "y", y, "missing; a point needs x, y and label")
+    report((label != 0) & (label != 1), "label", labels, "must be 1 (on the object) or 0 (off it)")
+    positive = np.bincount(owner[label == 1], minlength=len(offsets) - 1) > 0
+    found.prompts_where(
+        alone & (np.diff(offsets) > 0) & ~positive,
+        "points",
+        lambda i: points[int(offsets[i]) : int(offsets[i + 1])].to_pylist(),
+        "only points off the object; add a point on it (label 1) or a box",
+    )
+
+
+def _check_box(box: pa.StructArray, found: Findings) -> None:
+    given = _given(box)
+    if not given.any():
+        return
+    sides = box.flatten()
+    for field, side in zip(box.type, sides, strict=True):
+        found.prompts_where(
+            given & flags(side.is_null()),
+            f"box.{field.name}",
+            lambda _: None,
+            "missing; a box needs x_min, y_min, x_max and y_max",
+        )
+    for low, high, axis in ((sides[0], sides[2], "x"), (sides[1], sides[3], "y")):
+        found.prompts_where(
+            flags(pc.greater_equal(low, high).fill_null(False)),
+            "box",
+            lambda i: box[i].as_py(),
+            f"inside out or empty; {axis}_min must be less than {axis}_max",
+        )
+
+
+def _check_mask(mask: pa.StructArray, found: Findings) -> None:
+    given = _given(mask)
+    if not given.any():
+        return
+    sizes, counts = mask.flatten()
+    offsets, numbers = list_parts(sizes)
+    paired = given & (np.diff(offsets) == 2)
+    first = offsets[:-1][paired]
+    side = numbers.fill_null(0).to_numpy().astype(np.int64)
+    height, width = np.zeros(len(given), np.int64), np.zeros(len(given), np.int64)
+    height[paired], width[paired] = side[first], side[first + 1]
+    found.prompts_where(
+        given & ((height < 1) | (width < 1) | (height * width > MAX_MASK_PIXELS)),
+        "mask.size",
+        lambda i: sizes[i].as_py(),
+        f"must be [height, width], both at least 1, at most {MAX_MASK_PIXELS} pixels",
+    )
+    length, sound = _counts_look(counts)
+    # A run takes at most six characters, and there are at most as many runs as pixels and an empty first one.
+    found.prompts_where(
+        given & (~sound | (length == 0) | (length > 6 * (height * width + 1))),
+        "mask.counts",
+        lambda i: counts[i].as_py(),
+        "is not a compressed COCO RLE of mask.size",
+    )
+
+
+def _counts_look(counts: pa.StringArray) -> tuple[Indices, Flags]:
+    """Length of each text, and whether it has RLE's characters only and ends with its last run."""
+    offsets, data = _bytes(counts)
+    alien = np.zeros(len(data) + 1, np.int64)
+    np.cumsum((data < 48) | (data > 111), out=alien[1:])
+    length = np.diff(offsets)
+    last = np.full(len(length), 48, np.uint8)
+    last[length > 0] = data[offsets[1:][length > 0] - 1]
+    return length, (alien[offsets[1:]] == alien[offsets[:-1]]) & (((last - 48) & 0x20) == 0)
+
+
+def _check_together(row: Indices, column: dict[str, pa.Array], found: Findings) -> None:
+    """One prompt for an object and frame, one category for an object."""
+    objects = column["object_id"].fill_null(0).to_numpy()
+    for name in ("frame_index", "time_s"):
+        array: pa.Array = column[name]
+        subset = np.flatnonzero(_given(array) & _given(column["object_id"]))
+        values = array.fill_null(0).to_numpy()
+
+        def value(i: int, array: pa.Array = array) -> object:
+            return array[i].as_py()
+
+        repeated = np.zeros(len(row), np.bool_)
+        repeated[subset[_repeats(row[subset], objects[subset], values[subset])]] = True
+        found.prompts_where(
+            repeated,
+            name,
+            value,
+            "a second prompt for this object and frame; put all its points and its box into one",
+        )
+
+    category = column["category"]
+    subset = np.flatnonzero(_given(category))
+    codes = category.dictionary_encode().indices.fill_null(-1).to_numpy()
+    order = subset[np.lexsort((subset, objects[subset], row[subset]))]
+    same = (row[order][1:] == row[order][:-1]) & (objects[order][1:] == objects[order][:-1])
+    differs = np.zeros(len(row), np.bool_)
+    differs[order[1:][same & (codes[order][1:] != codes[order][:-1])]] = True
+    found.prompts_where(
+        differs,
+        "category",
+        lambda i: category[i].as_py(),
+        "another category than in this object's other prompts; an object has one",
+    )
+
+
+def _repeats(row: Indices, objects: Indices, when: npt.NDArray[Any]) -> Flags:
+    """True where the same three stood before."""
+    order = np.lexsort((np.arange(len(row)), when, objects, row))
+    row, objects, when = row[order], objects[order], when[order]
+    repeated = np.zeros(len(row), np.bool_)
+    repeated[order[1:]] = (row[1:] == row[:-1]) & (objects[1:] == objects[:-1]) & (when[1:] == when[:-1])
+    return repeated
+
+
+def _quoted_length(ids: pa.StringArray) -> Indices:
+    offsets, data = _bytes(ids)
+    total = np.zeros(len(data) + 1, np.int64)
+    np.cumsum(_QUOTED_BYTES[data], out=total[1:])
+    length: Indices = total[offsets[1:]] - total[offsets[:-1]]
+    leading = np.zeros(len(length), np.uint8)
+    some = length > 0
+    leading[some] = data[offsets[:-1][some]]
+    return length + 2 * np.isin(leading, np.frombuffer(b"._", np.uint8))  # hidden names are quoted too
+
+
+def _bytes(array: pa.StringArray) -> tuple[Indices, npt.NDArray[np.uint8]]:
+    """Offsets (nulls are empty) and the bytes of all texts."""
+    array = pa.concat_arrays([array.fill_null("")])
+    offsets = np.frombuffer(array.buffers()[1], np.int32, len(array) + 1, array.offset * 4).astype(np.int64)
+    data = array.buffers()[2]
+    return offsets, np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(0, np.uint8)
+
+
+def _shape_of(prompt: dict[str, Any]) -> str:
+    return ", ".join(name for name in ("points", "box", "mask") if prompt[name])
+
+
+def _given(array: pa.Array) -> Flags:
+    return flags(array.is_valid())
+
+
+def _equal(array: pa.Array, value: str) -> Flags:
+    return flags(pc.equal(array, value).fill_null(False))
+
+
+def _less(array: pa.Array, bound: int) -> Flags:
+    return flags(pc.less(array, bound).fill_null(False))
+
+
+def _has_controls(array: pa.StringArray) -> Flags:
+    return flags(pc.match_substring_regex(array, _CONTROLS).fill_null(False))

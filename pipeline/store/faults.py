@@ -1,0 +1,157 @@
+"""What storage errors mean: which pass by themselves, and what to tell a person about the others."""
+
+import errno
+import logging
+import random
+import re
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pipeline.errors import StorageError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+RETRY_BUDGET_S = 60.0
+_TRANSIENT_HTTP = {408, 409, 425, 429, 500, 502, 503, 504}
+_TRANSIENT_CODES = {
+    "SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "OperationAborted",
+    "ConditionalRequestConflict", "Throttling", "ThrottlingException", "RequestThrottled", "TooManyRequests",
+}  # fmt: skip
+_TRANSIENT_TYPES = {
+    "HTTPClientError", "ConnectionClosedError", "EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError",
+    "ResponseStreamingError", "IncompleteRead", "IncompleteReadError", "ResponseParserError", "FSTimeoutError",
+    "ClientPayloadError", "ClientConnectionError", "ServerDisconnectedError", "ClientOSError", "ProxyConnectionError",
+}  # fmt: skip
+_TRANSIENT_ERRNO = {
+    errno.EBUSY, errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.EPIPE, errno.ETIMEDOUT,
+    errno.EHOSTUNREACH, errno.ENETUNREACH, getattr(errno, "EREMOTEIO", errno.EIO),
+}  # fmt: skip
+_CREDENTIAL_CODES = {
+    "InvalidAccessKeyId": "the access key is unknown to the server",
+    "SignatureDoesNotMatch": "the secret key does not match the access key",
+    "ExpiredToken": "the session token has expired",
+    "RequestTimeTooSkewed": "this machine's clock differs too much from the server's",
+}
+
+
+class MissingError(StorageError):
+    """An object, file or bucket that is not there."""
+
+
+class ChangedError(StorageError):
+    """A source that was replaced while it was being read."""
+
+
+def redact(uri: str) -> str:
+    """The URI without what may be secret in it: user:password@, and the query of a signed URL."""
+    uri = re.sub(r"(?<=://)[^/@\s]*@", "***@", uri)
+    return re.sub(r"(?i)(?<=[a-z0-9])\?[^\s]*(signature|sig|token|credential|key)=[^\s]*", "?***", uri)
+
+
+def s3_response(error: BaseException | None) -> dict[str, Any]:
+    """The server's own answer behind an error translated by s3fs, {} when there is none."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        if isinstance(response, dict) and "Error" in response:
+            return response
+        error = error.__cause__ or error.__context__
+    return {}
+
+
+def s3_code(error: BaseException | None) -> str:
+    return str(s3_response(error).get("Error", {}).get("Code", ""))
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may succeed later: server trouble, throttling, timeouts, broken connections."""
+    response = s3_response(error)
+    if response:
+        status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        return s3_code(error) in _TRANSIENT_CODES or status in _TRANSIENT_HTTP
+    if {base.__name__ for base in type(error).__mro__} & _TRANSIENT_TYPES or isinstance(
+        error, (TimeoutError, ConnectionError)
+    ):
+        return True
+    http_status = getattr(error, "status", None)  # aiohttp.ClientResponseError, of HTTP sources
+    if isinstance(http_status, int):
+        return http_status in _TRANSIENT_HTTP
+    return isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNO
+
+
+def attempt(
+    action: Callable[[], T],
+    *,
+    what: str,
+    uri: str,
+    budget_s: float = RETRY_BUDGET_S,
+    retry: bool = True,
+    passes: tuple[type[BaseException], ...] = (),
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> T:
+    """Run `action`, again after transient errors until `budget_s` is spent; anything else becomes a StorageError.
+
+    Errors of the types in `passes` reach the caller unchanged.
+    """
+    started, wait = clock(), 0.1
+    while True:
+        try:
+            return action()
+        except StorageError:
+            raise
+        except Exception as error:
+            transient = retry and is_transient(error)
+            left = budget_s - (clock() - started)
+            if not transient and isinstance(error, passes):
+                raise
+            if not transient or left <= 0:
+                raise explain(error, what=what, uri=uri, tried_s=clock() - started if transient else None) from None
+            log.warning("cannot %s %s yet (%s); trying again", what, redact(uri), _words(error))
+            sleep(min(wait * random.uniform(0.5, 1.5), max(left, 0.0)))
+            wait = min(wait * 2, 10.0)
+
+
+def explain(error: BaseException, *, what: str, uri: str, tried_s: float | None = None) -> StorageError:
+    """The StorageError a person can act on."""
+    head = f"cannot {what} {redact(uri)}: "
+    code = s3_code(error)
+    name = type(error).__name__
+    if code == "NoSuchBucket":
+        bucket = uri.partition("://")[2].partition("/")[0]
+        return MissingError(f"{head}the bucket {bucket!r} does not exist; create it or correct the URI")
+    if name in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"):
+        return StorageError(f"{head}no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment")
+    if code in _CREDENTIAL_CODES:
+        return StorageError(
+            f"{head}{_CREDENTIAL_CODES[code]} ({code}); "
+            "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
+        )
+    if tried_s is not None:
+        return StorageError(
+            f"{head}{_words(error)}, still so after {tried_s:.0f} s of retries; "
+            "check that the endpoint (AWS_ENDPOINT_URL) is reachable, then run again"
+        )
+    if isinstance(error, FileNotFoundError):
+        return MissingError(f"{head}it does not exist")
+    if isinstance(error, PermissionError):
+        rights = "the credentials' rights and the bucket's policy" if "://" in uri else "the rights of the folder"
+        return StorageError(f"{head}permission denied{f' ({code})' if code else ''}; check {rights}")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(f"{head}no space left; free some or choose another place")
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return StorageError(f"{head}the file system is read-only; choose another place")
+    if isinstance(error, (IsADirectoryError, NotADirectoryError)):
+        return StorageError(f"{head}a folder stands where a file should be, or the other way round")
+    if name == "FileExpired":
+        return ChangedError(f"{head}it was replaced while it was being read; run again")
+    return StorageError(f"{head}{_words(error)}")
+
+
+def _words(error: BaseException) -> str:
+    text = redact(" ".join(str(error).split()))[:300]
+    code = s3_code(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = redact(error.strerror)[:300]
+    return f"{text or type(error).__name__}{f' ({code})' if code and code not in text else ''}"

@@ -1,0 +1,106 @@
+"""The same operations on a local file system: after a crash nothing half-written is seen and nothing is lost."""
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+TEMPORARY = ".part-"
+"""Prefix of files being written; listings leave them out."""
+
+
+def commit_once(target: Path, data: bytes | Path) -> bool:
+    """Create `target` with all of `data`, or return False because it is there already."""
+    if target.exists():
+        return False
+    temporary = _write_beside(target, data)
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync(target.parent)
+    return True
+
+
+def put(target: Path, data: bytes | Path) -> None:
+    temporary = _write_beside(target, data)
+    try:
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync(target.parent)
+
+
+def read(path: Path, start: int | None, end: int | None) -> bytes:
+    with path.open("rb") as file:
+        if start is None:
+            return file.read()
+        if start < 0:
+            start = max(0, os.fstat(file.fileno()).st_size + start)
+        file.seek(start)
+        return file.read() if end is None else file.read(max(0, end - start))
+
+
+def walk(folder: str) -> Iterator[os.DirEntry[str]]:
+    """All files below, folders in name order; a folder that vanishes meanwhile is empty."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from walk(entry.path)
+        elif not entry.name.startswith(TEMPORARY):
+            yield entry
+
+
+def remove(path: Path, *, root: Path) -> None:
+    """Delete a file, and the folders it leaves empty."""
+    path.unlink(missing_ok=True)
+    for folder in path.parents:
+        if folder == root or root not in folder.parents:
+            return
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
+def _write_beside(target: Path, data: bytes | Path) -> Path:
+    for _ in range(100):  # another process may remove the emptied folder between the two steps
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+        try:
+            file = temporary.open("xb")
+            break
+        except FileNotFoundError:
+            continue
+    else:
+        raise FileNotFoundError(target.parent)
+    try:
+        with file:
+            if isinstance(data, Path):
+                with data.open("rb") as source:
+                    shutil.copyfileobj(source, file, 2**20)
+            else:
+                file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _sync(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

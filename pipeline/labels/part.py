@@ -1,0 +1,83 @@
+"""The part as a file: Parquet mask rows, with the masklets and the videos row in its footer."""
+
+import base64
+import dataclasses
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.labels.schemas import MASKS
+
+MASKLETS_METADATA = b"sam2-corpus:masklets"
+VIDEO_METADATA = b"sam2-corpus:video"
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One committed video: its mask rows, its masklets and its videos row."""
+
+    masks: pa.Table
+    masklets: pa.Table
+    video: pa.Table
+    """One row, the columns of VIDEOS and the manifest's extra ones."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PartHeader:
+    """What a part says in its footer, read without its mask rows."""
+
+    masklets: pa.Table
+    video: pa.Table
+    rows: int
+
+
+def read_part(file: str | Path | BinaryIO | bytes) -> Part:
+    """A whole part, from a path, an open file or its bytes."""
+    with pq.ParquetFile(pa.BufferReader(file) if isinstance(file, bytes) else file) as parquet:
+        header = _header(parquet.metadata)
+        return Part(parquet.read(), header.masklets, header.video)
+
+
+def read_part_header(tail: bytes) -> PartHeader | int:
+    """Masklets and videos row from the last bytes of a part; where these do not suffice, how many are needed."""
+    if len(tail) < 12 or tail[-4:] != b"PAR1":
+        raise ValueError("not a Parquet file, or a truncated one")
+    needed = int.from_bytes(tail[-8:-4], "little") + 8
+    if needed > len(tail):
+        return needed
+    return _header(pq.read_metadata(pa.BufferReader(b"PAR1" + tail[-needed:])))
+
+
+def footer(masklets: pa.Table, video: pa.Table) -> dict[bytes, bytes]:
+    """The masklets and the videos row as a Parquet file's metadata, so that one put commits everything."""
+    return {MASKLETS_METADATA: _to_text(masklets), VIDEO_METADATA: _to_text(video)}
+
+
+def parquet_settings() -> dict[str, Any]:
+    """How parts are written: repeated ids as dictionaries, the rest compressed."""
+    return {
+        "compression": "zstd",
+        "use_dictionary": ["video_id", "object_id", "height", "width", "label_key"],
+        "write_statistics": [name for name in MASKS.names if name != "counts"],
+        "store_schema": True,
+    }
+
+
+def _header(metadata: pq.FileMetaData) -> PartHeader:
+    held: dict[bytes, bytes] = metadata.metadata or {}
+    if MASKLETS_METADATA not in held or VIDEO_METADATA not in held:
+        raise ValueError("a Parquet file, but not a label part: its footer holds no masklets and videos rows")
+    return PartHeader(_from_text(held[MASKLETS_METADATA]), _from_text(held[VIDEO_METADATA]), metadata.num_rows)
+
+
+def _to_text(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return base64.b64encode(sink.getvalue())  # Parquet's metadata are strings to other readers
+
+
+def _from_text(text: bytes) -> pa.Table:
+    return pa.ipc.open_stream(base64.b64decode(text, validate=True)).read_all()

@@ -1,0 +1,156 @@
+"""The columns of the three label tables, and the rows of two of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+UTC_TIME = pa.timestamp("us", tz="UTC")
+
+MASKS = pa.schema(
+    [
+        pa.field("video_id", pa.string(), nullable=False),
+        pa.field("object_id", pa.int64(), nullable=False),
+        pa.field("frame_index", pa.int32(), nullable=False),
+        pa.field("time_s", pa.float64(), nullable=False),
+        pa.field("is_prompted", pa.bool_(), nullable=False),
+        pa.field("is_present", pa.bool_(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("counts", pa.string(), nullable=False),
+        pa.field("area", pa.int64(), nullable=False),
+        pa.field("x_min", pa.int32()),
+        pa.field("y_min", pa.int32()),
+        pa.field("x_max", pa.int32()),
+        pa.field("y_max", pa.int32()),
+        pa.field("object_logit", pa.float32()),
+        pa.field("predicted_iou", pa.float32()),
+        pa.field("label_key", pa.string(), nullable=False),
+    ]
+)
+"""One row per video, object and frame. Quality columns are added before label_key, nullable."""
+
+MASKLETS = pa.schema(
+    [
+        pa.field("video_id", pa.string(), nullable=False),
+        pa.field("object_id", pa.int64(), nullable=False),
+        pa.field("category", pa.string()),
+        pa.field("frames", pa.int32(), nullable=False),
+        pa.field("prompted_frames", pa.int32(), nullable=False),
+        pa.field("visible_frames", pa.int32(), nullable=False),
+        pa.field("first_frame", pa.int32()),
+        pa.field("last_frame", pa.int32()),
+        pa.field("first_time_s", pa.float64()),
+        pa.field("last_time_s", pa.float64()),
+        pa.field("gaps", pa.int32(), nullable=False),
+        pa.field("longest_gap", pa.int32(), nullable=False),
+        pa.field("mean_area", pa.float64()),
+        pa.field("mean_logit", pa.float64()),
+        pa.field("min_logit", pa.float32()),
+        pa.field("mean_iou", pa.float64()),
+        pa.field("min_iou", pa.float32()),
+        pa.field("doubt", pa.float32()),
+        pa.field("reasons", pa.list_(pa.string())),
+        pa.field("label_key", pa.string(), nullable=False),
+    ]
+)
+"""One row per video and object; first to last and the means are over the frames where it is visible."""
+
+VIDEOS = pa.schema(
+    [
+        pa.field("video_id", pa.string(), nullable=False),
+        pa.field("outcome", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("version", pa.string()),
+        pa.field("size", pa.int64()),
+        pa.field("start_s", pa.float64()),
+        pa.field("end_s", pa.float64()),
+        pa.field("prompts_digest", pa.string()),
+        pa.field("frames", pa.int64()),
+        pa.field("objects", pa.int32()),
+        pa.field("mask_rows", pa.int64()),
+        pa.field("fps", pa.float64()),
+        pa.field("height", pa.int32()),
+        pa.field("width", pa.int32()),
+        pa.field("rotation", pa.int32()),
+        pa.field("reflected", pa.bool_()),
+        pa.field("sample_aspect_ratio", pa.float64()),
+        pa.field("variable_rate", pa.bool_()),
+        pa.field("codec", pa.string()),
+        pa.field("pixel_format", pa.string()),
+        pa.field("color_range", pa.string()),
+        pa.field("container_frames", pa.int64()),
+        pa.field("damaged_packets", pa.int64()),
+        pa.field("truncated", pa.bool_()),
+        pa.field("damage", pa.string()),
+        pa.field("model", pa.string()),
+        pa.field("weights_digest", pa.string()),
+        pa.field("parameters", pa.string()),
+        pa.field("algorithm_version", pa.int32()),
+        pa.field("package_version", pa.string()),
+        pa.field("run_id", pa.string()),
+        pa.field("worker", pa.string()),
+        pa.field("attempts", pa.int32()),
+        pa.field("committed_at", UTC_TIME),
+        pa.field("decode_s", pa.float64()),
+        pa.field("model_s", pa.float64()),
+        pa.field("total_s", pa.float64()),
+        pa.field("peak_memory_bytes", pa.int64()),
+        pa.field("label_key", pa.string(), nullable=False),
+    ]
+)
+"""One row per video; the manifest's extra columns follow under their own names."""
+
+
+def aggregate(object_id: int, rows: pa.Table) -> dict[str, Any]:
+    """The masklet row of one object from its mask rows in frame order."""
+    frames = rows.column("frame_index").to_numpy()
+    present = rows.column("is_present").to_numpy()
+    visible = np.flatnonzero(present)
+    row: dict[str, Any] = {
+        "object_id": object_id,
+        "frames": len(frames),
+        "prompted_frames": int(np.count_nonzero(rows.column("is_prompted").to_numpy())),
+        "visible_frames": len(visible),
+        "gaps": 0,
+        "longest_gap": 0,
+    }
+    if not len(visible):
+        return row
+    first, last = visible[0], visible[-1]
+    absent = np.diff(visible) - 1
+    times = rows.column("time_s").to_numpy()
+    row |= {
+        "first_frame": int(frames[first]),
+        "last_frame": int(frames[last]),
+        "first_time_s": float(times[first]),
+        "last_time_s": float(times[last]),
+        "gaps": int(np.count_nonzero(absent)),
+        "longest_gap": int(absent.max(initial=0)),
+        "mean_area": float(rows.column("area").to_numpy()[visible].mean()),
+    }
+    for column, name in (("object_logit", "logit"), ("predicted_iou", "iou")):
+        scores = rows.column(column).to_numpy()[visible].astype(np.float64)
+        scores = scores[~np.isnan(scores)]
+        if scores.size:
+            row |= {f"mean_{name}": float(scores.mean()), f"min_{name}": float(scores.min())}
+    return row
+
+
+def video_table(row: Mapping[str, Any]) -> pa.Table:
+    """The videos row as a table: VIDEOS, then the manifest's extra columns, named apart where a name is taken."""
+    known = {name: value for name, value in row.items() if name != "extra"}
+    if unknown := sorted(set(known) - set(VIDEOS.names)):
+        raise ValueError(f"unknown videos columns {unknown}; the manifest's own go under 'extra'")
+    table = pa.Table.from_pylist([known], schema=VIDEOS)
+    taken = {name.lower() for name in VIDEOS.names}
+    for name, value in sorted((row.get("extra") or {}).items()):
+        column = value if isinstance(value, pa.Scalar) else pa.scalar(value)
+        if pa.types.is_null(column.type):
+            continue
+        while name.lower() in taken:  # readers such as DuckDB do not tell upper from lower case
+            name = f"manifest_{name}"
+        taken.add(name.lower())
+        table = table.append_column(name, pa.array([column.as_py()], column.type))
+    return table

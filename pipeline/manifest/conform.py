@@ -82,6 +82,21 @@ def flags(array: pa.Array) -> Flags:
     return np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
+def prompt_order(offsets: Indices, prompts: pa.StructArray) -> Indices:
+    """The canonical order within each row: by object, those by frame before those by time, then by these."""
+    column = dict(zip(prompts.type.names, prompts.flatten(), strict=True))
+    frame, time = column["frame_index"], column["time_s"]
+    return np.lexsort(
+        (
+            time.fill_null(0).to_numpy(),
+            frame.fill_null(0).to_numpy(),
+            flags(frame.is_null()),
+            column["object_id"].fill_null(0).to_numpy(),
+            np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)),
+        )
+    )
+
+
 def nan_to_null(array: pa.Array) -> pa.Array:
     if not pa.types.is_floating(array.type):
         return array

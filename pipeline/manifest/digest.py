@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.manifest.conform import Indices, flags, list_parts
+from pipeline.manifest.conform import Indices, flags, list_parts, prompt_order
 from pipeline.manifest.schema import Manifest
 
 
@@ -31,15 +31,6 @@ def canonical_json(prompts: pa.ListArray) -> list[bytes]:
     offsets, values = list_parts(prompts)
     column = dict(zip(values.type.names, values.flatten(), strict=True))
     frame, time = column["frame_index"], column["time_s"]
-    order = np.lexsort(
-        (
-            time.fill_null(0).to_numpy(),
-            frame.fill_null(0).to_numpy(),
-            flags(frame.is_null()),
-            column["object_id"].to_numpy(),
-            np.repeat(np.arange(len(prompts)), np.diff(offsets)),
-        )
-    )
     parts = [
         _part('"box":[', column["box"], _joined([_numbers(side) for side in column["box"].flatten()]), "]"),
         _part('"frame_index":', frame, frame.cast(pa.string())),
@@ -48,7 +39,7 @@ def canonical_json(prompts: pa.ListArray) -> list[bytes]:
         _part('"points":[', column["points"], _points_json(column["points"]), "]"),
         _part('"time_s":', time, _numbers(time)),
     ]
-    texts = pc.binary_join_element_wise(*parts, ",", null_handling="skip").take(pa.array(order))
+    texts = pc.binary_join_element_wise(*parts, ",", null_handling="skip").take(pa.array(prompt_order(offsets, values)))
     texts = pc.binary_join_element_wise("{", texts, "}", "")
     rows = pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), texts), ",")
     texts_of_rows: list[bytes] = pc.binary_join_element_wise("[", rows, "]", "").cast(pa.binary()).to_pylist()

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import ManifestError
-from pipeline.manifest.conform import Notes, conform, list_parts, make_list, wrong_type
+from pipeline.manifest.conform import Notes, conform, list_parts, make_list, prompt_order, wrong_type
 from pipeline.manifest.findings import Findings
 from pipeline.manifest.flat import PromptTable
 from pipeline.manifest.rules import check_prompts, check_rows
@@ -82,7 +82,7 @@ class _Reading:
         else:
             offsets, values, source_rows = self._prompts.rows(self.total, self.total + len(raw), prompt_notes)
         columns["prompts"] = make_list(offsets, values)
-        batch = pa.record_batch([columns[name] for name in self._schema.names], schema=self._schema)
+        batch = pa.record_batch(columns)
 
         found = Findings(columns["video_id"], first_row=self.total, offsets=offsets, source_rows=source_rows)
         found.row_notes(notes)
@@ -91,7 +91,9 @@ class _Reading:
         check_prompts(columns["prompts"], found)
         self._bad += found.rows
         self._good.append(~found.bad)
-        self._batches.append(batch)
+        # In one order, so that the nested and the flat form of the same prompts are the same table.
+        columns["prompts"] = make_list(offsets, values.take(pa.array(prompt_order(offsets, values))))
+        self._batches.append(pa.record_batch([columns[name] for name in self._schema.names], schema=self._schema))
         self.total += len(raw)
 
     def finish(self) -> Manifest:

@@ -1,0 +1,127 @@
+"""What one object remembers of past frames: bounded by construction, saved to tensors and loaded back exactly."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class BankLimits:
+    memories: int
+    """Latest tracked frames whose spatial memory is attended (6)."""
+    pointers: int
+    """Latest tracked frames whose object pointer is attended (15)."""
+    conditioning: int
+    """Prompted frames attended, the closest ones; -1 for all of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recall:
+    """What a frame attends to, in transformers' order: prompted frames first, then the farthest to the nearest."""
+
+    memories: list[torch.Tensor]
+    ages: tuple[int, ...]
+    """Per memory: 0 for a prompted frame, else its distance in frames."""
+    pointers: list[torch.Tensor]
+    distances: tuple[int, ...]
+    """Per pointer: its distance in frames."""
+    max_pointers: int
+    """min(video length, the model's limit): what the distances are scaled by, plus one."""
+
+
+@dataclass(kw_only=True)
+class MemoryBank:
+    start: int
+    """The object's earliest prompted frame."""
+    limits: BankLimits
+    keep_start: bool
+    """Keep the frames right after `start` through a forward pass, because a backward pass will follow."""
+    prompted: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    """Memory (HW, C) bf16 and pointer (D,) fp32 by frame, in frame order."""
+    memories: dict[int, torch.Tensor] = field(default_factory=dict)
+    pointers: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    def add_prompted(self, frame: int, memory: torch.Tensor, pointer: torch.Tensor) -> None:
+        self.prompted[frame] = (_own(memory), _own(pointer))
+
+    def add_tracked(self, frame: int, memory: torch.Tensor, pointer: torch.Tensor, *, reverse: bool) -> None:
+        """Remember a tracked frame, and forget what no later frame of this pass (or the next one) attends."""
+        keep = self.keep_start and not reverse and frame - self.start <= self.limits.pointers
+        self.memories[frame] = _own(memory) if keep else memory
+        self.pointers[frame] = _own(pointer) if keep else pointer
+        for kept, reach in ((self.memories, self.limits.memories), (self.pointers, self.limits.pointers)):
+            for old in [t for t in kept if abs(frame - t) >= reach and not self._needed_later(t, reach, reverse)]:
+                del kept[old]
+
+    def _needed_later(self, frame: int, reach: int, reverse: bool) -> bool:
+        return self.keep_start and not reverse and frame - self.start < reach
+
+    def recall(self, frame: int, *, reverse: bool, max_pointers: int) -> Recall:
+        """What `frame` attends to. `max_pointers` is min(video length, the model's limit)."""
+        sign = -1 if reverse else 1
+        chosen = self._closest_prompted(frame)
+        memories = [self.prompted[t][0] for t in chosen]
+        ages = [0] * len(chosen)
+        for age in range(self.limits.memories, 0, -1):
+            t = frame - sign * age
+            memory = self.memories.get(t)
+            if memory is None and t in self.prompted and t not in chosen:
+                memory = self.prompted[t][0]
+            if memory is not None:
+                memories.append(memory)
+                ages.append(age)
+        pointers = []
+        distances = []
+        for t, (_, pointer) in self.prompted.items():
+            if (frame - t) * sign >= 0:
+                pointers.append(pointer)
+                distances.append((frame - t) * sign)
+        for distance in range(1, max_pointers):
+            tracked = self.pointers.get(frame - sign * distance)
+            if tracked is not None:
+                pointers.append(tracked)
+                distances.append(distance)
+        return Recall(
+            memories=memories,
+            ages=tuple(ages),
+            pointers=pointers,
+            distances=tuple(distances),
+            max_pointers=max_pointers,
+        )
+
+    def _closest_prompted(self, frame: int) -> list[int]:
+        """transformers' `_select_closest_cond_frames`: nearest before, nearest from here on, then the nearest rest."""
+        limit = self.limits.conditioning
+        if limit == -1 or len(self.prompted) <= limit:
+            return list(self.prompted)
+        chosen = [t for t in (max((t for t in self.prompted if t < frame), default=None),) if t is not None]
+        chosen += [t for t in (min((t for t in self.prompted if t >= frame), default=None),) if t is not None]
+        rest = sorted((t for t in self.prompted if t not in chosen), key=lambda t: abs(t - frame))
+        return chosen + rest[: limit - len(chosen)]
+
+    def to_tensors(self) -> dict[str, torch.Tensor]:
+        tensors = {}
+        for t, (memory, pointer) in self.prompted.items():
+            tensors[f"prompted/{t}/memory"] = memory
+            tensors[f"prompted/{t}/pointer"] = pointer
+        tensors |= {f"memory/{t}": memory for t, memory in self.memories.items()}
+        tensors |= {f"pointer/{t}": pointer for t, pointer in self.pointers.items()}
+        return tensors
+
+    def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Fill an empty bank from `to_tensors`' result (in any order)."""
+        by_frame = sorted((int(name.split("/")[1]), name) for name in tensors)
+        for t, name in by_frame:
+            kind = name.split("/")[0]
+            if kind == "memory":
+                self.memories[t] = tensors[name]
+            elif kind == "pointer":
+                self.pointers[t] = tensors[name]
+            elif name.endswith("/memory"):
+                self.prompted[t] = (tensors[name], tensors[f"prompted/{t}/pointer"])
+
+
+def _own(tensor: torch.Tensor) -> torch.Tensor:
+    """Not a view: a kept row must not keep the whole batch it was computed in."""
+    return tensor.clone()

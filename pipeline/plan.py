@@ -84,7 +84,7 @@ def label_key(
 
 
 KEY_COLUMNS = {
-    "video_version": "video",
+    "version": "video",
     "start_s": "segment",
     "end_s": "segment",
     "prompts_digest": "prompts",
@@ -158,7 +158,7 @@ def make_plan(
         {
             "video_id": manifest["video_id"],
             "label_key": pa.array(keys, pa.string()),
-            "video_version": pa.array(versions, pa.string()),
+            "version": pa.array(versions, pa.string()),
             "start_s": manifest["start_s"],
             "end_s": manifest["end_s"],
             "prompts_digest": prompt_digests,

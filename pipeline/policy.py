@@ -12,21 +12,15 @@ import heapq
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
-Cause = Literal["decode", "prompt", "exception", "killed", "oom", "deadline", "storage", "node"]
+NODE = "node"
+"""The cause that charges nobody: a node that was lost or drained."""
 
-ATTEMPTS: dict[str, int] = {
-    "decode": 1,
-    "prompt": 1,
-    "exception": 2,
-    "killed": 2,
-    "oom": 2,
-    "deadline": 2,
-    "storage": 3,
-    "node": 1000,  # a lost or drained node is never a video's fault
-}
-"""How often a video may fail by a cause before it goes to quarantine."""
+ALONE = {"killed": 2, "oom": 2, "deadline": 2, "hang": 2, "crash": 2}
+"""Causes that end or endanger a worker: tried again alone, so that it can neither hurt nor suffer from neighbours."""
+
+ATTEMPTS = {**ALONE, "exception": 2, "storage": 3}
+"""How often a video may fail by a cause before it goes to quarantine; once by any other (it will fail again)."""
 
 STORAGE_BACKOFF_S = 5.0
 """Seconds before the second try of a video whose source or output did not answer; doubles with each further try."""
@@ -51,7 +45,7 @@ class Limits:
 class Attempt:
     """One failed try: its cause, what was said, where and when (seconds since the epoch)."""
 
-    cause: Cause
+    cause: str
     message: str
     traceback: str
     worker: str
@@ -141,7 +135,6 @@ class Scheduler:
         self._again: list[tuple[float, int, int]] = []  # (not before, tie-break, index): retries and put-backs
         self._suspects: list[int] = []
         self._attempts: dict[int, list[Attempt]] = {}
-        self._done: set[int] = set()
         self._quarantined: list[Quarantine] = []
         self._pace = 0.0  # seconds per unit of cost, of the slowest video seen
         self._started = 0
@@ -170,7 +163,6 @@ class Scheduler:
         flight = self._land(name, index)
         if flight.cost > 0:
             self._pace = max(self._pace, (now - flight.started) / flight.cost)
-        self._done.add(index)
 
     def failed(self, name: str, index: int, attempt: Attempt, now: float) -> None:
         """A worker reports that a video failed, and lives on."""
@@ -187,8 +179,8 @@ class Scheduler:
         worker = self.workers.pop(name)
         flights = list(worker.flights.values())
         if not worker.ready and not flights:
-            self._start_failures += [attempt.message] if attempt.cause != "node" else []
-        elif attempt.cause == "node" or len(flights) == 1:
+            self._start_failures += [attempt.message] if attempt.cause != NODE else []
+        elif attempt.cause == NODE or len(flights) == 1:
             for flight in flights:
                 self._charge(flight.index, attempt, now)
         else:
@@ -246,14 +238,16 @@ class Scheduler:
         return flight
 
     def _charge(self, index: int, attempt: Attempt, now: float) -> None:
+        if attempt.cause == NODE:
+            heapq.heappush(self._again, (now, index, index))
+            return
         attempts = self._attempts.setdefault(index, [])
         attempts.append(attempt)
         tries = sum(past.cause == attempt.cause for past in attempts)
-        if tries >= ATTEMPTS[attempt.cause]:
+        if tries >= ATTEMPTS.get(attempt.cause, 1):
             self._quarantined.append(Quarantine(index, tuple(attempts)))
-            self._done.add(index)
-        elif attempt.cause in ("killed", "oom", "deadline"):
-            self._suspects.append(index)  # alone, so that it can neither suffer from nor hurt its neighbours again
+        elif attempt.cause in ALONE:
+            self._suspects.append(index)
         else:
             delay = STORAGE_BACKOFF_S * 2 ** (tries - 1) if attempt.cause == "storage" else 0.0
             heapq.heappush(self._again, (now + delay, index, index))

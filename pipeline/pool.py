@@ -15,7 +15,7 @@ from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from pipeline.errors import CorpusError
-from pipeline.policy import Abort, Assign, Attempt, Cause, Kill, Limits, Quarantine, Scheduler, Start, Stop
+from pipeline.policy import NODE, Abort, Assign, Attempt, Kill, Limits, Quarantine, Scheduler, Start, Stop
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class PoolError(CorpusError):
 class Failure:
     """A video failed in a worker that lives on."""
 
-    cause: Cause
+    cause: str
     message: str
     traceback: str
 
@@ -78,11 +78,10 @@ class Actor:
         return self._labeler.progress()
 
 
-def _cause_of(error: Exception) -> Cause:
+def _cause_of(error: Exception) -> str:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported
         return "oom"
-    cause: Cause = getattr(error, "failure_class", "exception")
-    return cause
+    return str(getattr(error, "failure_class", "exception"))
 
 
 class Pool:
@@ -173,10 +172,11 @@ class Pool:
     def _wait(self) -> Iterator[Event]:
         """Wait a little for workers; tell the scheduler what they say, and yield the videos that are done."""
         assert self.scheduler
-        if time.time() - self._polled > POLL_S and not self._polls:
+        if time.time() - self._polled > POLL_S:
             self._polled = time.time()
-            ready_actors = [w for w in self._actors if self.scheduler.workers[w].ready]
-            self._polls = {self._actors[worker].progress.remote(): worker for worker in ready_actors}
+            for worker in self._actors.keys() - set(self._polls.values()):
+                if self.scheduler.workers[worker].ready:
+                    self._polls[self._actors[worker].progress.remote()] = worker
         references = [*self._pending, *self._polls]
         if not references:
             time.sleep(POLL_S)
@@ -221,17 +221,17 @@ class Pool:
                 self.scheduler.finished(worker, index, now)
                 yield Finished(index, result, self.scheduler.attempts(index))
 
-    def _blame(self, worker: str, error: Exception) -> tuple[Cause, str]:
+    def _blame(self, worker: str, error: Exception) -> tuple[str, str]:
         """Why an actor died: its node went away, memory ran out, or the process was killed."""
         message = " ".join(str(error).split())
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
         if getattr(error, "preempted", False) or (worker in self._nodes and self._nodes[worker] not in alive):
-            return "node", f"its node was lost: {message}"
+            return NODE, f"its node was lost: {message}"
         if isinstance(error, RayOutOfMemoryError) or "OOM" in message or "out of memory" in message:
             return "oom", message
         return "killed", message
 
-    def _attempt(self, cause: Cause, message: str, trace: str, worker: str) -> Attempt:
+    def _attempt(self, cause: str, message: str, trace: str, worker: str) -> Attempt:
         return Attempt(cause, message, trace, f"{worker} on {self._nodes.get(worker, 'a node')[:12]}", time.time())
 
 

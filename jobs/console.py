@@ -1,0 +1,115 @@
+"""What commands show: a live bar on a terminal, log lines elsewhere, and a summary at the end."""
+
+import logging
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from pipeline.run import Prepared, Progress, Report
+
+log = logging.getLogger("label")
+
+LINE_EVERY_S = 10.0
+FAILURES_SHOWN = 20
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def fail(error: Exception) -> None:
+    """An error a person can act on, without a traceback."""
+    err.print(f"error: {error}", markup=False)
+
+
+class Display:
+    """Shows a run's progress: a bar on a terminal, else a line every ten seconds."""
+
+    def __init__(self) -> None:
+        self._live = Live(console=err, refresh_per_second=4) if err.is_terminal else None
+        self._last: tuple[float, Progress] | None = None
+        self._shown = 0.0
+
+    def __enter__(self) -> "Display":
+        if self._live:
+            self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._live:
+            self._live.update("")
+            self._live.__exit__(*error)
+
+    def update(self, progress: Progress) -> None:
+        """Show where the run is."""
+        if self._live:
+            row = Table.grid(padding=(0, 1))
+            row.add_row(ProgressBar(progress.cost or 1, progress.cost_done, width=30), _line(progress))
+            self._live.update(row)
+        elif time.time() - self._shown >= LINE_EVERY_S:
+            self._shown = time.time()
+            log.info(_line(progress))
+
+
+def _line(progress: Progress) -> str:
+    spent = max(progress.now - progress.started, 1e-9)
+    failed = sum(progress.failed.values())
+    eta = "?" if progress.eta_s is None else _duration(progress.eta_s)
+    return (
+        f"{progress.done + failed}/{progress.videos} videos, {progress.in_flight} in flight on {progress.workers} actors"
+        f", {progress.frames / spent:.1f} frames/s, {progress.masks / spent:.1f} masks/s, {failed} failed, ETA {eta}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def show_plan(prepared: Prepared) -> None:
+    """What a dry run found."""
+    plan = prepared.plan
+    if not len(plan.order):
+        out.print(f"nothing pending: {plan.count('labelled')} videos are labelled")
+    else:
+        frames, objects = plan.total("frames"), plan.total("objects")
+        out.print(f"{len(plan.order)} videos pending, about {frames:.0f} frames and {objects:.0f} objects")
+        for reason, count in plan.reasons().items():
+            out.print(f"  {count:8} {reason}", markup=False)
+        out.print(f"{plan.count('labelled')} labelled")
+    for state, meaning in (("quarantined", "in quarantine"), ("unreadable", "whose source cannot be found")):
+        if plan.count(state):
+            out.print(f"{plan.count(state)} {meaning}")
+    for row in prepared.manifest.bad_rows[:FAILURES_SHOWN]:
+        out.print(f"bad row left out: {row}", markup=False)
+
+
+def show_report(report: Report) -> None:
+    """The end of a run: counts, failures with their reasons, and where things are."""
+    if not report.planned["pending"]:
+        out.print(f"nothing pending: {report.planned['labelled']} videos were labelled before")
+    else:
+        out.print(
+            f"labelled {report.labelled} of {report.planned['pending']} pending videos in {_duration(report.seconds)}: "
+            f"{report.frames} frames, {report.masks} masks"
+        )
+        for reason, count in report.reasons.items():
+            out.print(f"  {count:6} {reason}", markup=False)
+    if report.left:
+        out.print(f"stopped before the end: {report.left} videos are left; the same command goes on")
+    if report.failures:
+        out.print(f"{len(report.failures)} videos failed or stay in quarantine:")
+    for failure in report.failures[:FAILURES_SHOWN]:
+        out.print(f"  {failure.video_id!r} ({failure.failure_class}): {failure.message}", markup=False)
+    if len(report.failures) > FAILURES_SHOWN:
+        out.print(f"  ... and {len(report.failures) - FAILURES_SHOWN} more in {report.output}/failures", markup=False)
+    for row in report.bad_rows[:FAILURES_SHOWN]:
+        out.print(f"bad row left out: {row}", markup=False)
+    if report.published:
+        out.print(f"tables masks, masklets and videos are in {report.output}", markup=False)
+    else:
+        out.print(f"parts are in {report.output}/parts; jobs.publish makes the tables", markup=False)

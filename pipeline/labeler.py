@@ -1,0 +1,245 @@
+"""One video in, one committed part out."""
+
+import logging
+import resource
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version as package_version
+from typing import Any
+
+import torch
+
+from pipeline import rle
+from pipeline.config import OnDamaged
+from pipeline.errors import ModelError, StorageError
+from pipeline.labels import PartBuilder
+from pipeline.manifest import Video
+from pipeline.model import Sam2, load
+from pipeline.passes import merge_passes
+from pipeline.plan import ALGORITHM_VERSION, Parameters
+from pipeline.prompts import resolve_prompts
+from pipeline.store import Storage, Store, open_source, part_path
+from pipeline.tracking import Engine, Finish, TrackedFrame
+from pipeline.video import Frame, VideoReader, open_video, prefetch
+
+log = logging.getLogger(__name__)
+
+FRAMES_AHEAD = 4
+"""Decoded frames that wait for the model."""
+
+RESULTS_AHEAD = 4
+"""Tracked frames that wait to be encoded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelerSettings:
+    """What all videos of a run have in common; travels to the workers."""
+
+    output: str
+    storage: Storage
+    model: str
+    revision: str | None
+    weights_digest: str
+    device: str
+    threads: int
+    lanes: int
+    parameters: Parameters
+    on_damaged: OnDamaged
+    run_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One video to label, and the version of it that its label key speaks of."""
+
+    video: Video
+    label_key: str
+    version: str
+    prompts_digest: str
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A labelled video, in numbers."""
+
+    video_id: str
+    frames: int
+    masks: int
+    seconds: float
+    was_there: bool
+    """Somebody else had committed these labels already."""
+
+
+class Labeler:
+    """A loaded SAM2 video model and the way from a video to its part. Several threads may call `label` at once.
+
+    Raises:
+        ModelError: The model cannot be loaded, or its weights are not those of the plan.
+    """
+
+    def __init__(self, settings: LabelerSettings) -> None:
+        torch.set_num_threads(settings.threads)
+        self.settings = settings
+        self._sam2 = load(settings.model, revision=settings.revision, device=settings.device)
+        if self._sam2.digest != settings.weights_digest:
+            raise ModelError(
+                f"{settings.model} has other weights on {socket.gethostname()} than where the run was planned"
+            )
+        parameters = settings.parameters
+        self._engine = Engine(self._sam2, dtype=getattr(torch, parameters.dtype), lanes=settings.lanes)
+        self._finish = Finish(
+            mask_threshold=parameters.mask_threshold,
+            max_hole_area=parameters.max_hole_area,
+            max_sprinkle_area=parameters.max_sprinkle_area,
+            non_overlapping=parameters.non_overlapping,
+        )
+        self._store = Store(settings.output, storage=settings.storage)
+        self._totals = {"frames": 0.0, "masks": 0.0, "decode_s": 0.0, "starved_s": 0.0}
+
+    def progress(self) -> dict[str, float]:
+        """Frames and masks labelled so far, seconds of decoding, and seconds the model waited for frames."""
+        return dict(self._totals)
+
+    def label(self, task: Task) -> Outcome:
+        """Label one video and commit its part, unless the part is there.
+
+        Raises:
+            StorageError: The source or the output cannot be reached, or the source has changed since it was planned.
+            VideoError: The video cannot be decoded.
+            PromptError: A prompt does not fit the video.
+        """
+        started, video, path = time.perf_counter(), task.video, part_path(task.video.video_id, task.label_key)
+        if self._store.exists(path):
+            return Outcome(video_id=video.video_id, frames=0, masks=0, seconds=0.0, was_there=True)
+        file, version = open_source(video.video_uri, storage=self.settings.storage)
+        with closing(file):
+            if video.video_version is None and version.token() != task.version:
+                raise StorageError(
+                    f"{video.video_uri} was replaced between planning and labelling "
+                    f"(version {task.version} became {version.token()}); the next run labels it"
+                )
+            with open_video(
+                file,
+                name=video.video_uri,
+                start_s=video.start_s,
+                end_s=video.end_s,
+                on_damaged=self.settings.on_damaged,
+            ) as reader:
+                frames = _ModelFrames(reader, self._sam2, self._totals)
+                info = reader.info
+                objects = resolve_prompts(video.prompts, height=info.height, width=info.width, index_at=reader.index_at)
+                parameters = self.settings.parameters
+                with (
+                    PartBuilder(
+                        video.video_id, label_key=task.label_key, height=info.height, width=info.width
+                    ) as builder,
+                    self._engine.propagate(frames, objects, direction=parameters.direction) as tracked,
+                    closing(prefetch(tracked, lambda frame: frame, depth=RESULTS_AHEAD)) as results,
+                ):
+                    if parameters.non_overlapping and parameters.direction == "both":
+                        results = merge_passes(results, last_start=max(each.start for each in objects))
+                    for frame in results:  # the model runs in the other thread, encoding in this one
+                        columns = self._columns(frame, info.height, info.width)
+                        builder.add(frame.frame_index, frames.times[frame.frame_index], columns)
+                        self._totals["frames"] += 1
+                        self._totals["masks"] += len(frame.object_ids)
+                    row = self._videos_row(task, reader, version.size, started)
+                    categories = {p.object_id: {"category": p.category} for p in video.prompts if p.category}
+                    written = self._store.commit_once(path, builder.finish(row, masklets=categories))
+                    return Outcome(
+                        video_id=video.video_id,
+                        frames=len(frames.times),
+                        masks=builder.rows,
+                        seconds=time.perf_counter() - started,
+                        was_there=not written,
+                    )
+
+    def _columns(self, frame: TrackedFrame, height: int, width: int) -> dict[str, Sequence[Any]]:
+        """The label rows of one frame: finished masks as RLE, their measures, and the scores."""
+        counts = rle.encode(self._finish.masks(frame.logits, height=height, width=width).cpu().numpy())
+        return {
+            "object_id": frame.object_ids,
+            "is_prompted": frame.is_prompted,
+            "counts": counts,
+            "area": [rle.area(each) for each in counts],
+            "boxes": [rle.bbox(each, (height, width)) for each in counts],
+            "object_logit": frame.object_logit.tolist(),
+            "predicted_iou": frame.predicted_iou.tolist(),
+        }
+
+    def _videos_row(self, task: Task, reader: VideoReader, size: int, started: float) -> dict[str, Any]:
+        """The videos row: where the labels come from and what the video is."""
+        info, damage, video, settings = reader.info, reader.damage, task.video, self.settings
+        return {
+            "outcome": "labelled",
+            "uri": video.video_uri,
+            "version": task.version,
+            "size": size,
+            "start_s": video.start_s,
+            "end_s": video.end_s,
+            "prompts_digest": task.prompts_digest,
+            "frames": damage.decoded_frames,
+            "fps": info.fps,
+            "height": info.height,
+            "width": info.width,
+            "rotation": info.rotation,
+            "reflected": info.reflected,
+            "sample_aspect_ratio": info.sar[0] / info.sar[1] if info.sar else None,
+            "variable_rate": info.variable_rate,
+            "codec": info.codec,
+            "pixel_format": info.pix_fmt,
+            "color_range": info.color_range,
+            "container_frames": info.container_frames,
+            "damaged_packets": damage.damaged_packets,
+            "truncated": damage.truncated,
+            "model": settings.model,
+            "weights_digest": settings.weights_digest,
+            "parameters": settings.parameters.to_json(),
+            "algorithm_version": ALGORITHM_VERSION,
+            "package_version": package_version("sam2-corpus"),
+            "run_id": settings.run_id,
+            "worker": socket.gethostname(),
+            "attempts": task.attempt,
+            "committed_at": datetime.now(UTC),
+            "total_s": time.perf_counter() - started,
+            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "extra": video.extra,
+        }
+
+
+class _ModelFrames:
+    """A video's frames as the model takes them, decoded and scaled in a thread that runs ahead."""
+
+    def __init__(self, reader: VideoReader, sam2: Sam2, totals: dict[str, float]) -> None:
+        self._reader, self._sam2, self._totals = reader, sam2, totals
+        self.height, self.width = reader.info.height, reader.info.width
+        self.times: dict[int, float] = {}
+        """Presentation time, in seconds, of every frame read so far."""
+
+    def forward(self, start: int) -> Iterator[tuple[int, torch.Tensor]]:
+        return self._ahead(self._reader.forward(start))
+
+    def backward(self, start: int) -> Iterator[tuple[int, torch.Tensor]]:
+        return self._ahead(self._reader.backward(start))
+
+    def at(self, indices: Sequence[int]) -> Mapping[int, torch.Tensor]:
+        return dict(self._take(frame) for frame in self._reader.at(indices).values())
+
+    def _ahead(self, frames: Iterator[Frame]) -> Iterator[tuple[int, torch.Tensor]]:
+        with closing(prefetch(frames, self._take, depth=FRAMES_AHEAD)) as taken:
+            while True:
+                waiting = time.perf_counter()
+                item = next(taken, None)
+                self._totals["starved_s"] += time.perf_counter() - waiting
+                if item is None:
+                    return
+                yield item
+
+    def _take(self, frame: Frame) -> tuple[int, torch.Tensor]:
+        self.times[frame.index] = frame.time_s
+        return frame.index, self._sam2.preprocess(frame.rgb)

@@ -1,0 +1,52 @@
+"""Non-overlapping masks need all objects of a frame at once, which the two passes of direction `both` give in parts."""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from pipeline.tracking import TrackedFrame
+
+
+def merge_passes(frames: Iterable[TrackedFrame], *, last_start: int) -> Iterator[TrackedFrame]:
+    """Every frame once, with the objects that went forward to it and those that went backward.
+
+    Frames before `last_start`, the latest of the objects' first prompts, are incomplete until the backward pass comes
+    by. Their logits wait in an unnamed temporary file, 4 h w bytes an object, so that memory does not grow.
+    """
+    with tempfile.TemporaryFile(prefix="sam2-corpus-logits-") as file:
+        held: dict[int, tuple[int, TrackedFrame]] = {}
+        backward = False
+        for frame in frames:
+            index, shape = frame.frame_index, frame.logits.shape
+            if index >= last_start:
+                backward = True  # the forward pass has come to where all objects take part
+                yield frame
+            elif not backward:
+                held[index] = file.tell(), replace(frame, logits=frame.logits.new_empty(0))
+                file.write(frame.logits.float().cpu().numpy().tobytes())
+            elif index in held:
+                offset, first = held.pop(index)
+                file.seek(offset)
+                data = np.frombuffer(file.read(4 * len(first.object_ids) * shape[1] * shape[2]), np.float32)
+                logits = torch.tensor(data.reshape(-1, *shape[1:]), device=frame.logits.device)
+                yield _join(replace(first, logits=logits), frame)
+            else:
+                yield frame
+
+
+def _join(one: TrackedFrame, other: TrackedFrame) -> TrackedFrame:
+    """The objects of both, by id, so that ties between overlapping objects do not depend on the passes."""
+    ids = (*one.object_ids, *other.object_ids)
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    prompted = (*one.is_prompted, *other.is_prompted)
+    return TrackedFrame(
+        frame_index=one.frame_index,
+        object_ids=tuple(ids[i] for i in order),
+        is_prompted=tuple(prompted[i] for i in order),
+        logits=torch.cat([one.logits, other.logits])[order],
+        object_logit=torch.cat([one.object_logit, other.object_logit])[order],
+        predicted_iou=torch.cat([one.predicted_iou, other.predicted_iou])[order],
+    )

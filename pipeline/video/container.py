@@ -1,0 +1,225 @@
+"""One pass of FFmpeg over a source: safe opening, one stream, decoding that survives damaged packets."""
+
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import NoReturn
+
+import av
+import av.error
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from pipeline.video.failures import (
+    EncryptedError,
+    HangError,
+    NotAVideoError,
+    NoVideoStreamError,
+    TooLargeError,
+    UnknownCodecError,
+)
+from pipeline.video.info import VideoLimits
+from pipeline.video.source import Source
+
+# Demuxers that read only the bytes they are handed. Playlists (hls, dash, concat, sdp, image2, ...) could read other
+# files or the network: they are left out, and both kinds of nested opening are refused below as well.
+_FORMATS = (
+    "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,apng,webp,webp_anim,webp_pipe,jpeg_pipe,png_pipe,bmp_pipe,"
+    "tiff_pipe,ivf,obu,h264,hevc,vvc,av1,m4v,mjpeg,mxf,nut,yuv4mpegpipe,rm,dv,3gp,wtv,vc1,h261,h263,avif,evc,swf"
+)
+_BUFFER_BYTES = 1 << 17
+_MAX_DEMUX_ERRORS = 100
+
+# PyAV's default callback would hand FFmpeg's complaints about every damaged packet to Python's logging.
+av.logging.set_level(av.logging.PANIC)
+
+
+class Decoder:
+    """A container opened for one stream. Not thread-safe; frames come in presentation order as FFmpeg emits them.
+
+    Decoding is single-threaded (dav1d apart, which is exact with threads): with frame threads FFmpeg drops the last
+    frames of a truncated file without an error, and conceals damage differently from run to run.
+    """
+
+    def __init__(self, source: Source, limits: VideoLimits) -> None:
+        self._source, self._limits = source, limits
+        self._cursor = source.cursor()
+        self._container = _open(self._cursor, source, limits)
+        try:
+            self.stream = _video_stream(self._container, source.name)
+            _check_size(self.stream, source.name, limits)
+        except BaseException:
+            self._container.close()
+            raise
+        for other in self._container.streams:
+            if other is not self.stream:
+                other.discard = av.stream.Discard.all  # so that their bytes are not even read
+        context = self.stream.codec_context
+        context.thread_type = av.codec.context.ThreadType.SLICE
+        context.thread_count = 2 if context.name == "libdav1d" else 1
+        context.options = {"max_pixels": str(limits.max_pixels)}
+        self.damaged: set[int] = set()
+        """Where damaged packets stand in the file."""
+        self.last_error: Exception | None = None
+        self.partial = False
+        """The last packet was cut short by the end of the file."""
+        self.last_dts: int | None = None
+        self._reorder_depth = 0
+
+    @property
+    def time_base(self) -> Fraction:
+        return self.stream.time_base or Fraction(1, av.time_base)
+
+    @property
+    def format(self) -> str:
+        return self._container.format.name
+
+    @property
+    def duration_s(self) -> float | None:
+        duration = self._container.duration
+        return None if duration is None or duration < 0 else duration / av.time_base
+
+    @property
+    def video_streams(self) -> int:
+        return len(self._container.streams.video)
+
+    def frames(self, *, from_key: bool = False) -> Iterator[VideoFrame]:
+        """Decode on from where the container stands; after a seek, `from_key` skips what comes before a key packet."""
+        since = time.monotonic()
+        for packet in self._packets():
+            if from_key and packet.size and not packet.is_keyframe:
+                self._check_stall(since)
+                continue
+            from_key = False
+            for frame in self._decode(packet):
+                yield frame
+                since = time.monotonic()
+            self._check_stall(since)
+        self._source.check()
+
+    def seek(self, timestamp: int) -> None:
+        """Go to the key frame before `timestamp` (in the stream's time base), as well as the format can."""
+        context = self.stream.codec_context
+        self._reorder_depth = max(self._reorder_depth, context.reorder_depth)
+        try:
+            self._container.seek(timestamp, stream=self.stream)
+        finally:
+            self._source.check()
+        # A flush may reset the learnt depth, and frames would then come out of order (PyAV's `reorder_depth`).
+        context.reorder_depth = self._reorder_depth
+
+    def promised_more(self) -> bool:
+        """Whether, at the end, the container's index still holds frames that the file did not."""
+        index = self.stream.index_entries
+        if self.partial:
+            return True
+        return bool(len(index)) and self.last_dts is not None and index[-1].timestamp > self.last_dts
+
+    def close(self) -> None:
+        self._container.close()
+
+    def _packets(self) -> Iterator["Packet[VideoStream]"]:
+        errors = 0
+        packets = self._container.demux(self.stream)
+        while errors < _MAX_DEMUX_ERRORS:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except (av.error.FFmpegError, OSError) as error:
+                self._source.check()
+                if isinstance(error, av.error.ExitError):
+                    self._hang()
+                self.last_error = error
+                self.damaged.add(-errors - 1)
+                errors += 1
+                packets = self._container.demux(self.stream)
+                continue
+            errors = 0
+            if packet.size:
+                if packet.has_sidedata("encryption_info"):
+                    raise EncryptedError(f"{self._source.name}: the video stream is encrypted")
+                self.partial = packet.is_corrupt
+                if packet.dts is not None:
+                    self.last_dts = packet.dts if self.last_dts is None else max(packet.dts, self.last_dts)
+            yield packet
+
+    def _decode(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
+        try:
+            return packet.decode()
+        except av.error.DecoderNotFoundError as error:
+            raise UnknownCodecError(f"{self._source.name}: no decoder: {error}") from error
+        except (av.error.FFmpegError, ValueError) as error:
+            self._source.check()
+            self.last_error = error
+            place = packet.pos if packet.pos is not None and packet.pos >= 0 else packet.dts
+            self.damaged.add(place if place is not None else -1)
+        return [] if packet.size else self._drain()
+
+    def _drain(self) -> list[VideoFrame]:
+        """Frames still in the decoder after an error in the flush."""
+        frames: list[VideoFrame] = []
+        for _ in range(64):
+            try:
+                frames += self.stream.codec_context.decode(None)
+            except EOFError:
+                break
+            except av.error.FFmpegError as error:
+                self.last_error = error
+        return frames
+
+    def _check_stall(self, since: float) -> None:
+        if time.monotonic() - since > self._limits.stall_s:
+            self._hang()
+
+    def _hang(self) -> NoReturn:
+        raise HangError(f"{self._source.name}: no frame within {self._limits.stall_s:g} s of decoding")
+
+
+def _open(cursor: object, source: Source, limits: VideoLimits) -> InputContainer:
+    def refuse(url: str, _flags: int, _options: dict[str, str]) -> NoReturn:
+        raise PermissionError(f"{source.name}: refers to another file, {url!r}; only the video itself is read")
+
+    try:
+        return av.open(
+            cursor,
+            mode="r",
+            options={
+                "format_whitelist": _FORMATS,
+                "protocol_whitelist": "none",
+                "max_pixels": str(limits.max_pixels),
+                "max_streams": "100",
+            },
+            metadata_errors="replace",
+            buffer_size=_BUFFER_BYTES,
+            timeout=limits.stall_s,
+            io_open=refuse,
+        )
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        source.check()
+        if isinstance(error, av.error.ExitError):
+            raise HangError(f"{source.name}: cannot be opened within {limits.stall_s:g} s") from error
+        detail = getattr(error, "strerror", None) or error
+        raise NotAVideoError(f"{source.name}: not a video that can be read: {detail}") from error
+
+
+def _video_stream(container: InputContainer, name: str) -> VideoStream:
+    best = container.streams.best("video")
+    if best is not None and best.disposition & Disposition.attached_pic:
+        best = next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None)
+    if best is None:
+        kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
+        raise NoVideoStreamError(f"{name}: no video stream (it holds {kinds})")
+    assert isinstance(best, VideoStream)
+    if best.codec_context is None:
+        raise UnknownCodecError(f"{name}: the video's codec is unknown to the installed FFmpeg")
+    return best
+
+
+def _check_size(stream: VideoStream, name: str, limits: VideoLimits) -> None:
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > limits.max_pixels:
+        raise TooLargeError(f"{name}: frames of {width} x {height}, more than {limits.max_pixels} pixels")

@@ -1,0 +1,180 @@
+"""A video file through the interface of `pipeline.video`: frames in displayed RGB, forward, backward and at random."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from types import TracebackType
+from typing import Literal, Self
+
+from av.video.frame import VideoFrame
+
+from pipeline.errors import PromptError
+from pipeline.video.container import Decoder
+from pipeline.video.display import RgbConverter
+from pipeline.video.info import Damage, Frame, OnDamaged, VideoInfo, VideoLimits
+from pipeline.video.passes import TOLERANCE_S, Passes
+from pipeline.video.source import Source
+
+_RANGES: dict[int, Literal["limited", "full"]] = {1: "limited", 2: "full"}
+
+
+class VideoFile:
+    """See `pipeline.video` for the contract. Passes may be interleaved, but only one thread at a time may step any."""
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        limits: VideoLimits,
+        on_damaged: OnDamaged = "label",
+    ) -> None:
+        self.name = source.name
+        self._source, self._limits = source, limits
+        self._passes = Passes(source, start_s=start_s, end_s=end_s, limits=limits, on_damaged=on_damaged)
+        self._timeline = self._passes.timeline
+        self._convert = RgbConverter(self._passes.first_of_file)
+        self._facts = _facts(self._passes.probe, self._passes.first_of_file, self._convert)
+
+    @property
+    def info(self) -> VideoInfo:
+        measured = self._timeline.rate() if self._timeline.complete else None
+        return self._facts if measured is None else replace(self._facts, fps=measured[0], variable_rate=measured[1])
+
+    @property
+    def damage(self) -> Damage:
+        return self._passes.damage
+
+    def forward(self, start: int = 0) -> Iterator[Frame]:
+        """Frames `start`, `start` + 1, ... to the end of the segment."""
+        with closing(self._passes.frames(_index(start))) as frames:
+            for index, frame in frames:
+                yield self._frame(index, frame)
+        if start >= len(self._timeline):
+            raise self._beyond(start)
+
+    def backward(self, start: int) -> Iterator[Frame]:
+        """Frames `start`, `start` - 1, ... 0: stretch by stretch decoded forward and handed out reversed."""
+        if not self._passes.learn(_index(start) + 1):
+            raise self._beyond(start)
+        high = start
+        while high >= 0:
+            kept = self._stretch(high)
+            while kept:
+                yield self._frame(high, kept.pop())
+                high -= 1
+
+    def at(self, indices: Iterable[int]) -> dict[int, Frame]:
+        """The frames with these indices; what lies between them is decoded only where no key frame does."""
+        wanted = sorted({_index(index) for index in indices})
+        found: dict[int, Frame] = {}
+        if wanted and wanted[0] == 0:
+            found[wanted.pop(0)] = self._frame(0, self._passes.first)
+        while wanted:
+            with closing(self._passes.frames(wanted[0])) as frames:
+                for index, frame in frames:
+                    if index == wanted[0]:
+                        found[wanted.pop(0)] = self._frame(index, frame)
+                    if not wanted or (self._timeline.key_at_or_before(wanted[0]) or 0) > index + 1:
+                        break
+                else:
+                    raise self._beyond(wanted[0])
+        return found
+
+    def index_at(self, times_s: Sequence[float]) -> list[int]:
+        """The frame on screen at each time, counted from the file's first frame."""
+        indices = []
+        for time_s in times_s:
+            self._learn_until(time_s)
+            index = self._timeline.on_screen(time_s, TOLERANCE_S)
+            if index is None or not time_s >= self._timeline.time(0) - TOLERANCE_S:
+                raise PromptError(
+                    f"{self.name}: no frame is on screen at {time_s:g} s; allowed are "
+                    f"{self._timeline.time(0):g} to {self._timeline.time(len(self._timeline) - 1):g} s"
+                )
+            indices.append(index)
+        return indices
+
+    def close(self) -> None:
+        self._passes.close()
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _frame(self, index: int, frame: VideoFrame) -> Frame:
+        return Frame(index, self._timeline.time(index), self._convert(frame))
+
+    def _stretch(self, high: int) -> deque[VideoFrame]:
+        """Decoded frames up to `high`, as many as the budget holds: from as far back as is kept whole, if it can be."""
+        budget = self._limits.backward_bytes
+        low = max(0, high + 1 - max(1, budget // _bytes(self._passes.first)))
+        keys = self._timeline.keys_between(low, high)
+        begin = 0 if low == 0 else keys[0] if keys else self._timeline.key_at_or_before(high) or 0
+        kept: deque[VideoFrame] = deque()
+        size = 0
+        with closing(self._passes.frames(begin)) as frames:
+            for index, frame in frames:
+                kept.append(frame)
+                size += _bytes(frame)
+                while size > budget and len(kept) > 1:
+                    size -= _bytes(kept.popleft())
+                if index == high:
+                    break
+        return kept
+
+    def _learn_until(self, time_s: float) -> None:
+        if self._timeline.complete or self._timeline.time(len(self._timeline) - 1) > time_s + TOLERANCE_S:
+            return
+        with closing(self._passes.frames(len(self._timeline))) as frames:
+            for index, _ in frames:
+                if self._timeline.time(index) > time_s + TOLERANCE_S:
+                    break
+
+    def _beyond(self, index: int) -> PromptError:
+        count = len(self._timeline)
+        return PromptError(f"{self.name}: frame {index} is beyond the end; the video has frames 0 to {count - 1}")
+
+
+def _index(value: int) -> int:
+    if value < 0:
+        raise ValueError(f"frame index {value} is negative")
+    return value
+
+
+def _bytes(frame: VideoFrame) -> int:
+    return sum(plane.buffer_size for plane in frame.planes)
+
+
+def _facts(decoder: Decoder, first: VideoFrame, convert: RgbConverter) -> VideoInfo:
+    stream = decoder.stream
+    orientation = convert.orientation
+    width, height = orientation.size(first.width, first.height)
+    sar = stream.sample_aspect_ratio
+    average, base = stream.average_rate, stream.base_rate
+    stamp = first.pts if first.pts is not None else first.dts
+    return VideoInfo(
+        width=width,
+        height=height,
+        rotation=orientation.rotation,
+        reflected=orientation.reflected,
+        sar=(sar.numerator, sar.denominator) if sar else None,
+        fps=float(average) if average else None,
+        variable_rate=None if not average or not base else average != base,
+        codec=stream.codec_context.codec.canonical_name,
+        pix_fmt=first.format.name,
+        color_range=_RANGES.get(first.color_range, "unspecified"),
+        container=decoder.format,
+        container_frames=stream.frames or None,
+        duration_s=decoder.duration_s,
+        first_timestamp_s=None if stamp is None else float(stamp * decoder.time_base),
+        video_streams=decoder.video_streams,
+        stream_index=stream.index,
+    )

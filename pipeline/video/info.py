@@ -1,0 +1,99 @@
+"""What is known of a video: its facts, its damage, its limits and one frame of it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+OnDamaged = Literal["label", "fail"]
+Rgb = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoLimits:
+    """What one video may cost before it fails alone. Memory is per open video."""
+
+    max_pixels: int = 8192 * 8192
+    """Largest frame, width x height, that is decoded at all."""
+    max_frames: int = 2_000_000
+    """Frames of one segment; about 18 hours at 30 a second."""
+    max_spool_bytes: int = 64 << 30
+    """Largest copy made of a source that cannot seek."""
+    backward_bytes: int = 256 << 20
+    """Decoded frames kept at once while going backward; a longer group of pictures is decoded again."""
+    stall_s: float = 120.0
+    """Longest time in the decoder without a frame."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_pixels", "max_frames", "max_spool_bytes", "backward_bytes", "stall_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"VideoLimits.{name} must be positive, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoInfo:
+    """Facts of one video, in displayed pixels; frame rates are measured once all frames were seen."""
+
+    width: int
+    """Displayed: after rotation, before any scaling for anamorphic pixels."""
+    height: int
+    rotation: int
+    """Degrees clockwise that decoded frames are turned for display: 0, 90, 180, 270."""
+    reflected: bool
+    """Decoded frames are mirrored left to right (before they are turned) for display."""
+    sar: tuple[int, int] | None
+    """Sample aspect ratio of the coded frame, for the record; frames are never scaled by it."""
+    fps: float | None
+    """Average rate: the container's until the last frame was seen, then measured."""
+    variable_rate: bool | None
+    """Whether frame intervals differ by more than timestamps' rounding; None while unknown."""
+    codec: str
+    pix_fmt: str
+    color_range: Literal["unspecified", "limited", "full"]
+    container: str
+    container_frames: int | None
+    """Frames that the container claims for the whole file; None where it claims nothing."""
+    duration_s: float | None
+    """Duration that the container claims for the whole file; some lie."""
+    first_timestamp_s: float | None
+    """Timestamp of the file's first frame, which time_s is counted from."""
+    video_streams: int
+    stream_index: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damage:
+    """What was lost on the way, as far as frames were decoded; final once `complete`."""
+
+    decoded_frames: int = 0
+    """Displayed frames of the segment seen so far."""
+    damaged_packets: int = 0
+    """Packets (or images) that gave an error and no frame of their own."""
+    concealed_frames: int = 0
+    """Frames shown with errors that the decoder covered up."""
+    resized_frames: int = 0
+    """Frames that came in another size than the first and were scaled to it."""
+    repaired_times: int = 0
+    """Frames whose timestamp was missing or ran backward."""
+    truncated: bool = False
+    """The file ends before what its own index or header promises."""
+    complete: bool = False
+    """The segment's last frame was reached."""
+
+    @property
+    def any(self) -> bool:
+        """Whether pixels or frames are missing (repaired times lose nothing)."""
+        return bool(self.damaged_packets or self.concealed_frames or self.truncated)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Frame:
+    """One displayed frame."""
+
+    index: int
+    """From 0 within the segment, in presentation order."""
+    time_s: float
+    """Presentation time minus that of the file's first frame."""
+    rgb: Rgb
+    """(height, width, 3), turned for display."""

@@ -1,0 +1,244 @@
+"""Passes of decoding over one segment of a file, each giving exactly the frames that the first one gave."""
+
+import logging
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from itertools import chain
+
+import av.error
+from av.video.frame import VideoFrame
+
+from pipeline.video.container import Decoder
+from pipeline.video.failures import DamagedError, NoFramesError, TooLargeError
+from pipeline.video.info import Damage, OnDamaged, VideoLimits
+from pipeline.video.outline import ends_early
+from pipeline.video.source import Source
+from pipeline.video.timeline import Clock, Timeline, timestamp
+
+_log = logging.getLogger(__name__)
+
+TOLERANCE_S = 1e-3
+"""Times are compared with this slack, because many containers round theirs to the millisecond."""
+_BACK_S = (0.0, 1.0, 4.0, 16.0, 64.0)
+Stamped = tuple[int, VideoFrame]
+Run = Generator[Stamped, None, None]
+
+
+class Passes:
+    """Decodes from the segment's beginning or from a key frame seen before, and checks that it gets the same frames.
+
+    A key frame after which decoding gives anything else (open groups, intra refresh, damage whose concealment depends
+    on what came before) is never used again: an earlier one is, at last the beginning.
+    """
+
+    def __init__(
+        self, source: Source, *, start_s: float | None, end_s: float | None, limits: VideoLimits, on_damaged: OnDamaged
+    ) -> None:
+        self._source, self._limits, self._on_damaged = source, limits, on_damaged
+        self._start_s, self._end_s = start_s, end_s
+        self._damaged: set[int] = set()
+        self._concealed = self._resized = 0
+        self._truncated = False
+        self._idle: Decoder | None = None
+        self._closed = False
+        self.probe = decoder = Decoder(source, limits)
+        try:
+            frames = decoder.frames()
+            first = next(frames, None)
+            if first is None:
+                raise NoFramesError(f"{source.name}: no frame can be decoded{_because(decoder)}")
+            self.first_of_file = first
+            rate = decoder.stream.guessed_rate or decoder.stream.average_rate or 25
+            self._time_base = decoder.time_base
+            self._step = max(1, round(1 / (rate * self._time_base)))
+            self._zero = timestamp(first) or 0
+            self.timeline = Timeline(time_base=self._time_base, zero=self._zero, step=self._step)
+            self._size = (first.width, first.height)
+            run = self._from_start(decoder, chain([first], frames))
+            head = next(run, None)
+        except BaseException:
+            decoder.close()
+            raise
+        if head is None:
+            raise NoFramesError(f"{source.name}: no frame from {start_s or 0:g} s to {end_s or float('inf'):g} s")
+        self.first = head[1]
+        self._ahead: tuple[Stamped, Run] | None = (head, run)
+        self._learn(*head)
+
+    @property
+    def damage(self) -> Damage:
+        return Damage(
+            decoded_frames=len(self.timeline),
+            damaged_packets=len(self._damaged),
+            concealed_frames=self._concealed,
+            resized_frames=self._resized,
+            repaired_times=self.timeline.repaired,
+            truncated=self._truncated,
+            complete=self.timeline.complete,
+        )
+
+    def frames(self, start: int) -> Run:
+        """Frames from index `start` on, decoded from the nearest trusted key frame."""
+        timeline = self.timeline
+        position = start
+        while not (timeline.complete and position >= len(timeline)):
+            key = timeline.key_at_or_before(min(position, len(timeline) - 1))
+            index = key or 0
+            with closing(self._beginning() if key is None else self._from_key(key)) as run:
+                for stamp, frame in run:
+                    if index >= len(timeline):
+                        self._learn(stamp, frame)
+                    elif key is not None and not timeline.matches(index, stamp, frame):
+                        break
+                    if index >= position:
+                        position = index + 1
+                        yield index, frame
+                    index += 1
+                    if timeline.complete and index >= len(timeline):
+                        return
+                else:
+                    if key is None or index >= len(timeline):
+                        timeline.complete = True
+                        self._refuse_damage()
+                        return
+            assert key is not None
+            _log.info("%s: decoding from key frame %d does not repeat the first pass; not used", self._source.name, key)
+            timeline.distrust(key)
+
+    def learn(self, count: int) -> bool:
+        """Make the timeline know its first `count` frames; False where there are fewer."""
+        timeline = self.timeline
+        if len(timeline) < count and not timeline.complete:
+            with closing(self.frames(len(timeline))) as frames:
+                for index, _ in frames:
+                    if index + 1 >= count:
+                        break
+        return len(timeline) >= count
+
+    def close(self) -> None:
+        self._closed = True
+        if self._ahead is not None:
+            run = self._ahead[1]
+            self._ahead = None
+            run.close()
+        if self._idle is not None:
+            self._idle.close()
+            self._idle = None
+
+    def _learn(self, stamp: int, frame: VideoFrame) -> None:
+        if len(self.timeline) >= self._limits.max_frames:
+            raise TooLargeError(f"{self._source.name}: more than {self._limits.max_frames} frames")
+        self.timeline.append(stamp, frame)
+        self._concealed += bool(frame.is_corrupt)
+        self._resized += (frame.width, frame.height) != self._size
+        self._refuse_damage()
+
+    def _refuse_damage(self) -> None:
+        if self._on_damaged == "fail" and self.damage.any:
+            raise DamagedError(f"{self._source.name}: damaged, and on_damaged is fail: {self.damage}")
+
+    def _beginning(self) -> Run:
+        if self._ahead is not None:
+            head, run = self._ahead
+            self._ahead = None
+        else:
+            decoder = Decoder(self._source, self._limits)
+            run = self._from_start(decoder, decoder.frames())
+            first = next(run, None)
+            if first is None:
+                return
+            head = first
+        with closing(run):
+            yield head
+            yield from run
+
+    def _from_start(self, decoder: Decoder, frames: Iterator[VideoFrame]) -> Run:
+        """From the segment's first frame on; under start_s from the nearest key frame, where the format can seek."""
+        start = self._start_s or 0.0
+        try:
+            if start > TOLERANCE_S:
+                found = self._sought(decoder, start)
+                if found is None:
+                    decoder.close()
+                    decoder = Decoder(self._source, self._limits)
+                frames = decoder.frames() if found is None else found
+            self._damaged |= decoder.damaged
+            decoder.damaged = self._damaged
+            yield from self._cut(decoder, frames, Clock(step=self._step, zero=self._zero))
+        except BaseException:
+            decoder.close()
+            raise
+        self._release(decoder)
+
+    def _sought(self, decoder: Decoder, start: float) -> Iterator[VideoFrame] | None:
+        """Frames from a key frame at or before `start`; None where seeking does not lead there."""
+        for back in _BACK_S:
+            if start - back <= 0:
+                return None
+            try:
+                decoder.seek(self._zero + int((start - back) / self._time_base))
+            except av.error.FFmpegError:
+                return None
+            frames = decoder.frames(from_key=True)
+            first = next(frames, None)
+            stamp = None if first is None else timestamp(first)
+            if first is not None and stamp is not None and self.timeline.seconds(stamp) < start + TOLERANCE_S:
+                return chain([first], frames)
+        return None
+
+    def _from_key(self, key: int) -> Run:
+        """From the key frame `key` on; nothing at all where seeking does not find it."""
+        decoder = self._idle or Decoder(self._source, self._limits)
+        self._idle = None
+        try:
+            decoder.damaged = set()  # what is in front of the frontier was counted by the first pass
+            frames = self._sought_key(decoder, self.timeline.stamp(key))
+            if frames is not None:
+                clock = Clock(step=self._step, zero=self._zero)
+                for index, stamped in enumerate(self._cut(decoder, frames, clock), start=key):
+                    yield stamped
+                    if index + 1 == len(self.timeline):
+                        decoder.damaged = self._damaged
+        except BaseException:
+            decoder.close()
+            raise
+        self._release(decoder)
+
+    def _sought_key(self, decoder: Decoder, wanted: int) -> Iterator[VideoFrame] | None:
+        for back in (0.0, 1.0):
+            try:
+                decoder.seek(wanted - int(back / self._time_base))
+            except av.error.FFmpegError:
+                self.timeline.distrust_all_but(wanted)
+                return None
+            frames = decoder.frames(from_key=True)
+            for frame in frames:
+                stamp = timestamp(frame)
+                if stamp == wanted:
+                    return chain([frame], frames)
+                if stamp is None or stamp > wanted:
+                    break
+        return None
+
+    def _cut(self, decoder: Decoder, frames: Iterator[VideoFrame], clock: Clock) -> Run:
+        """Frames within the segment, with their times; at the end of the file, looks whether there should be more."""
+        start = -float("inf") if self._start_s is None else self._start_s - TOLERANCE_S
+        end = float("inf") if self._end_s is None else self._end_s - TOLERANCE_S
+        for frame in frames:
+            stamp = clock.stamp(frame)
+            time = self.timeline.seconds(stamp)
+            if time >= end:
+                return
+            if time >= start:
+                yield stamp, frame
+        self._truncated = self._truncated or decoder.promised_more() or ends_early(self._source)
+
+    def _release(self, decoder: Decoder) -> None:
+        if self._idle is None and not self._closed:
+            self._idle = decoder
+        else:
+            decoder.close()
+
+
+def _because(decoder: Decoder) -> str:
+    return "" if decoder.last_error is None else f" ({decoder.last_error})"

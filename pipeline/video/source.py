@@ -1,0 +1,132 @@
+"""Bytes of one video, shared by several decoders: each reads through a cursor of its own."""
+
+import io
+import os
+import tempfile
+import threading
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from pipeline.errors import StorageError
+from pipeline.video.failures import TooLargeError
+
+_COPY_BYTES = 1 << 20
+
+
+class _ReadAt(Protocol):
+    def __call__(self, offset: int, size: int, /) -> bytes: ...
+
+
+class Source:
+    """Random access to a path or a file object; one that cannot seek is copied to an unnamed temporary file first.
+
+    A file object stays its owner's to close. The copy has no name, so that it is gone even after a kill -9.
+    """
+
+    def __init__(self, origin: BinaryIO | Path, *, name: str, max_spool_bytes: int) -> None:
+        self.name = name
+        self.failure: Exception | None = None
+        self._own: BinaryIO | None = None
+        if isinstance(origin, Path):
+            try:
+                self._own = origin.open("rb")
+            except OSError as error:
+                raise StorageError(f"{name}: cannot be opened: {error.strerror or error}") from error
+            self._read_at: _ReadAt = _positioned(self._own)
+            self.size = os.fstat(self._own.fileno()).st_size
+        elif origin.seekable():
+            self._read_at = _locked(origin)
+            self.size = origin.seek(0, io.SEEK_END)
+        else:
+            self._own = _spool(origin, name=name, limit=max_spool_bytes)
+            self._read_at = _positioned(self._own)
+            self.size = os.fstat(self._own.fileno()).st_size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Up to `size` bytes; a failure is kept, because FFmpeg takes it for the end of the file."""
+        try:
+            return self._read_at(offset, size)
+        except Exception as error:
+            self.failure = error
+            raise
+
+    def check(self) -> None:
+        """Raise what a read has raised: storage, not the video, was at fault."""
+        if self.failure is not None:
+            raise StorageError(f"{self.name}: cannot be read: {self.failure}") from self.failure
+
+    def cursor(self) -> "Cursor":
+        return Cursor(self)
+
+    def close(self) -> None:
+        if self._own is not None:
+            self._own.close()
+
+
+class Cursor(io.RawIOBase):
+    """A position of its own in a shared source; what PyAV and zipfile read from."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self._source = source
+        self._position = 0
+        # A neutral name: FFmpeg looks at it to guess formats, and some of those open neighbouring files.
+        self.name = "video"
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._source.size}[whence]
+        if base + offset < 0:
+            raise OSError(22, "seek before the beginning")
+        self._position = base + offset
+        return self._position
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        rest = max(0, self._source.size - self._position)
+        count = rest if size is None or size < 0 else min(size, rest)
+        data = self._source.read(self._position, count) if count else b""
+        self._position += len(data)
+        return data
+
+
+def _positioned(file: BinaryIO) -> _ReadAt:
+    descriptor = file.fileno()
+    return lambda offset, size: os.pread(descriptor, size, offset)
+
+
+def _locked(file: BinaryIO) -> _ReadAt:
+    lock = threading.Lock()
+
+    def read_at(offset: int, size: int, /) -> bytes:
+        with lock:
+            file.seek(offset)
+            return file.read(size)
+
+    return read_at
+
+
+def _spool(origin: BinaryIO, *, name: str, limit: int) -> BinaryIO:
+    copy = tempfile.TemporaryFile(prefix="sam2-corpus-")  # noqa: SIM115 - the caller keeps it open
+    size = 0
+    try:
+        while data := origin.read(_COPY_BYTES):
+            size += len(data)
+            if size > limit:
+                raise TooLargeError(f"{name}: more than {limit} bytes, the limit for a source that cannot seek")
+            copy.write(data)
+        copy.flush()
+    except OSError as error:
+        copy.close()
+        raise StorageError(f"{name}: cannot be copied to a temporary file: {error}") from error
+    except BaseException:
+        copy.close()
+        raise
+    return copy

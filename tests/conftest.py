@@ -7,6 +7,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+pytest_plugins = ["tests.fixtures_s3"]
+
 SHARED = Path(os.environ.get("SAM2_CORPUS_TEST_FILES", Path(__file__).parents[2] / "shared"))
 
 

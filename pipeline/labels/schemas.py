@@ -83,7 +83,6 @@ VIDEOS = pa.schema(
         pa.field("container_frames", pa.int64()),
         pa.field("damaged_packets", pa.int64()),
         pa.field("truncated", pa.bool_()),
-        pa.field("damage", pa.string()),
         pa.field("model", pa.string()),
         pa.field("weights_digest", pa.string()),
         pa.field("parameters", pa.string()),

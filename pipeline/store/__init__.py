@@ -6,6 +6,7 @@ from pipeline.store.layout import checkpoint_dir, failure_path, parse_path, part
 from pipeline.store.listing import Entry
 from pipeline.store.sources import Version, open_source
 from pipeline.store.store import Store
+from pipeline.store.versions import source_versions
 
 __all__ = [
     "Access",
@@ -21,5 +22,6 @@ __all__ = [
     "parse_path",
     "part_path",
     "redact",
+    "source_versions",
     "video_dir",
 ]

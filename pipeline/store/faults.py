@@ -119,8 +119,7 @@ def explain(error: BaseException, *, what: str, uri: str, tried_s: float | None 
     code = s3_code(error)
     name = type(error).__name__
     if code == "NoSuchBucket":
-        bucket = uri.partition("://")[2].partition("/")[0]
-        return MissingError(f"{head}the bucket {bucket!r} does not exist; create it or correct the URI")
+        return MissingError(f"{head}the bucket {_bucket(uri)!r} does not exist; create it or correct the URI")
     if name in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"):
         return StorageError(f"{head}no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment")
     if code in _CREDENTIAL_CODES:
@@ -136,8 +135,7 @@ def explain(error: BaseException, *, what: str, uri: str, tried_s: float | None 
     if isinstance(error, FileNotFoundError):
         return MissingError(f"{head}it does not exist")
     if isinstance(error, PermissionError):
-        rights = "the credentials' rights and the bucket's policy" if "://" in uri else "the rights of the folder"
-        return StorageError(f"{head}permission denied{f' ({code})' if code else ''}; check {rights}")
+        return StorageError(f"{head}permission denied{f' ({code})' if code else ''}; check {_rights(uri)}")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(f"{head}no space left; free some or choose another place")
     if isinstance(error, OSError) and error.errno == errno.EROFS:
@@ -147,6 +145,17 @@ def explain(error: BaseException, *, what: str, uri: str, tried_s: float | None 
     if name == "FileExpired":
         return ChangedError(f"{head}it was replaced while it was being read; run again")
     return StorageError(f"{head}{_words(error)}")
+
+
+def _bucket(uri: str) -> str:
+    return uri.partition("://")[2].partition("/")[0]
+
+
+def _rights(uri: str) -> str:
+    if uri.startswith("s3"):
+        keys = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        return f"{keys}, what they allow, and that the bucket {_bucket(uri)!r} exists"
+    return "the credentials and what they allow" if "://" in uri else "who owns the folder and may write to it"
 
 
 def _words(error: BaseException) -> str:

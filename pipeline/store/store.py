@@ -264,9 +264,11 @@ class Store:
             return self._try(lambda: local.read(self._file(path), start, end), "read", path)
         fs, root = self._fs()
         name = _join(root, path)
-        if start is None:
-            return bytes(self._try(lambda: fs.cat_file(name), "read", path))
-        return bytes(self._try(lambda: fs.cat_file(name, start=start, end=end), "read", path))
+        # one request where s3fs would first ask for the size
+        request: dict[str, Any] = {"max_concurrency": 1} if hasattr(fs, "call_s3") else {}
+        if start is not None:
+            request |= {"start": start, "end": end}
+        return bytes(self._try(lambda: fs.cat_file(name, **request), "read", path))
 
     def _upload(self, path: str, data: bytes | Path, mode: str) -> None:
         fs, root = self._fs()

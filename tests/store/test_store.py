@@ -1,0 +1,326 @@
+"""One behaviour on a local folder, in memory (plain fsspec) and on a real S3 server."""
+
+import errno
+import io
+import pickle
+import subprocess
+import sys
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import s3fs
+
+from pipeline.errors import StorageError
+from pipeline.store import MissingError, Storage, Store, open_source, source_versions
+from tests.fixtures_s3 import S3
+from tests.s3 import READER_KEY, READER_SECRET, WRITER_KEY, WRITER_SECRET
+
+BACKENDS = ["local", "memory", "s3"]
+
+
+@pytest.fixture(params=BACKENDS)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "s3":
+        return Store(f"{request.getfixturevalue('s3').uri}/out", retry_budget_s=10)
+    return Store(tmp_path / "out" if request.param == "local" else f"memory://{uuid.uuid4().hex}/out")
+
+
+def test_bytes_come_back_whole_and_in_ranges(store: Store) -> None:
+    store.put("a/b", b"0123456789")
+    assert store.read("a/b") == b"0123456789"
+    assert store.read_range("a/b", 2, 5) == b"234"
+    assert store.read_tail("a/b", 3) == b"789"
+    assert store.read_tail("a/b", 99) == b"0123456789"
+    store.put("a/b", b"new")
+    assert store.read("a/b") == b"new"
+    found = store.info("a/b")
+    assert found
+    assert (found.path, found.size) == ("a/b", 3)
+
+
+def test_what_is_not_there_is_said(store: Store) -> None:
+    store.put("a/b", b"x")
+    assert store.info("a") is None  # a folder is not an object
+    assert not store.exists("a/c")
+    assert store.read_or_none("a/c") is None
+    assert list(store.list("none")) == []
+    assert store.list_dirs("none") == []
+    store.delete("a/c")
+    with pytest.raises(MissingError, match=r"cannot read .*a/c: it does not exist"):
+        store.read("a/c")
+
+
+def test_listing_is_complete_and_never_stale(store: Store) -> None:
+    assert list(store.list("parts")) == []
+    for name in ("parts/00/v/k1.parquet", "parts/00/v/k2.parquet", "parts/ff/w%2F/k.parquet", "partsx/y"):
+        store.put(name, b"abc")
+    assert [entry.path for entry in store.list("parts")] == [
+        "parts/00/v/k1.parquet", "parts/00/v/k2.parquet", "parts/ff/w%2F/k.parquet",
+    ]  # fmt: skip
+    assert {entry.path for entry in store.list()} == {entry.path for entry in store.list("parts")} | {"partsx/y"}
+    shards = list(store.list_sharded("parts"))
+    assert len(shards) == 256
+    assert [len(shards[0]), len(shards[255]), sum(map(len, shards))] == [2, 1, 3]
+    assert store.list_dirs("parts") == ["00", "ff"]
+    store.delete("parts/00/v/k1.parquet")
+    store.put("parts/00/v/k3.parquet", b"")
+    assert [entry.path for entry in store.list("parts/00")] == ["parts/00/v/k2.parquet", "parts/00/v/k3.parquet"]
+    assert store.delete_prefix("parts") == 3
+    assert [entry.path for entry in store.list()] == ["partsx/y"]
+
+
+def test_commit_once_never_replaces(store: Store) -> None:
+    assert store.commit_once("p/x", b"first")
+    assert not store.commit_once("p/x", b"second")
+    assert store.read("p/x") == b"first"
+
+
+def test_commit_once_of_a_local_file(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "rows"
+    source.write_bytes(bytes(range(256)) * 4096)
+    assert store.commit_once("p/x", source)
+    assert not store.commit_once("p/x", source)
+    assert store.read("p/x") == source.read_bytes()
+    store.put("p/y", source)
+    assert store.read("p/y") == source.read_bytes()
+
+
+def test_a_store_travels_to_other_processes(store: Store) -> None:
+    store.put("x", b"1")
+    assert pickle.loads(pickle.dumps(store)).read("x") == b"1"
+
+
+@pytest.mark.parametrize("path", ["../x", "a/../b", "/x", "a//b", "./a", "a/."])
+def test_paths_cannot_climb(tmp_path: Path, path: str) -> None:
+    with pytest.raises(ValueError, match="plain relative path"):
+        Store(tmp_path).put(path, b"")
+
+
+def test_one_of_many_threads_wins(store: Store) -> None:
+    if store.uri.startswith("memory:"):
+        pytest.skip("fsspec's memory file system has no atomic create")
+    for round_ in range(5):
+        together = threading.Barrier(8)
+
+        def commit(at: int, round_: int = round_, together: threading.Barrier = together) -> bool:
+            together.wait()
+            return store.commit_once(f"race/{round_}", b"%d" % at * 1000)
+
+        with ThreadPoolExecutor(8) as threads:
+            won = list(threads.map(commit, range(8)))
+        assert won.count(True) == 1
+        assert store.read(f"race/{round_}") == b"%d" % won.index(True) * 1000
+    assert len(list(store.list("race"))) == 5
+
+
+RACE = """
+import sys
+from pipeline.store import Store
+store, me = Store(sys.argv[1]), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+print(sum(store.commit_once(f"race/{i}", me.encode() * 5000) for i in range(20)))
+"""
+
+
+@pytest.mark.parametrize("where", ["local", "s3"])
+def test_one_of_many_processes_wins(where: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    uri = str(tmp_path / "out") if where == "local" else request.getfixturevalue("s3").uri
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACE, uri, str(me)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for me in range(4)
+    ]
+    for racer in racers:
+        assert racer.stdout
+        racer.stdout.readline()
+    for racer in racers:  # all have imported and connect at the same time
+        assert racer.stdin
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    won = [int(racer.communicate(timeout=60)[0]) for racer in racers]
+    assert sum(won) == 20
+    store = Store(uri)
+    winners = [store.read(f"race/{i}") for i in range(20)]
+    assert all(len(data) == 5000 and len(set(data)) == 1 for data in winners)
+    assert [sum(data[:1] == b"%d" % me for data in winners) for me in range(4)] == won
+
+
+def test_local_writes_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    store.put("a/b", b"old")
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+    for write in (store.put, store.commit_once):
+        with pytest.raises(StorageError, match="no space left"):
+            write("a/c", b"new")
+    monkeypatch.undo()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
+    store.delete("a/b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_half_written_files_are_not_listed(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / ".part-0123").write_bytes(b"ha")
+    assert list(Store(tmp_path).list()) == []
+
+
+def test_other_refusals_are_not_taken_for_a_lost_race(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(f"{s3.uri}/out")
+    monkeypatch.setattr(store, "_upload", lambda *_: (_ for _ in ()).throw(OSError(errno.EINVAL, "bad digest")))
+    with pytest.raises(StorageError, match=r"cannot write s3://.*/out/p: bad digest"):
+        store.commit_once("p", b"x")
+
+
+def test_a_commit_whose_answer_was_lost_counts_as_ours(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(f"{s3.uri}/out")
+    upload, lost = store._upload, [True, True]
+
+    def unreliable(path: str, data: bytes | Path, mode: str) -> None:
+        upload(path, data, mode)
+        if lost and lost.pop():
+            raise ConnectionResetError
+
+    monkeypatch.setattr(store, "_upload", unreliable)
+    assert store.commit_once("p", b"mine")
+    lost.append(True)
+    store.put("q", b"theirs")
+    assert not store.commit_once("q", b"mine")
+
+
+def test_wrong_credentials_are_named_and_not_shown(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    Store(s3.uri).put("x", b"1")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "swordfish")
+    store = Store(s3.uri)
+    for use in (lambda: store.read("x"), lambda: store.put("x", b""), lambda: list(store.list()), store.check_writable):
+        with pytest.raises(StorageError, match=r"check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY") as caught:
+            use()
+        assert "swordfish" not in str(caught.value)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    with pytest.raises(StorageError, match=r"the access key is unknown"):
+        Store(s3.uri).commit_once("y", b"")
+
+
+def test_a_missing_bucket_is_named(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.server.env(WRITER_KEY, WRITER_SECRET).items():
+        monkeypatch.setenv(name, value)
+    store = Store("s3://no-such-bucket/out")
+    with pytest.raises(MissingError, match="the bucket 'no-such-bucket' does not exist"):
+        store.read("x")
+    with pytest.raises(MissingError, match="the bucket 'no-such-bucket' does not exist"):
+        list(store.list())
+    with pytest.raises(StorageError, match="bucket 'no-such-bucket'"):
+        store.check_writable()
+
+
+def test_an_output_that_may_only_be_read_is_refused_at_once(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    Store(s3.uri).put("x", b"1")
+    for name, value in s3.server.env(READER_KEY, READER_SECRET).items():
+        monkeypatch.setenv(name, value)
+    assert Store(s3.uri).read("x") == b"1"
+    with pytest.raises(StorageError, match="permission denied"):
+        Store(s3.uri).check_writable()
+
+
+def test_an_unwritable_folder_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"cannot write .*: a folder stands where a file should be"):
+        Store(tmp_path / "file" / "out").check_writable()
+
+
+def test_an_unreachable_server_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    with pytest.raises(StorageError, match=r"after \d+ s of retries; check that the endpoint"):
+        Store("s3://bucket/x", retry_budget_s=0.5).read("y")
+
+
+@pytest.fixture(params=["local", "s3"])
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, bytes]:
+    content = bytes(i * 7 % 251 for i in range(5 * 2**20 + 17))
+    root = tmp_path if request.param == "local" else f"{request.getfixturevalue('s3').uri}/videos"
+    Store(root).put("a b/ü%20.mp4", content)
+    return f"{root}/a b/ü%20.mp4", content
+
+
+def test_a_source_reads_as_a_file(source: tuple[str, bytes]) -> None:
+    uri, content = source
+    file, version = open_source(uri)
+    with file:
+        assert version.size == len(content)
+        assert file.seek(0, io.SEEK_END) == len(content)
+        assert file.read(5) == b""
+        for at in (len(content) - 9, 0, 2**21 - 3, 2**22 + 1, 1):
+            file.seek(at)
+            assert file.read(100) == content[at : at + 100]
+        file.seek(0)
+        assert file.read() == content
+    assert source_versions([uri, uri + "x"]) == [version, None]
+    with pytest.raises(MissingError, match="it does not exist"):
+        open_source(uri + "x")
+
+
+def test_a_source_replaced_while_read_is_noticed(s3: S3) -> None:
+    store = Store(s3.uri)
+    store.put("v", b"a" * 5_000_000)
+    file, _ = open_source(store.uri_of("v"))
+    with file:
+        file.read(10)
+        store.put("v", b"b" * 5_000_000)
+        file.seek(4_500_000)
+        with pytest.raises(StorageError, match="replaced while it was being read"):
+            file.read(10)
+
+
+def test_versions_of_many_sources_take_few_requests(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(s3.uri)
+    names = [f"{folder}/{i:03}.mp4" for folder in ("aa", "ab", "b/c") for i in range(40)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda name: store.put(name, name.encode()), names))
+    wanted = [store.uri_of(name) for name in names if name[-5] in "05"] + [store.uri_of("aa/none"), "/no/such/file"]
+    calls, call = [], s3fs.S3FileSystem._call_s3
+
+    def counted(self: object, name: str, *rest: object, **request: object) -> object:
+        calls.append(name)
+        return call(self, name, *rest, **request)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", counted)
+    found = source_versions(wanted)
+    assert [version and version.size for version in found] == [len(n) for n in names if n[-5] in "05"] + [None, None]
+    assert all(version.etag for version in found[:-2] if version)
+    assert len(calls) <= 4
+
+
+def test_versions_are_found_in_any_order_of_listing(s3: S3) -> None:
+    """SeaweedFS lists a/ before a.b/, which is not the order of the keys."""
+    store = Store(s3.uri)
+    names = [f"{folder}/{i}" for folder in ("a", "a.b") for i in range(20)]
+    for name in names:
+        store.put(name, name.encode())
+    found = source_versions([store.uri_of(name) for name in names])
+    assert [version and version.size for version in found] == [len(name) for name in names]
+
+
+def test_prefixes_may_have_their_own_access(s3: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    Store(s3.uri).put("in/x", b"1")
+    for name in s3.env:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("READ_KEY", READER_KEY)
+    monkeypatch.setenv("READ_SECRET", READER_SECRET)
+    (tmp_path / "storage.toml").write_text(
+        f'["{s3.uri}"]\nendpoint = "http://127.0.0.1:9"\n'
+        f'["{s3.uri}/in"]\nendpoint = "{s3.endpoint}"\nkey_env = "READ_KEY"\nsecret_env = "READ_SECRET"\n'
+    )
+    storage = Storage.from_toml(tmp_path / "storage.toml")
+    store = Store(f"{s3.uri}/in", storage=storage)
+    assert store.read("x") == b"1"
+    assert open_source(f"{s3.uri}/in/x", storage=storage)[0].read() == b"1"
+    with pytest.raises(StorageError, match="permission denied"):
+        store.put("x", b"2")
+    assert READER_SECRET not in repr(storage) + repr(store)
+    assert READER_SECRET.encode() not in pickle.dumps(store)

@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 from pipeline.manifest.conform import Indices, flags, list_parts, prompt_order
 from pipeline.manifest.schema import Manifest
 
+_ROWS = 16_384
+
 
 def prompt_digests(manifest: Manifest) -> pa.Array:
     """For each row sha256 (hex) of its prompt geometry as canonical JSON; neither category nor any order enters.
@@ -19,11 +21,12 @@ def prompt_digests(manifest: Manifest) -> pa.Array:
     by x, y, label, prompts by object_id, then those by frame_index before those by time_s, then by these. Numbers
     without a fraction are written as integers, others as the shortest decimal that gives the same double.
     """
-    digests: list[str] = []
-    for chunk in manifest.table.column("prompts").chunks:
-        for start in range(0, len(chunk), 16_384):
-            digests += [hashlib.sha256(text).hexdigest() for text in canonical_json(chunk.slice(start, 16_384))]
-    return pa.array(digests, pa.string())
+    digests = [
+        pa.array([hashlib.sha256(text).hexdigest() for text in canonical_json(chunk.slice(start, _ROWS))], pa.string())
+        for chunk in manifest.table.column("prompts").chunks
+        for start in range(0, len(chunk), _ROWS)
+    ]
+    return pa.concat_arrays(digests) if digests else pa.array([], pa.string())
 
 
 def canonical_json(prompts: pa.ListArray) -> list[bytes]:

@@ -30,6 +30,7 @@ from pipeline.manifest.source import OpenFile, opened, row_batches
 
 log = logging.getLogger(__name__)
 
+_BLOCK_BYTES = 128 * 2**20
 _KEY = ("video_id", "object_id", "frame_index", "time_s")
 _POINTS = ("points_x", "points_y", "points_label")
 _SIDES = tuple(field.name for field in BOX)
@@ -40,41 +41,44 @@ structs x, y, label, or three lists of one length. In CSV a list is JSON text: `
 
 
 class PromptTable(NamedTuple):
-    """All prompts of a table, in the manifest's type and order of rows."""
+    """All prompts of a table in the manifest's type, and which row of the manifest each belongs to."""
 
-    prompts: pa.ChunkedArray
+    blocks: list[pa.Array]
+    first: Indices
+    """Where each block begins, in rows of the prompt table; and where the last one ends."""
     order: Indices
-    """Positions in `prompts`, by the manifest's rows; as the table has them within a row."""
+    """Rows of the prompt table by the manifest's rows; as the table has them within a row."""
     starts: Indices
     """Where in `order` each row of the manifest begins."""
     notes: Notes
 
     @classmethod
     def read(cls, uri: str | Path, *, ids: pa.ChunkedArray, open_file: OpenFile) -> "PromptTable":
-        chunks: list[pa.Array] = []
-        rows: list[Indices] = []
-        notes, read = Notes(), 0
+        blocks, rows, notes, read = [], [np.zeros(0, np.int64)], Notes(), 0
         with opened(uri, open_file) as file:
             try:
-                for batch in _batches(str(uri), file):
-                    _check_columns(batch.schema, uri)
-                    mine = Notes()
-                    chunks.append(_to_prompts(batch, mine))
-                    ids_here = conform(batch.column("video_id"), pa.string(), column="video_id", notes=mine)
-                    found = pc.index_in(ids_here, value_set=ids)
-                    rows.append(found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64))
-                    for index, note in mine.items():
-                        notes.add(read + index, note)
-                    read += len(batch)
+                for batches in _by_bytes(_batches(str(uri), file)):
+                    chunks, names = [], []
+                    for batch in batches:
+                        mine = Notes()
+                        _check_columns(batch.schema, uri)
+                        chunks.append(_to_prompts(batch, mine))
+                        names.append(conform(batch.column("video_id"), pa.string(), column="video_id", notes=mine))
+                        for index, note in mine.items():
+                            notes.add(read + index, note)
+                        read += len(batch)
+                    blocks.append(pa.concat_arrays(chunks))
+                    rows.append(_rows_of(pa.chunked_array(names), ids, uri, read))
             except (pa.ArrowException, OSError) as error:
                 raise ManifestError(f"{uri}: cannot be read: {error}") from error
-        row = np.concatenate([np.zeros(0, np.int64), *rows])
+        row = np.concatenate(rows)
         strangers = int((row < 0).sum())
         if strangers:
             log.warning("%s: %d of %d prompts are for videos that the manifest does not have", uri, strangers, read)
         order = np.argsort(row, kind="stable")
         starts = np.searchsorted(row[order], np.arange(len(ids) + 1))
-        return cls(pa.chunked_array(chunks, PROMPT), order, starts, notes)
+        first = np.cumsum([0, *(len(block) for block in blocks)])
+        return cls(blocks, first, order, starts, notes)
 
     def rows(self, start: int, stop: int, notes: Notes) -> tuple[Indices, pa.Array, Indices]:
         """The prompts of rows start..stop of the manifest: offsets, values, and each one's row in the prompt table.
@@ -86,8 +90,38 @@ class PromptTable(NamedTuple):
         if self.notes:
             for index in np.flatnonzero(np.isin(source, np.fromiter(self.notes, np.int64))):
                 notes.add(int(index), self.notes[int(source[index])])
-        values = self.prompts.take(pa.array(source))
-        return offsets, pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], PROMPT), source
+        return offsets, self._take(source), source
+
+    def _take(self, source: Indices) -> pa.Array:
+        block_of = np.searchsorted(self.first, source, side="right") - 1
+        touched = np.unique(block_of)
+        parts = [self.blocks[b].take(pa.array(source[block_of == b] - self.first[b])) for b in touched]
+        if len(parts) == 1:
+            return parts[0]
+        order = np.argsort(np.argsort(block_of, kind="stable"), kind="stable")
+        return pa.concat_arrays([pa.array([], PROMPT), *parts]).take(pa.array(order))
+
+
+def _by_bytes(batches: Iterator[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    """Few large blocks: a lookup of ids, or take() on many small chunks, costs as much each time as on a large one."""
+    block, size = [], 0
+    for batch in batches:
+        block.append(batch)
+        size += batch.nbytes
+        if size > _BLOCK_BYTES:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+def _rows_of(names: pa.ChunkedArray, ids: pa.ChunkedArray, uri: str | Path, end: int) -> Indices:
+    """Which row of the manifest each prompt is for; -1 where there is none."""
+    if names.null_count:
+        row = end - len(names) + int(np.argmax(names.is_null().to_numpy()))
+        raise ManifestError(f"{uri}: row {row}, column video_id is missing; every prompt needs its video's id")
+    found = pc.index_in(names, value_set=ids, skip_nulls=True).fill_null(-1)
+    return np.asarray(found.to_numpy(), dtype=np.int64)
 
 
 def _batches(uri: str, file: BinaryIO) -> Iterator[pa.RecordBatch]:

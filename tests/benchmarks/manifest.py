@@ -37,7 +37,7 @@ def main(rows: int) -> None:
 def run(path: Path, *, prompts: Path | None = None) -> None:
     start = peak()
     manifest = timed("read_manifest", lambda: read_manifest(path, prompts=prompts))
-    print(f"  {len(manifest)} rows, {manifest.table.nbytes / 2**20:.0f} MiB of Arrow")
+    print(f"  peak {peak():.0f} MiB; {len(manifest)} rows, {manifest.table.nbytes / 2**20:.0f} MiB of Arrow")
     timed("prompt_digests", lambda: prompt_digests(manifest))
     timed("video(i), 1000 times", lambda: [manifest.video(i) for i in range(0, len(manifest), len(manifest) // 1000)])
     print(f"  peak {peak():.0f} MiB, {start:.0f} of them before")

@@ -9,13 +9,29 @@ from pipeline.evaluate.measures import (
     jaccard_of_masks,
     statistics,
 )
+from pipeline.evaluate.run import Evaluation, evaluate
+from pipeline.evaluate.scores import MaskletScore, Protocol, score_video
+from pipeline.evaluate.summary import Comparison, Group, Interval, Summary, bootstrap, compare, summarise, to_csv
 
 __all__ = [
+    "Comparison",
+    "Evaluation",
+    "Group",
+    "Interval",
+    "MaskletScore",
+    "Protocol",
     "Statistics",
+    "Summary",
+    "bootstrap",
     "boundary_f",
     "boundary_f_of_masks",
+    "compare",
+    "evaluate",
     "j_and_f",
     "jaccard",
     "jaccard_of_masks",
+    "score_video",
     "statistics",
+    "summarise",
+    "to_csv",
 ]

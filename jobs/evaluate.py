@@ -1,0 +1,163 @@
+"""Score masks against a truth: J, F, J&F, recall and decay as the DAVIS 2017 benchmark defines them, and presence.
+
+Masks and truth may each be a label output, a DAVIS or SA-V folder of PNGs, SA-V JSON, COCO, YouTube-VIS or MOTS, or a
+Parquet table of masks (video_id, object_id, frame_index, height, width, counts). With another label output as the truth
+the score is how far two models agree.
+"""
+
+import argparse
+import json
+import logging
+import math
+import sys
+from pathlib import Path
+from typing import get_args
+
+from rich.console import Console
+
+from pipeline.errors import CorpusError, UsageError
+from pipeline.evaluate import Evaluation, Group, Interval, Protocol, Summary, evaluate, summarise, to_csv
+from pipeline.export.opening import Kind, open_masks
+from pipeline.store import Storage, Store
+
+SHOWN = 20
+COLUMNS = (
+    "masklets",
+    " frames",
+    "   J&F",
+    "     J",
+    "J recall",
+    "J decay",
+    "     F",
+    "F recall",
+    "F decay",
+    "presence",
+)
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m jobs.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="exit codes: 0 scored; 3 scored, but below --fail-under, or some of it could not be read or compared;\n"
+        "2 wrong usage; 1 unexpected",
+    )
+    add = p.add_argument
+    add("masks", metavar="OUTPUT", help="what is judged: a label output, or masks in another format")
+    add("--truth", required=True, metavar="URI", help="what is true")
+    add("--baseline", metavar="URI", help="a second output to compare with against the same truth")
+    add("--kind", choices=get_args(Kind), help="format of OUTPUT (default: looked at)")
+    add("--truth-kind", choices=get_args(Kind), help="format of the truth (default: looked at)")
+    add(
+        "--protocol",
+        choices=get_args(Protocol),
+        help="frames that count: davis leaves out the first and last of a video, sav of each object, all none "
+        "(default: sav for SA-V JSON, all between label outputs, else davis)",
+    )
+    add("--where", metavar="SQL", help="judge only these rows of a label output, e.g. \"category = 'dog'\"")
+    add("--only-labelled", action="store_true", help="leave out videos without masks; else they score as empty ones")
+    add("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    add("--json", metavar="URI", help="write the summary here")
+    add("--csv", metavar="URI", help="write a line for each masklet here")
+    add("--fail-under", type=float, metavar="X", help="exit with 3 when J&F is below X, between 0 and 1")
+    add("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    args = parser().parse_args(arguments)
+    try:
+        if args.fail_under is not None and not 0 <= args.fail_under <= 1:
+            raise UsageError(f"--fail-under is {args.fail_under:g}; allowed: 0 to 1")
+        if args.workers is not None and args.workers < 1:
+            raise UsageError(f"--workers is {args.workers}; allowed: 1 or more")
+        storage = Storage.from_toml(args.storage) if args.storage else None
+        truth = open_masks(args.truth, kind=args.truth_kind, storage=storage)
+
+        def score(uri: str, kind: Kind | None) -> Evaluation:
+            return evaluate(
+                open_masks(uri, kind=kind, where=args.where, storage=storage),
+                truth,
+                protocol=args.protocol,
+                only_found=args.only_labelled,
+                workers=args.workers,
+            )
+
+        evaluation = score(args.masks, args.kind)
+        summary = summarise(evaluation, baseline=score(args.baseline, None) if args.baseline else None)
+        show(summary)
+        if args.json:
+            _write(args.json, json.dumps(summary.to_dict(), indent=2) + "\n", storage)
+        if args.csv:
+            _write(args.csv, to_csv(evaluation.scores), storage)
+    except UsageError as error:
+        err.print(f"error: {error}", markup=False)
+        return 2
+    except CorpusError as error:
+        err.print(f"error: {error}", markup=False)
+        return 1
+    value = summary.overall.j_and_f
+    if args.fail_under is not None and not value >= args.fail_under:
+        err.print(f"J&F {value:.4f} is below the {args.fail_under:g} of --fail-under", markup=False)
+        return 3
+    return 3 if evaluation.problems else 0
+
+
+def show(summary: Summary) -> None:
+    """The table."""
+    rows: list[tuple[str, Group | None]] = [("all", summary.overall)]
+    for title, groups in (("by category", summary.by_category), ("by size", summary.by_size)):
+        if len(groups) > 1:
+            rows += [(title, None), *((f"  {group.name}", group) for group in groups)]
+    width = max(12, *(len(name) for name, _ in rows))
+    out.print(" " * width + "".join(name.rjust(len(name) + 2) for name in COLUMNS), markup=False)
+    for name, group in rows:
+        out.print(name.ljust(width) + (_cells(group) if group else ""), markup=False)
+    evaluation = summary.evaluation
+    out.print(f"J&F {_interval(summary.j_and_f)} over {summary.videos} videos; protocol {evaluation.protocol}")
+    if comparison := summary.comparison:
+        out.print(
+            f"against the baseline's {comparison.baseline:.4f}: {_interval(comparison.difference, signed=True)} "
+            f"over {comparison.masklets} masklets"
+        )
+    if summary.missing_frames:
+        out.print(f"{summary.missing_frames} frames have no mask and count as empty")
+    if videos := evaluation.missing_videos:
+        out.print(f"{len(videos)} videos of the truth have no masks, such as {videos[0]!r}", markup=False)
+    if evaluation.extra_videos:
+        out.print(f"{evaluation.extra_videos} videos have masks but no truth and are not judged")
+    for problem in evaluation.problems[:SHOWN]:
+        out.print(f"not scored: {problem}", markup=False)
+    if len(evaluation.problems) > SHOWN:
+        out.print(f"... and {len(evaluation.problems) - SHOWN} more; --json has all")
+
+
+def _cells(group: Group) -> str:
+    measures = (
+        group.j_and_f, group.j_mean, group.j_recall, group.j_decay,
+        group.f_mean, group.f_recall, group.f_decay, group.presence,
+    )  # fmt: skip
+    values = ["-" if math.isnan(value) else f"{value:.4f}" for value in measures]
+    cells = (str(group.masklets), str(group.frames), *values)
+    return "".join(cell.rjust(len(name) + 2) for cell, name in zip(cells, COLUMNS, strict=True))
+
+
+def _interval(interval: Interval, *, signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    return f"{interval.mean:{sign}.4f} (95 % interval {interval.low:{sign}.4f} to {interval.high:{sign}.4f})"
+
+
+def _write(uri: str, text: str, storage: Storage | None) -> None:
+    folder, _, name = uri.rpartition("/")
+    Store(folder or str(Path.cwd()), storage=storage).put(name, text.encode())
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    sys.exit(main())

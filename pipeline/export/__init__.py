@@ -1,0 +1,1 @@
+"""Label tables in the formats that people use, and back."""

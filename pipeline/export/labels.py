@@ -1,0 +1,25 @@
+"""The label tables of an output as views of one DuckDB connection: the only place here that knows how they are read."""
+
+import duckdb
+import pyarrow as pa
+
+from pipeline.export.selection import Selection
+from pipeline.store import Storage
+
+
+def open_selection(
+    output: str, *, storage: Storage | None = None, where: str | None = None, every: int = 1
+) -> Selection:
+    """What is selected of a label output."""
+    from pipeline.query import open_labels
+
+    raise NotImplementedError
+
+
+def connect(masks: pa.Table, masklets: pa.Table, videos: pa.Table) -> duckdb.DuckDBPyConnection:
+    """Label tables that are in memory, as `Selection` reads them."""
+    connection = duckdb.connect()
+    connection.register("masks", masks)
+    connection.register("masklets", masklets)
+    connection.register("videos", videos)
+    return connection

@@ -1,0 +1,126 @@
+"""What of a label output is wanted, read chunk by chunk so that memory does not grow with it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from pipeline.errors import UsageError
+
+CHUNK_ROWS = 40_000
+"""Mask rows that are held at once; a longer video is still one chunk."""
+
+COLUMNS = (
+    "video_id", "object_id", "frame_index", "time_s", "is_prompted", "height", "width", "counts", "area",
+    "x_min", "y_min", "x_max", "y_max", "object_logit", "predicted_iou", "category",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """Neighbouring videos that are read together, with what is known of them before their masks are."""
+
+    number: int
+    videos: tuple["VideoCount", ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(video.rows for video in self.videos)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoCount:
+    """How much of one video is selected."""
+
+    video_id: str
+    rows: int
+    frames: int
+    label_key: str
+
+
+class Selection:
+    """The rows of a label output for which an SQL condition holds.
+
+    The condition may name any column of masks, masklets and videos; a name in several of them means the first.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, *, where: str | None = None, every: int = 1) -> None:
+        if every < 1:
+            raise UsageError(f"every {every} frames is impossible; allowed is 1 or more")
+        self._connection = connection
+        self._where = f"({where})" if where else "true"
+        if every > 1:
+            self._where += f" AND frame_index % {every} = 0"
+        self._from = self._joined()
+        self.where = where
+        self.every = every
+
+    def counts(self) -> list[VideoCount]:
+        """The selected videos in order of their ids."""
+        found = self._run(
+            f"SELECT video_id, count(*), count(DISTINCT frame_index), min(label_key) FROM {self._from} "
+            f"WHERE {self._where} GROUP BY video_id ORDER BY video_id"
+        ).fetchall()
+        return [
+            VideoCount(video_id=video_id, rows=rows, frames=frames, label_key=key)
+            for video_id, rows, frames, key in found
+        ]
+
+    def categories(self) -> list[str | None]:
+        """Names of the classes that occur, sorted; None where an object has none."""
+        sql = f"SELECT DISTINCT category FROM {self._from} WHERE {self._where} ORDER BY category"
+        return [name for (name,) in self._run(sql).fetchall()]
+
+    def read(self, video_ids: Sequence[str]) -> pa.Table:
+        """Mask rows of some videos, sorted by video, frame and object."""
+        return self._run(
+            f"SELECT {', '.join(COLUMNS)} FROM {self._from} WHERE video_id BETWEEN $first AND $last "
+            f"AND list_contains($ids, video_id) AND {self._where} ORDER BY video_id, frame_index, object_id",
+            {"first": min(video_ids), "last": max(video_ids), "ids": list(video_ids)},
+        ).to_arrow_table()
+
+    def videos(self, video_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Rows of the videos table."""
+        found: pa.Table = self._run(
+            "SELECT * FROM videos WHERE video_id BETWEEN $first AND $last AND list_contains($ids, video_id)",
+            {"first": min(video_ids), "last": max(video_ids), "ids": list(video_ids)},
+        ).to_arrow_table()
+        return {row["video_id"]: row for row in found.to_pylist()}
+
+    def _joined(self) -> str:
+        names = {table: self._columns(table) for table in ("masks", "masklets", "videos")}
+        taken = {name.lower() for name in names["masks"]}
+        wanted = ["masks.*"]
+        for table in ("masklets", "videos"):
+            new = [name for name in names[table] if name.lower() not in taken]
+            taken |= {name.lower() for name in new}
+            wanted += [f'{table}."{name}"' for name in new]
+        return (
+            f"(SELECT {', '.join(wanted)} FROM masks LEFT JOIN masklets USING (video_id, object_id) "
+            "LEFT JOIN videos USING (video_id))"
+        )
+
+    def _columns(self, table: str) -> list[str]:
+        return [str(row[0]) for row in self._run(f"DESCRIBE {table}").fetchall()]
+
+    def _run(self, sql: str, parameters: dict[str, Any] | None = None) -> duckdb.DuckDBPyConnection:
+        try:
+            return self._connection.execute(sql, parameters)
+        except duckdb.Error as error:
+            first = str(error).splitlines()[0]
+            raise UsageError(f"the labels cannot be selected by {self._where!r}: {first}") from error
+
+
+def chunks(videos: Sequence[VideoCount], *, rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
+    """Videos in order, grouped to about so many mask rows."""
+    waiting: list[VideoCount] = []
+    number = 0
+    for video in videos:
+        if waiting and sum(one.rows for one in waiting) + video.rows > rows:
+            yield Chunk(number=number, videos=tuple(waiting))
+            waiting, number = [], number + 1
+        waiting.append(video)
+    if waiting:
+        yield Chunk(number=number, videos=tuple(waiting))

@@ -14,50 +14,30 @@ The contract, for files and image sequences alike:
 * A damaged packet is skipped and counted, decoding goes on. A file that ends early gives what it has and is flagged.
 * Backward and random frames are those of forward, bit for bit.
 
-Single-threaded decoding is deliberate: see `pipeline.video.container.Decoder`.
+* Images are a video too: JPEG and PNG files of one size in name order, numbers in names compared as numbers.
+
+Two decisions stand behind this. Decoding is single-threaded, see `Decoder`: with frame threads FFmpeg loses frames of
+damaged files without a word, so that labels would depend on the number of cores; videos are decoded side by side
+instead. And it runs in the caller's process, where a crash of native code takes the worker down: the pool blames the
+video, and tries it again with `isolate=True`, where a crash or hang is that video's own failure.
 """
 
-from pathlib import Path
-from typing import BinaryIO
-
 from pipeline.video.failures import FAILURE_CLASSES
-from pipeline.video.file import VideoFile
+from pipeline.video.image_files import ImageFiles
 from pipeline.video.info import Damage, Frame, OnDamaged, VideoInfo, VideoLimits
 from pipeline.video.prefetch import Prefetch, prefetch
-from pipeline.video.source import Source
+from pipeline.video.reader import VideoReader, open_video
 
 __all__ = [
     "FAILURE_CLASSES",
     "Damage",
     "Frame",
+    "ImageFiles",
     "OnDamaged",
     "Prefetch",
-    "VideoFile",
     "VideoInfo",
     "VideoLimits",
+    "VideoReader",
     "open_video",
     "prefetch",
 ]
-
-
-def open_video(
-    source: BinaryIO | Path,
-    *,
-    name: str,
-    start_s: float | None = None,
-    end_s: float | None = None,
-    limits: VideoLimits | None = None,
-    on_damaged: OnDamaged = "label",
-) -> VideoFile:
-    """Open a video and decode its first frame; a context manager. VideoError says why it cannot be labelled.
-
-    `name` is how messages call it. A file object stays the caller's to close; one that cannot seek is copied to a
-    temporary file without a name.
-    """
-    limits = limits or VideoLimits()
-    opened = Source(source, name=name, max_spool_bytes=limits.max_spool_bytes)
-    try:
-        return VideoFile(opened, start_s=start_s, end_s=end_s, limits=limits, on_damaged=on_damaged)
-    except BaseException:
-        opened.close()
-        raise

@@ -48,6 +48,18 @@ class Orientation:
         return np.ascontiguousarray(image[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1])
 
 
+EXIF_ORIENTATIONS = {
+    1: Orientation(),
+    2: Orientation(flip_x=True),
+    3: Orientation(flip_x=True, flip_y=True),
+    4: Orientation(flip_y=True),
+    5: Orientation(transposed=True),
+    6: Orientation(transposed=True, flip_x=True),
+    7: Orientation(transposed=True, flip_x=True, flip_y=True),
+    8: Orientation(transposed=True, flip_y=True),
+}
+
+
 def orientation_of(frame: VideoFrame) -> Orientation:
     matrix = frame.side_data.get("DISPLAYMATRIX")
     return Orientation() if matrix is None else Orientation.from_matrix(bytes(cast(Buffer, matrix)))

@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from types import TracebackType
 from typing import Literal, Self
 
 from av.video.frame import VideoFrame
@@ -12,8 +11,8 @@ from av.video.frame import VideoFrame
 from pipeline.errors import PromptError
 from pipeline.video.container import Decoder
 from pipeline.video.display import RgbConverter
-from pipeline.video.info import Damage, Frame, OnDamaged, VideoInfo, VideoLimits
-from pipeline.video.passes import TOLERANCE_S, Passes
+from pipeline.video.info import TOLERANCE_S, Damage, Frame, OnDamaged, Segment, VideoInfo, VideoLimits
+from pipeline.video.passes import Passes
 from pipeline.video.source import Source
 
 _RANGES: dict[int, Literal["limited", "full"]] = {1: "limited", 2: "full"}
@@ -22,18 +21,10 @@ _RANGES: dict[int, Literal["limited", "full"]] = {1: "limited", 2: "full"}
 class VideoFile:
     """See `pipeline.video` for the contract. Passes may be interleaved, but only one thread at a time may step any."""
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        start_s: float | None = None,
-        end_s: float | None = None,
-        limits: VideoLimits,
-        on_damaged: OnDamaged = "label",
-    ) -> None:
+    def __init__(self, source: Source, *, segment: Segment, limits: VideoLimits, on_damaged: OnDamaged) -> None:
         self.name = source.name
         self._source, self._limits = source, limits
-        self._passes = Passes(source, start_s=start_s, end_s=end_s, limits=limits, on_damaged=on_damaged)
+        self._passes = Passes(source, segment=segment, limits=limits, on_damaged=on_damaged)
         self._timeline = self._passes.timeline
         self._convert = RgbConverter(self._passes.first_of_file)
         self._facts = _facts(self._passes.probe, self._passes.first_of_file, self._convert)
@@ -104,9 +95,7 @@ class VideoFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _frame(self, index: int, frame: VideoFrame) -> Frame:

@@ -1,5 +1,6 @@
 """What is known of a video: its facts, its damage, its limits and one frame of it."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,6 +9,8 @@ import numpy.typing as npt
 
 OnDamaged = Literal["label", "fail"]
 Rgb = npt.NDArray[np.uint8]
+TOLERANCE_S = 1e-3
+"""Times are compared with this slack, because many containers round theirs to the millisecond."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,31 @@ class VideoLimits:
         for name in ("max_pixels", "max_frames", "max_spool_bytes", "backward_bytes", "stall_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"VideoLimits.{name} must be positive, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """The part of a file that is wanted: frames with start_s <= time_s < end_s."""
+
+    start_s: float | None = None
+    end_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.start_s is not None and self.end_s is not None and not self.end_s > self.start_s:
+            raise ValueError(f"end_s must be after start_s, not {self.end_s} after {self.start_s}")
+
+    @property
+    def low(self) -> float:
+        """Times below this are before the segment."""
+        return -math.inf if self.start_s is None else self.start_s - TOLERANCE_S
+
+    @property
+    def high(self) -> float:
+        """Times from here on are behind the segment."""
+        return math.inf if self.end_s is None else self.end_s - TOLERANCE_S
+
+    def __str__(self) -> str:
+        return f"from {self.start_s or 0:g} s to {'the end' if self.end_s is None else f'{self.end_s:g} s'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +97,7 @@ class Damage:
     decoded_frames: int = 0
     """Displayed frames of the segment seen so far."""
     damaged_packets: int = 0
-    """Packets (or images) that gave an error and no frame of their own."""
+    """Packets that gave an error and no frame; images that could not be read and show their predecessor."""
     concealed_frames: int = 0
     """Frames shown with errors that the decoder covered up."""
     resized_frames: int = 0

@@ -10,15 +10,13 @@ from av.video.frame import VideoFrame
 
 from pipeline.video.container import Decoder
 from pipeline.video.failures import DamagedError, NoFramesError, TooLargeError
-from pipeline.video.info import Damage, OnDamaged, VideoLimits
+from pipeline.video.info import TOLERANCE_S, Damage, OnDamaged, Segment, VideoLimits
 from pipeline.video.outline import ends_early
 from pipeline.video.source import Source
 from pipeline.video.timeline import Clock, Timeline, timestamp
 
 _log = logging.getLogger(__name__)
 
-TOLERANCE_S = 1e-3
-"""Times are compared with this slack, because many containers round theirs to the millisecond."""
 _BACK_S = (0.0, 1.0, 4.0, 16.0, 64.0)
 Stamped = tuple[int, VideoFrame]
 Run = Generator[Stamped, None, None]
@@ -31,11 +29,9 @@ class Passes:
     on what came before) is never used again: an earlier one is, at last the beginning.
     """
 
-    def __init__(
-        self, source: Source, *, start_s: float | None, end_s: float | None, limits: VideoLimits, on_damaged: OnDamaged
-    ) -> None:
+    def __init__(self, source: Source, *, segment: Segment, limits: VideoLimits, on_damaged: OnDamaged) -> None:
         self._source, self._limits, self._on_damaged = source, limits, on_damaged
-        self._start_s, self._end_s = start_s, end_s
+        self._segment = segment
         self._damaged: set[int] = set()
         self._concealed = self._resized = 0
         self._truncated = False
@@ -60,7 +56,7 @@ class Passes:
             decoder.close()
             raise
         if head is None:
-            raise NoFramesError(f"{source.name}: no frame from {start_s or 0:g} s to {end_s or float('inf'):g} s")
+            raise NoFramesError(f"{source.name}: no frame {segment}")
         self.first = head[1]
         self._ahead: tuple[Stamped, Run] | None = (head, run)
         self._learn(*head)
@@ -154,7 +150,7 @@ class Passes:
 
     def _from_start(self, decoder: Decoder, frames: Iterator[VideoFrame]) -> Run:
         """From the segment's first frame on; under start_s from the nearest key frame, where the format can seek."""
-        start = self._start_s or 0.0
+        start = self._segment.start_s or 0.0
         try:
             if start > TOLERANCE_S:
                 found = self._sought(decoder, start)
@@ -222,14 +218,13 @@ class Passes:
 
     def _cut(self, decoder: Decoder, frames: Iterator[VideoFrame], clock: Clock) -> Run:
         """Frames within the segment, with their times; at the end of the file, looks whether there should be more."""
-        start = -float("inf") if self._start_s is None else self._start_s - TOLERANCE_S
-        end = float("inf") if self._end_s is None else self._end_s - TOLERANCE_S
+        low, high = self._segment.low, self._segment.high
         for frame in frames:
             stamp = clock.stamp(frame)
             time = self.timeline.seconds(stamp)
-            if time >= end:
+            if time >= high:
                 return
-            if time >= start:
+            if time >= low:
                 yield stamp, frame
         self._truncated = self._truncated or decoder.promised_more() or ends_early(self._source)
 

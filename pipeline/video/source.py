@@ -2,10 +2,11 @@
 
 import io
 import os
+import stat
 import tempfile
 import threading
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
 from pipeline.errors import StorageError
 from pipeline.video.failures import TooLargeError
@@ -23,7 +24,7 @@ class Source:
     A file object stays its owner's to close. The copy has no name, so that it is gone even after a kill -9.
     """
 
-    def __init__(self, origin: BinaryIO | Path, *, name: str, max_spool_bytes: int) -> None:
+    def __init__(self, origin: BinaryIO | Path, *, name: str, max_spool_bytes: int, on_disk: bool = False) -> None:
         self.name = name
         self.failure: Exception | None = None
         self._own: BinaryIO | None = None
@@ -32,15 +33,13 @@ class Source:
                 self._own = origin.open("rb")
             except OSError as error:
                 raise StorageError(f"{name}: cannot be opened: {error.strerror or error}") from error
-            self._read_at: _ReadAt = _positioned(self._own)
-            self.size = os.fstat(self._own.fileno()).st_size
-        elif origin.seekable():
-            self._read_at = _locked(origin)
-            self.size = origin.seek(0, io.SEEK_END)
-        else:
+        elif not _is_file(origin) and (on_disk or not origin.seekable()):
             self._own = _spool(origin, name=name, limit=max_spool_bytes)
-            self._read_at = _positioned(self._own)
-            self.size = os.fstat(self._own.fileno()).st_size
+        file = self._own or cast(BinaryIO, origin)
+        self.descriptor = file.fileno() if self._own or _is_file(file) else None
+        """Of a file on this machine; None for another one, which `on_disk` would have copied."""
+        self._read_at: _ReadAt = _locked(file) if self.descriptor is None else _positioned(self.descriptor)
+        self.size = file.seek(0, io.SEEK_END) if self.descriptor is None else os.fstat(self.descriptor).st_size
 
     def read(self, offset: int, size: int) -> bytes:
         """Up to `size` bytes; a failure is kept, because FFmpeg takes it for the end of the file."""
@@ -52,6 +51,8 @@ class Source:
 
     def check(self) -> None:
         """Raise what a read has raised: storage, not the video, was at fault."""
+        if isinstance(self.failure, StorageError):
+            raise self.failure
         if self.failure is not None:
             raise StorageError(f"{self.name}: cannot be read: {self.failure}") from self.failure
 
@@ -97,8 +98,14 @@ class Cursor(io.RawIOBase):
         return data
 
 
-def _positioned(file: BinaryIO) -> _ReadAt:
-    descriptor = file.fileno()
+def _is_file(file: BinaryIO) -> bool:
+    """A regular file on this machine, which can be read at any place without moving anyone's position."""
+    if not isinstance(getattr(file, "raw", file), io.FileIO):
+        return False
+    return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+
+
+def _positioned(descriptor: int) -> _ReadAt:
     return lambda offset, size: os.pread(descriptor, size, offset)
 
 
@@ -108,7 +115,10 @@ def _locked(file: BinaryIO) -> _ReadAt:
     def read_at(offset: int, size: int, /) -> bytes:
         with lock:
             file.seek(offset)
-            return file.read(size)
+            data = file.read(size)
+            while 0 < len(data) < size and (more := file.read(size - len(data))):
+                data += more
+            return data
 
     return read_at
 

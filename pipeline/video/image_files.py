@@ -1,0 +1,104 @@
+"""The files of an image sequence: where they come from, their order, and their pixels."""
+
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from pipeline.errors import StorageError
+from pipeline.video.display import EXIF_ORIENTATIONS, Orientation
+from pipeline.video.failures import EncryptedError, NotAVideoError, NoVideoStreamError, TooLargeError
+from pipeline.video.info import Rgb, VideoLimits
+from pipeline.video.source import Source
+
+FORMATS = ("JPEG", "MPO", "PNG")
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+_EXIF_ORIENTATION = 0x0112
+ImageFiles = Mapping[str, Callable[[], bytes]]
+"""Image files by name, each with how to read it: what a folder in remote storage is given as."""
+UNREADABLE = (OSError, SyntaxError, ValueError, zipfile.BadZipFile)
+"""What Pillow and zipfile raise for damaged content."""
+
+
+def read_folder(folder: Path) -> ImageFiles:
+    """The images of a local folder (not of folders in it)."""
+    return {path.name: _reader(path) for path in folder.iterdir() if path.is_file()}
+
+
+def read_zip(source: Source, limits: VideoLimits) -> ImageFiles:
+    """The images of a zip, by their path in it."""
+    try:
+        archive = zipfile.ZipFile(io.BufferedReader(source.cursor()))
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        source.check()
+        raise NotAVideoError(f"{source.name}: not a zip that can be read: {error}") from error
+
+    def member(info: zipfile.ZipInfo) -> Callable[[], bytes]:
+        def read() -> bytes:
+            if info.flag_bits & 1:
+                raise EncryptedError(f"{source.name}: {info.filename} is encrypted")
+            if info.file_size > _bytes_limit(limits):
+                raise TooLargeError(f"{source.name}: {info.filename} has {info.file_size} bytes")
+            try:
+                return archive.read(info)
+            except (zlib.error, EOFError, NotImplementedError) as error:
+                raise zipfile.BadZipFile(str(error)) from error
+            finally:
+                source.check()
+
+        return read
+
+    return {info.filename: member(info) for info in archive.infolist() if not info.is_dir()}
+
+
+def _reader(path: Path) -> Callable[[], bytes]:
+    def read() -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+    return read
+
+
+def _bytes_limit(limits: VideoLimits) -> int:
+    """No compressed image needs more than an uncompressed one with 16 bits a channel."""
+    return limits.max_pixels * 8 + (1 << 20)
+
+
+def in_order(files: Iterable[str], name: str) -> list[str]:
+    """Image names, numbers in them compared as numbers: 2.jpg comes before 10.jpg, as 00002.jpg does before 00010."""
+    paths = [PurePosixPath(file) for file in files]
+    images = [path for path in paths if path.suffix.lower() in _SUFFIXES and not _hidden(path)]
+    if not images:
+        raise NoVideoStreamError(f"{name}: holds no JPEG or PNG images ({len(paths)} other files)")
+    folders = {str(path.parent) for path in images}
+    if len(folders) > 1:
+        some = ", ".join(sorted(folders)[:3])
+        raise NotAVideoError(f"{name}: has images in {len(folders)} folders ({some}, ...); one is allowed")
+    return [str(path) for path in sorted(images, key=_natural)]
+
+
+def _hidden(path: PurePosixPath) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
+
+
+def _natural(path: PurePosixPath) -> tuple[list[tuple[int, int, str]], str]:
+    parts = re.split(r"([0-9]+)", path.name)
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts], path.name
+
+
+def rgb_of(image: Image.Image) -> Rgb:
+    if image.mode.startswith("I"):  # 16-bit gray, which Pillow would clip rather than scale
+        gray = (np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(gray[:, :, None], 3, axis=2)
+    return np.array(image.convert("RGB"))
+
+
+def exif_orientation(image: Image.Image) -> Orientation:
+    return EXIF_ORIENTATIONS.get(image.getexif().get(_EXIF_ORIENTATION, 1), Orientation())

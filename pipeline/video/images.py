@@ -1,0 +1,158 @@
+"""Image sequences as videos: JPEG and PNG files of one size, in name order, at a given rate."""
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Self
+
+from PIL import Image
+
+from pipeline.errors import PromptError
+from pipeline.video.failures import DamagedError, NoFramesError, TooLargeError
+from pipeline.video.image_files import FORMATS, UNREADABLE, ImageFiles, exif_orientation, in_order, rgb_of
+from pipeline.video.info import TOLERANCE_S, Damage, Frame, OnDamaged, Rgb, Segment, VideoInfo, VideoLimits
+
+DEFAULT_FPS = 24.0
+"""SA-V's and DAVIS's rate."""
+
+
+class ImageSequence:
+    """See `pipeline.video` for the contract. An unreadable image shows its predecessor: indices are those of the files.
+
+    RGB is Pillow's, as in the loaders that SA-V and DAVIS are evaluated with, turned by the EXIF orientation.
+    """
+
+    def __init__(
+        self,
+        files: ImageFiles,
+        *,
+        name: str,
+        fps: float,
+        segment: Segment,
+        limits: VideoLimits,
+        on_damaged: OnDamaged,
+        close: Callable[[], None] | None = None,
+    ) -> None:
+        if not fps > 0:
+            raise ValueError(f"fps must be positive, not {fps}")
+        self.name = name
+        self._files, self._fps, self._limits, self._on_damaged = files, fps, limits, on_damaged
+        self._close = close
+        self._names = in_order(files, name)
+        self._damaged: set[int] = set()
+        self._seen = 0
+        times = [index / fps for index in range(len(self._names))]
+        within = [index for index, time in enumerate(times) if segment.low <= time < segment.high]
+        if not within:
+            raise NoFramesError(f"{name}: no image {segment}")
+        if len(within) > limits.max_frames:
+            raise TooLargeError(f"{name}: more than {limits.max_frames} images")
+        self._first, self._count = within[0], len(within)
+        try:
+            rgb, self.info = self._probe()
+        except UNREADABLE as error:
+            raise NoFramesError(f"{name}: the first image, {self._names[0]}, cannot be decoded: {error}") from error
+        self._shape = rgb.shape
+
+    @property
+    def damage(self) -> Damage:
+        return Damage(decoded_frames=self._seen, damaged_packets=len(self._damaged), complete=self._seen == self._count)
+
+    def forward(self, start: int = 0) -> Iterator[Frame]:
+        self._check(start)
+        for index in range(start, self._count):
+            yield self._frame(index)
+
+    def backward(self, start: int) -> Iterator[Frame]:
+        self._check(start)
+        for index in range(start, -1, -1):
+            yield self._frame(index)
+
+    def at(self, indices: Iterable[int]) -> dict[int, Frame]:
+        wanted = sorted(set(indices))
+        for index in wanted:
+            self._check(index)
+        return {index: self._frame(index) for index in wanted}
+
+    def index_at(self, times_s: Sequence[float]) -> list[int]:
+        first, end = self._first / self._fps, (self._first + self._count) / self._fps
+        for time_s in times_s:
+            if not first - TOLERANCE_S <= time_s < end:
+                raise PromptError(
+                    f"{self.name}: no frame is on screen at {time_s:g} s; allowed are {first:g} to {end:g} s"
+                )
+        return [max(0, int((time_s + TOLERANCE_S) * self._fps) - self._first) for time_s in times_s]
+
+    def close(self) -> None:
+        if self._close is not None:
+            self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _frame(self, index: int) -> Frame:
+        self._seen = max(self._seen, index + 1)
+        place = self._first + index
+        while True:
+            try:
+                rgb = self._decode(place)
+                break
+            except UNREADABLE as error:
+                self._damaged.add(place)
+                if self._on_damaged == "fail" or place == 0:
+                    raise DamagedError(f"{self.name}: {self._names[place]} cannot be decoded: {error}") from error
+                place -= 1
+        if rgb.shape != self._shape:
+            size = "{1} x {0}".format(*rgb.shape)
+            raise DamagedError(
+                f"{self.name}: {self._names[place]} has {size} pixels, "
+                f"the first image {self._shape[1]} x {self._shape[0]}; all must be of one size"
+            )
+        return Frame(index, (self._first + index) / self._fps, rgb)
+
+    def _decode(self, place: int) -> Rgb:
+        with self._open(place) as image:
+            return exif_orientation(image).apply(rgb_of(image))
+
+    def _open(self, place: int) -> Image.Image:
+        name = f"{self.name}: {self._names[place]}"
+        try:
+            image = Image.open(io.BytesIO(self._files[self._names[place]]()), formats=FORMATS)
+        except Image.DecompressionBombError as error:
+            raise TooLargeError(f"{name}: {error}") from error
+        if image.width * image.height > self._limits.max_pixels:
+            raise TooLargeError(f"{name}: {image.width} x {image.height}, more than {self._limits.max_pixels} pixels")
+        return image
+
+    def _probe(self) -> tuple[Rgb, VideoInfo]:
+        with self._open(0) as image:
+            mode, codec, orientation = image.mode, (image.format or "").lower(), exif_orientation(image)
+        rgb = self._decode(0)
+        return rgb, VideoInfo(
+            width=rgb.shape[1],
+            height=rgb.shape[0],
+            rotation=orientation.rotation,
+            reflected=orientation.reflected,
+            sar=None,
+            fps=self._fps,
+            variable_rate=False,
+            codec=codec,
+            pix_fmt=mode.lower(),
+            color_range="full",
+            container="images",
+            container_frames=len(self._names),
+            duration_s=len(self._names) / self._fps,
+            first_timestamp_s=0.0,
+            video_streams=1,
+            stream_index=0,
+        )
+
+    def _check(self, index: int) -> None:
+        if index < 0:
+            raise ValueError(f"frame index {index} is negative")
+        if index >= self._count:
+            raise PromptError(
+                f"{self.name}: frame {index} is beyond the end; the video has frames 0 to {self._count - 1}"
+            )

@@ -1,0 +1,135 @@
+"""A video decoded in a child process: what native code does there, crash, hang or leak, is that video's own failure."""
+
+import dataclasses
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Self, cast
+
+import numpy as np
+
+from pipeline.errors import CorpusError, PromptError, StorageError, VideoError
+from pipeline.video.failures import CrashError, HangError
+from pipeline.video.info import Damage, Frame, OnDamaged, Segment, VideoInfo, VideoLimits
+from pipeline.video.source import Source
+
+CHILD = (sys.executable, "-m", "pipeline.video.child")
+_RAISED: tuple[type[CorpusError], ...] = (PromptError, StorageError, VideoError, *VideoError.__subclasses__())
+_ERRORS = {error.__name__: error for error in _RAISED}
+_ROOT = str(Path(__file__).parents[2])
+
+
+class IsolatedVideo:
+    """A video of which every pass runs in a child process of its own. The source must be a file on this machine."""
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        segment: Segment,
+        fps: float | None,
+        limits: VideoLimits,
+        on_damaged: OnDamaged,
+        command: Sequence[str] = CHILD,
+    ) -> None:
+        self.name = source.name
+        self._source, self._limits, self._command = source, limits, command
+        self._open = {
+            "name": source.name,
+            "start_s": segment.start_s,
+            "end_s": segment.end_s,
+            "fps": fps,
+            "limits": dataclasses.asdict(limits),
+            "on_damaged": on_damaged,
+        }
+        self.damage = Damage()
+        self._info: VideoInfo | None = None
+        self._answer("open")
+
+    @property
+    def info(self) -> VideoInfo:
+        assert self._info is not None
+        return self._info
+
+    def forward(self, start: int = 0) -> Iterator[Frame]:
+        return self._frames("forward", start)
+
+    def backward(self, start: int) -> Iterator[Frame]:
+        return self._frames("backward", start)
+
+    def at(self, indices: Iterable[int]) -> dict[int, Frame]:
+        return {frame.index: frame for frame in self._frames("at", sorted(set(indices)))}
+
+    def index_at(self, times_s: Sequence[float]) -> list[int]:
+        return [int(index) for index in self._answer("index_at", list(times_s))]
+
+    def close(self) -> None:
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _answer(self, method: str, argument: object = None) -> list[Any]:
+        with closing(self._messages(method, argument)) as messages:
+            return [value for header, _ in messages for value in header["answer"]]
+
+    def _frames(self, method: str, argument: object) -> Iterator[Frame]:
+        with closing(self._messages(method, argument)) as messages:
+            for header, data in messages:
+                rgb = np.frombuffer(data, dtype=np.uint8).reshape(header["shape"])
+                yield Frame(header["index"], header["time_s"], rgb)
+
+    def _messages(self, method: str, argument: object) -> Generator[tuple[dict[str, Any], bytearray], None, None]:
+        """What the child says: lines of JSON, each with the bytes it announces; the last one reports damage."""
+        request = json.dumps(
+            {"open": self._open, "file": self._source.descriptor, "method": method, "argument": argument}
+        )
+        assert self._source.descriptor is not None
+        with subprocess.Popen(
+            [*self._command, request],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[self._source.descriptor],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([_ROOT, os.environ.get("PYTHONPATH", "")])},
+        ) as child:
+            pipe = cast(io.BufferedReader, child.stdout)
+            last = "before the first frame"
+            try:
+                while True:
+                    line = pipe.readline()
+                    header: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {"bytes": 1}
+                    data = bytearray(header["bytes"])
+                    if pipe.readinto(data) < len(data):
+                        raise self._death(child.wait(), last)
+                    if "error" in header:
+                        raise _ERRORS.get(header["error"], VideoError)(header["message"])
+                    if "damage" in header:
+                        self._keep(header)
+                        return
+                    yield header, data
+                    last = f"after frame {header.get('index')}"
+            finally:
+                child.kill()
+
+    def _keep(self, header: dict[str, Any]) -> None:
+        facts = header["info"]
+        self._info = VideoInfo(**{**facts, "sar": facts["sar"] and tuple(facts["sar"])})
+        damage = Damage(**header["damage"])
+        if (damage.complete, damage.decoded_frames) >= (self.damage.complete, self.damage.decoded_frames):
+            self.damage = damage
+
+    def _death(self, code: int, last: str) -> VideoError:
+        if code == -signal.SIGALRM:
+            return HangError(f"{self.name}: no frame within {self._limits.stall_s:g} s, {last}; its process was ended")
+        how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        return CrashError(f"{self.name}: the decoding process died of {how} {last}")

@@ -1,0 +1,97 @@
+"""Opening a video, whatever it comes as."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO, Protocol, Self
+
+from pipeline.video.file import VideoFile
+from pipeline.video.image_files import ImageFiles, read_folder, read_zip
+from pipeline.video.images import DEFAULT_FPS, ImageSequence
+from pipeline.video.info import Damage, Frame, OnDamaged, Segment, VideoInfo, VideoLimits
+from pipeline.video.isolated import IsolatedVideo
+from pipeline.video.source import Source
+
+
+class VideoReader(Protocol):
+    """An open video: a file, an image sequence, or either in a process of its own. See `pipeline.video`."""
+
+    name: str
+
+    @property
+    def info(self) -> VideoInfo: ...
+    @property
+    def damage(self) -> Damage:
+        """As far as frames were decoded; final once `forward()` has ended."""
+
+    def forward(self, start: int = 0) -> Iterator[Frame]:
+        """Frames `start`, `start` + 1, ... to the end of the segment."""
+
+    def backward(self, start: int) -> Iterator[Frame]:
+        """Frames `start`, `start` - 1, ... 0, in memory bounded by `VideoLimits.backward_bytes`."""
+
+    def at(self, indices: Iterable[int]) -> dict[int, Frame]:
+        """The frames with these indices. PromptError beyond the end."""
+
+    def index_at(self, times_s: Sequence[float]) -> list[int]:
+        """The frame on screen at each time, counted from the file's first frame. PromptError where none is."""
+
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: object) -> None: ...
+
+
+def open_video(
+    source: BinaryIO | Path | ImageFiles,
+    *,
+    name: str,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    fps: float | None = None,
+    limits: VideoLimits | None = None,
+    on_damaged: OnDamaged = "label",
+    isolate: bool = False,
+) -> VideoReader:
+    """Open a video and decode its first frame; a context manager.
+
+    Args:
+        source: A file object (stays the caller's to close; copied to an unnamed temporary file if it cannot seek), a
+            path of a video, a zip of images or a folder of images, or images by name with how to read each.
+        name: How messages call it.
+        start_s: Only frames from this time of the file on, and
+        end_s: before this one.
+        fps: Rate of images, 24 where not given; videos have their own.
+        limits: What it may cost.
+        on_damaged: "label" counts damage and goes on, "fail" raises.
+        isolate: Decode in a child process, so that a crash or hang of native code fails this video alone. Costs a
+            copy of every frame and a process per pass: for videos under suspicion.
+
+    Raises:
+        VideoError: It cannot be labelled; `failure_class` says why, one of FAILURE_CLASSES.
+        StorageError: It cannot be read.
+    """
+    if on_damaged not in ("label", "fail"):
+        raise ValueError(f"on_damaged must be label or fail, not {on_damaged!r}")
+    limits, segment = limits or VideoLimits(), Segment(start_s=start_s, end_s=end_s)
+    rate = DEFAULT_FPS if fps is None else fps
+    if isinstance(source, Path) and source.is_dir():
+        source = read_folder(source)
+    if isinstance(source, Mapping):
+        return ImageSequence(source, name=name, fps=rate, segment=segment, limits=limits, on_damaged=on_damaged)
+    opened = Source(source, name=name, max_spool_bytes=limits.max_spool_bytes, on_disk=isolate)
+    try:
+        if isolate:
+            return IsolatedVideo(opened, fps=fps, segment=segment, limits=limits, on_damaged=on_damaged)
+        if opened.read(0, 4) != b"PK\x03\x04":
+            return VideoFile(opened, segment=segment, limits=limits, on_damaged=on_damaged)
+        return ImageSequence(
+            read_zip(opened, limits),
+            name=name,
+            fps=rate,
+            segment=segment,
+            limits=limits,
+            on_damaged=on_damaged,
+            close=opened.close,
+        )
+    except BaseException:
+        opened.close()
+        raise

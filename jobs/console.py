@@ -9,7 +9,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from pipeline.run import Prepared, Progress, Report
+from pipeline.prepare import Prepared
+from pipeline.progress import Progress, Report
 
 log = logging.getLogger("label")
 
@@ -59,8 +60,8 @@ def _line(progress: Progress) -> str:
     failed = sum(progress.failed.values())
     eta = "?" if progress.eta_s is None else _duration(progress.eta_s)
     return (
-        f"{progress.done + failed}/{progress.videos} videos, {progress.in_flight} in flight on {progress.workers} actors"
-        f", {progress.frames / spent:.1f} frames/s, {progress.masks / spent:.1f} masks/s, {failed} failed, ETA {eta}"
+        f"{progress.done + failed}/{progress.videos} videos, {len(progress.flights)} in hand, {progress.workers} actors, "
+        f"{progress.frames / spent:.1f} frames/s, {progress.masks / spent:.1f} masks/s, {failed} failed, ETA {eta}"
     )
 
 

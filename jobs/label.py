@@ -9,7 +9,7 @@ import sys
 from typing import Any, get_args
 
 from jobs import console
-from pipeline.config import PARAMETER_NAMES, Device, OnBadRow, OnDamaged, RunConfig, read_config_file
+from pipeline.config import PARAMETER_NAMES, Device, OnBadRow, OnDamaged, RunConfig
 from pipeline.errors import CorpusError, UsageError
 from pipeline.plan import Direction, Dtype, Parameters
 
@@ -45,6 +45,30 @@ def parser() -> argparse.ArgumentParser:
     add("--on-bad-row", choices=get_args(OnBadRow), help="stop on a bad manifest row, or leave it out (default: fail)")
     add("--on-damaged", choices=get_args(OnDamaged), help="label damaged videos as far as they go (default), or fail")
     add("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+    add("--allow-uri", action="append", metavar="PREFIX", help="the manifest may name videos below PREFIX only; repeat")
+    add("--checkpoint-every", dest="checkpoint_every_s", type=options.duration, metavar="TIME", help="default: 120s")
+    add(
+        "--grace",
+        dest="grace_s",
+        type=options.duration,
+        metavar="TIME",
+        help="to save work when stopped (default: 60s)",
+    )
+    add("--stop-at", type=options.moment, metavar="TIME", help="save what is in hand and stop at 06:00, or an ISO time")
+    add("--budget-gpu-hours", type=float, metavar="X", help="stop likewise after so many GPU hours")
+    add(
+        "--sample",
+        type=options.fraction,
+        metavar="X%",
+        help="label only this share of the videos, always the same ones",
+    )
+    add(
+        "--shard",
+        type=options.shard,
+        metavar="i/n",
+        help="label only this part of the manifest; shards run in parallel",
+    )
+    add("--max-relabel", type=options.fraction, metavar="X%", help="refuse to relabel more than this share")
     add("--dry-run", action="store_true", default=None, help="say what is pending and why, and label nothing")
     add("--no-publish", action="store_true", default=None, help="commit parts only; jobs.publish makes the tables")
     return p
@@ -54,44 +78,39 @@ def read_options(arguments: list[str]) -> tuple[RunConfig, bool]:
     """The run's configuration and whether it is a dry run.
 
     Raises:
-        UsageError: An option is missing, unknown or not allowed.
+        UsageError: An option is missing or not allowed.
     """
     p = parser()
+    if path := p.parse_args(arguments).config:
+        arguments = [*options.from_toml(path, p), *arguments]
     given = {name: value for name, value in vars(p.parse_args(arguments)).items() if value is not None}
-    if path := given.pop("config", None):
-        types: dict[str, type] = {
-            action.dest: bool if action.nargs == 0 else action.type if isinstance(action.type, type) else str
-            for action in p._actions
-            if action.dest not in ("help", "config")
-        }
-        given = {**read_config_file(path, allowed=types), **given}
+    given.pop("config", None)
     if missing := [f"--{name}" for name in ("manifest", "output", "model") if name not in given]:
         raise UsageError(f"{', '.join(missing)} missing; give each on the command line or in --config")
     dry_run = bool(given.pop("dry_run", False))
     values: dict[str, Any] = {"publish": not given.pop("no_publish", False)}
+    values["allow_uri"] = tuple(given.pop("allow_uri", ()))
     values["parameters"] = Parameters(**{name: given.pop(name) for name in PARAMETER_NAMES if name in given})
     return RunConfig(**values, **given), dry_run
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    from pipeline import run  # after the options are known to be right: this loads Ray
-
     try:
         config, dry_run = read_options(sys.argv[1:] if arguments is None else arguments)
+        from pipeline.prepare import prepare  # these load Ray and torch: only once the options are right
+        from pipeline.run import label_corpus
+
         if dry_run:
-            console.show_plan(run.plan_run(config))
+            console.show_plan(prepare(config))
             return 0
         with console.Display() as display:
-            report = run.label_corpus(config, watch=display.update)
+            report = label_corpus(config, watch=display.update)
         console.show_report(report)
         return report.exit_code
-    except UsageError as error:
-        console.fail(error)
-        return 2
     except CorpusError as error:
         console.fail(error)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
 
 
 if __name__ == "__main__":

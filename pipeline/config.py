@@ -1,8 +1,6 @@
 """What a run is asked to do: every option of `jobs.label`, checked before anything is loaded."""
 
-import tomllib
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pipeline.errors import UsageError
@@ -39,6 +37,22 @@ class RunConfig:
     on_bad_row: OnBadRow = "fail"
     on_damaged: OnDamaged = "label"
     publish: bool = True
+    checkpoint_every_s: float = 120.0
+    """Seconds between two checkpoints of a video in hand."""
+    grace_s: float = 60.0
+    """Seconds that actors have to save what is in hand when the run is asked to stop."""
+    stop_at: float | None = None
+    """Seconds since the epoch; when it comes, the run stops as on SIGTERM."""
+    budget_gpu_hours: float | None = None
+    """GPU hours (actor hours, where actors have no GPU) after which the run stops as on SIGTERM."""
+    sample: float | None = None
+    """Label only this fraction of the videos, chosen by a hash of their ids: the same ones every time."""
+    shard: tuple[int, int] | None = None
+    """(i, n): label only the i-th of n parts of the manifest, i from 1; shards may run at the same time."""
+    max_relabel: float | None = None
+    """Refuse to start when more than this fraction of the labelled videos would be labelled again."""
+    allow_uri: tuple[str, ...] = ()
+    """URI prefixes that a manifest may name; all when empty."""
     storage: str | None = None
     """storage.toml: endpoints and credentials by URI prefix."""
 
@@ -51,6 +65,12 @@ class RunConfig:
         gpus = self.gpus_per_actor
         self._require("gpus_per_actor", gpus is None or gpus >= 0, "0 or more; a fraction shares a GPU")
         self._require("gpus_per_actor", gpus is None or gpus <= 1 or gpus == int(gpus), "a fraction or a whole number")
+        self._require("checkpoint_every_s", self.checkpoint_every_s > 0, "seconds above 0")
+        self._require("grace_s", self.grace_s >= 0, "0 seconds or more")
+        self._require("budget_gpu_hours", self.budget_gpu_hours is None or self.budget_gpu_hours > 0, "above 0")
+        self._require("sample", self.sample is None or 0 < self.sample <= 1, "above 0%, up to 100%")
+        self._require("shard", self.shard is None or 1 <= self.shard[0] <= self.shard[1], "i/n with i from 1 to n")
+        self._require("max_relabel", self.max_relabel is None or self.max_relabel >= 0, "0% or more")
         for name in ("manifest", "output", "model"):
             self._require(name, bool(getattr(self, name).strip()), "a path or URI")
 
@@ -61,26 +81,6 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """As the run's record keeps it; holds no secrets, for none is ever an option."""
         return asdict(self)
-
-
-def read_config_file(path: str, *, allowed: dict[str, type]) -> dict[str, Any]:
-    """Options from a TOML file whose names are those of the command line, with - or _.
-
-    Raises:
-        UsageError: The file cannot be read, or holds a name that is no option, or a value of another type.
-    """
-    try:
-        found = tomllib.loads(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"cannot read the configuration {path}: {error}") from None
-    values = {name.replace("-", "_"): value for name, value in found.items()}
-    for name, value in values.items():
-        if name not in allowed:
-            raise UsageError(f"{path}: {name!r} is no option; allowed are {', '.join(sorted(allowed))}")
-        right = isinstance(value, allowed[name]) and not (isinstance(value, bool) and allowed[name] is not bool)
-        if not right and not (allowed[name] is float and type(value) is int):
-            raise UsageError(f"{path}: {name} is {value!r}; it must be of type {allowed[name].__name__}")
-    return values
 
 
 PARAMETER_NAMES = tuple(f.name for f in fields(Parameters))

@@ -41,6 +41,12 @@ class RleError(CorpusError):
     failure_class = "prompt"
 
 
+class InterruptedLabelingError(CorpusError):
+    """The worker was asked to stop; the video goes back unlabelled, with a checkpoint where it can have one."""
+
+    failure_class = "interrupted"
+
+
 class StorageError(CorpusError):
     """A URI that cannot be read or written. Transient ones were already retried."""
 

@@ -1,8 +1,10 @@
 """One video in, one committed part out."""
 
 import logging
+import math
 import resource
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -14,8 +16,9 @@ from typing import Any
 import torch
 
 from pipeline import rle
+from pipeline.checkpoint import Checkpoints
 from pipeline.config import OnDamaged
-from pipeline.errors import ModelError, StorageError
+from pipeline.errors import InterruptedLabelingError, ModelError, StorageError
 from pipeline.labels import PartBuilder
 from pipeline.manifest import Video
 from pipeline.model import Sam2, load
@@ -23,7 +26,7 @@ from pipeline.passes import merge_passes
 from pipeline.plan import ALGORITHM_VERSION, Parameters
 from pipeline.prompts import resolve_prompts
 from pipeline.store import Storage, Store, open_source, part_path
-from pipeline.tracking import Engine, Finish, TrackedFrame
+from pipeline.tracking import Engine, Finish, Propagation, TrackedFrame
 from pipeline.video import Frame, VideoReader, open_video, prefetch
 
 log = logging.getLogger(__name__)
@@ -49,6 +52,7 @@ class LabelerSettings:
     lanes: int
     parameters: Parameters
     on_damaged: OnDamaged
+    checkpoint_every_s: float
     run_id: str
 
 
@@ -61,6 +65,8 @@ class Task:
     version: str
     prompts_digest: str
     attempt: int
+    isolate: bool
+    """Decode in a process of its own: an earlier attempt ended with its worker, perhaps by this video's fault."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,19 +105,25 @@ class Labeler:
             non_overlapping=parameters.non_overlapping,
         )
         self._store = Store(settings.output, storage=settings.storage)
+        self._stopping = threading.Event()
         self._totals = {"frames": 0.0, "masks": 0.0, "decode_s": 0.0, "starved_s": 0.0}
 
     def progress(self) -> dict[str, float]:
         """Frames and masks labelled so far, seconds of decoding, and seconds the model waited for frames."""
         return dict(self._totals)
 
+    def stop(self) -> None:
+        """Interrupt all videos in hand at their next frame, with a checkpoint."""
+        self._stopping.set()
+
     def label(self, task: Task) -> Outcome:
-        """Label one video and commit its part, unless the part is there.
+        """Label one video and commit its part, unless the part is there; go on from its checkpoint, if it has one.
 
         Raises:
             StorageError: The source or the output cannot be reached, or the source has changed since it was planned.
             VideoError: The video cannot be decoded.
             PromptError: A prompt does not fit the video.
+            InterruptedLabelingError: `stop` was called.
         """
         started, video, path = time.perf_counter(), task.video, part_path(task.video.video_id, task.label_key)
         if self._store.exists(path):
@@ -123,41 +135,76 @@ class Labeler:
                     f"{video.video_uri} was replaced between planning and labelling "
                     f"(version {task.version} became {version.token()}); the next run labels it"
                 )
-            with open_video(
-                file,
-                name=video.video_uri,
-                start_s=video.start_s,
-                end_s=video.end_s,
-                on_damaged=self.settings.on_damaged,
-            ) as reader:
-                frames = _ModelFrames(reader, self._sam2, self._totals)
-                info = reader.info
-                objects = resolve_prompts(video.prompts, height=info.height, width=info.width, index_at=reader.index_at)
-                parameters = self.settings.parameters
-                with (
-                    PartBuilder(
-                        video.video_id, label_key=task.label_key, height=info.height, width=info.width
-                    ) as builder,
-                    self._engine.propagate(frames, objects, direction=parameters.direction) as tracked,
-                    closing(prefetch(tracked, lambda frame: frame, depth=RESULTS_AHEAD)) as results,
-                ):
-                    if parameters.non_overlapping and parameters.direction == "both":
-                        results = merge_passes(results, last_start=max(each.start for each in objects))
-                    for frame in results:  # the model runs in the other thread, encoding in this one
-                        columns = self._columns(frame, info.height, info.width)
-                        builder.add(frame.frame_index, frames.times[frame.frame_index], columns)
+            with (
+                open_video(
+                    file,
+                    name=video.video_uri,
+                    start_s=video.start_s,
+                    end_s=video.end_s,
+                    on_damaged=self.settings.on_damaged,
+                    isolate=task.isolate,
+                ) as reader,
+                PartBuilder(
+                    video.video_id, label_key=task.label_key, height=reader.info.height, width=reader.info.width
+                ) as builder,
+            ):
+                self._track(task, reader, builder)
+                row = self._videos_row(task, reader, version.size, started)
+                categories = {p.object_id: {"category": p.category} for p in video.prompts if p.category}
+                written = self._store.commit_once(path, builder.finish(row, masklets=categories))
+                Checkpoints(store=self._store, video_id=video.video_id, label_key=task.label_key).remove()
+                return Outcome(
+                    video_id=video.video_id,
+                    frames=reader.damage.decoded_frames,
+                    masks=builder.rows,
+                    seconds=time.perf_counter() - started,
+                    was_there=not written,
+                )
+
+    def _track(self, task: Task, reader: VideoReader, builder: PartBuilder) -> None:
+        """Propagate every object and collect its label rows; save checkpoints on the way."""
+        info, parameters = reader.info, self.settings.parameters
+        objects = resolve_prompts(task.video.prompts, height=info.height, width=info.width, index_at=reader.index_at)
+        frames = _ModelFrames(reader, self._sam2, self._totals)
+        merged = parameters.non_overlapping and parameters.direction == "both"
+        checkpoints = Checkpoints(store=self._store, video_id=task.video.video_id, label_key=task.label_key)
+        saved = None if merged else checkpoints.load()
+        for rows in saved.rows if saved else ():
+            builder.add_rows(rows)
+        done = saved.frames if saved else 0
+        with self._engine.propagate(
+            frames, objects, direction=parameters.direction, resume=saved.tracker if saved else None
+        ) as propagation:
+            steps = self._interruptible(propagation, checkpoints=not merged)
+            if merged:
+                steps = merge_passes(steps, last_start=max(each.start for each in objects))
+            # The model runs in the other thread, encoding in this one.
+            with closing(prefetch(steps, depth=RESULTS_AHEAD)) as results:
+                for step in results:
+                    if isinstance(step, TrackedFrame):
+                        builder.add(
+                            step.frame_index,
+                            frames.times[step.frame_index],
+                            self._columns(step, info.height, info.width),
+                        )
+                        done += 1
                         self._totals["frames"] += 1
-                        self._totals["masks"] += len(frame.object_ids)
-                    row = self._videos_row(task, reader, version.size, started)
-                    categories = {p.object_id: {"category": p.category} for p in video.prompts if p.category}
-                    written = self._store.commit_once(path, builder.finish(row, masklets=categories))
-                    return Outcome(
-                        video_id=video.video_id,
-                        frames=len(frames.times),
-                        masks=builder.rows,
-                        seconds=time.perf_counter() - started,
-                        was_there=not written,
-                    )
+                        self._totals["masks"] += len(step.object_ids)
+                    else:
+                        checkpoints.save(new_rows=builder.drain(), tracker=step, frames=done)
+
+    def _interruptible(self, propagation: Propagation, *, checkpoints: bool) -> Iterator[TrackedFrame | bytes]:
+        """The propagation's frames and, between two of them, the states to save as checkpoints."""
+        every_s = self.settings.checkpoint_every_s if checkpoints else math.inf
+        last = time.monotonic()
+        for frame in propagation:
+            yield frame
+            stopping = self._stopping.is_set()
+            if checkpoints and (stopping or time.monotonic() - last >= every_s):
+                yield propagation.checkpoint()
+                last = time.monotonic()
+            if stopping:
+                raise InterruptedLabelingError("the worker was asked to stop")
 
     def _columns(self, frame: TrackedFrame, height: int, width: int) -> dict[str, Sequence[Any]]:
         """The label rows of one frame: finished masks as RLE, their measures, and the scores."""

@@ -130,6 +130,7 @@ def make_plan(
     labelled: pa.Table,
     committed: Collection[tuple[str, str]],
     quarantined: Collection[tuple[str, str]],
+    retried: Collection[tuple[str, str]] = (),
 ) -> Plan:
     """Decide what of a manifest is pending.
 
@@ -142,7 +143,8 @@ def make_plan(
         parameters: settings that change masks.
         labelled: the published videos table: video_id, label_key and KEY_COLUMNS; may be empty.
         committed: (video_id, label_key) of the committed parts.
-        quarantined: (video_id, label_key) of the failure records that are not to be retried.
+        quarantined: (video_id, label_key) of the failure records that are not to be tried again.
+        retried: (video_id, label_key) of those that are.
     """
     rows, settings = manifest.num_rows, parameters.to_json()
     starts, ends = manifest["start_s"].to_pylist(), manifest["end_s"].to_pylist()
@@ -177,11 +179,12 @@ def make_plan(
         else "pending"
         for video, key, old in zip(ids, keys, published, strict=True)
     ]
+    due = [bool(retried) and (video, key) in retried for video, key in zip(ids, keys, strict=True)]
     frames = _frames(manifest, sizes)
     objects = _objects(manifest)
     table = (
         table.append_column("state", pa.array(states))
-        .append_column("reason", _reasons(table, labelled, where))
+        .append_column("reason", pc.if_else(pa.array(due), "retry due", _reasons(table, labelled, where)))
         .append_column("frames", pa.array(frames))
         .append_column("objects", pa.array(objects))
         .append_column("cost", pa.array(frames * (ENCODER_COST + objects * OBJECT_COST)))

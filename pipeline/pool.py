@@ -2,22 +2,26 @@
 
 import itertools
 import logging
+import math
 import os
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from pipeline.errors import CorpusError
+from pipeline.errors import CorpusError, InterruptedLabelingError
 from pipeline.policy import NODE, Abort, Assign, Attempt, Kill, Limits, Quarantine, Scheduler, Start, Stop
 
 log = logging.getLogger(__name__)
+
+INTERRUPTED = InterruptedLabelingError.failure_class
 
 POLL_S = 0.5
 """How long the driver waits for an event before it looks at deadlines, nodes and progress again."""
@@ -31,6 +35,9 @@ class Labels(Protocol):
 
     def progress(self) -> dict[str, float]:
         """Running totals of this worker, for the progress display."""
+
+    def stop(self) -> None:
+        """Interrupt what is in hand: `label` then raises an error of failure class "interrupted"."""
 
 
 class PoolError(CorpusError):
@@ -77,6 +84,10 @@ class Actor:
         """Running totals of this worker."""
         return self._labeler.progress()
 
+    def stop(self) -> None:
+        """Checkpoint the videos in hand and give them back."""
+        self._labeler.stop()
+
 
 def _cause_of(error: Exception) -> str:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported
@@ -90,14 +101,22 @@ class Pool:
     Args:
         build: makes a worker's labeler, inside its process.
         limits: workers, videos in flight, deadlines.
-        cpus: CPU cores an actor reserves.
-        gpus: GPUs an actor reserves; may be a fraction.
+        resources: what an actor reserves.
+        grace_s: how long actors may take to checkpoint after `stop`.
     """
 
-    def __init__(self, build: Callable[[], Labels], *, limits: Limits, cpus: float, gpus: float) -> None:
-        self._build, self._limits = build, limits
+    def __init__(self, build: Callable[[], Labels], *, limits: Limits, resources: "Resources", grace_s: float) -> None:
+        self._build, self._limits, self.resources, self._grace_s = build, limits, resources, grace_s
+        self._stop_at = math.inf
+        self._stop_asked = threading.Event()
+        self._started_at: dict[str, float] = {}
+        self._actor_seconds = 0.0
         self._actor_class = ray.remote(Actor).options(
-            num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0, max_concurrency=limits.in_flight + 1
+            num_cpus=resources.cpus,
+            num_gpus=resources.gpus,
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=limits.in_flight + 2,
         )
         self._actors: dict[str, ActorHandle] = {}
         self._nodes: dict[str, str] = {}
@@ -109,9 +128,11 @@ class Pool:
         self.scheduler: Scheduler | None = None
 
     def run(
-        self, order: Sequence[int], costs: Sequence[float], *, make_task: Callable[[int], Any]
+        self, order: Sequence[int], costs: Sequence[float], *, make_task: Callable[[int, Sequence[Attempt]], Any]
     ) -> Iterator[Event | None]:
         """Label the videos at `order`; yields every end of a video as it comes, and None at least every second.
+
+        `make_task(index, attempts)` says what a worker is to do; `attempts` failed before.
 
         Raises:
             PoolError: Workers cannot start.
@@ -124,7 +145,8 @@ class Pool:
                         case Start(worker):
                             self._start(worker)
                         case Assign(worker, index):
-                            reference = self._actors[worker].label.remote(make_task(index))
+                            task = make_task(index, scheduler.attempts(index))
+                            reference = self._actors[worker].label.remote(task)
                             self._pending[reference] = (worker, index)
                         case Stop(worker):
                             self._end(worker)
@@ -135,18 +157,33 @@ class Pool:
                             yield action
                         case Abort(reason):
                             raise PoolError(f"workers cannot start: {reason}")
-                if scheduler.over:
+                if scheduler.over or time.time() > self._stop_at:
                     return
                 yield from self._wait()
+                self._interrupt()
                 yield None
         finally:
             for worker in list(self._actors):
                 self._end(worker)
 
     def stop(self) -> None:
-        """Hand out nothing more; what is in flight may finish."""
-        if self.scheduler:
-            self.scheduler.stop()
+        """Hand out nothing more, and have what is in flight saved and given back. Any thread may call this."""
+        self._stop_asked.set()
+
+    @property
+    def workers(self) -> int:
+        """Actors there are, starting ones included."""
+        return len(self._actors)
+
+    def flights(self) -> list[tuple[str, int, float]]:
+        """Videos in hand: worker, index, and when it was handed out (seconds since the epoch)."""
+        workers = self.scheduler.workers.values() if self.scheduler else ()
+        return [(w.name, flight.index, flight.started) for w in workers for flight in w.flights.values()]
+
+    @property
+    def actor_seconds(self) -> float:
+        """How long actors have been held so far, all together."""
+        return self._actor_seconds + sum(time.time() - started for started in self._started_at.values())
 
     def progress(self) -> dict[str, float]:
         """Sum of all workers' running totals, ended ones included."""
@@ -159,11 +196,13 @@ class Pool:
 
     def _start(self, worker: str) -> None:
         self._actors[worker] = actor = self._actor_class.remote()
+        self._started_at[worker] = time.time()
         self._pending[actor.start.remote(self._build)] = (worker, None)
 
     def _end(self, worker: str) -> None:
         """Forget a worker and end its process; what it still owes is not waited for."""
         ray.kill(self._actors.pop(worker))
+        self._actor_seconds += time.time() - self._started_at.pop(worker)
         self._pending = {ref: owed for ref, owed in self._pending.items() if owed[0] != worker}
         self._polls = {ref: name for ref, name in self._polls.items() if name != worker}
         for name, value in self._progress.pop(worker, {}).items():
@@ -214,12 +253,29 @@ class Pool:
             if index is None:
                 self._nodes[worker] = result
                 self.scheduler.worker_ready(worker)
+            elif isinstance(result, Failure) and result.cause == INTERRUPTED:
+                self.scheduler.put_back(worker, index, now)
             elif isinstance(result, Failure):
                 attempt = self._attempt(result.cause, result.message, result.traceback, worker)
                 self.scheduler.failed(worker, index, attempt, now)
             else:
                 self.scheduler.finished(worker, index, now)
                 yield Finished(index, result, self.scheduler.attempts(index))
+
+    def _interrupt(self) -> None:
+        """Pass a stop on to all actors, and tell those on nodes that are being drained."""
+        assert self.scheduler
+        if self._stop_asked.is_set() and math.isinf(self._stop_at):
+            self._stop_at = time.time() + self._grace_s
+            self.scheduler.stop()
+            leaving = set(self._actors)
+        else:
+            draining = ray._private.state.state.get_draining_nodes() if self._actors else {}
+            leaving = {worker for worker in self._actors if self._nodes.get(worker) in draining}
+        for worker in leaving:
+            if not self.scheduler.workers[worker].draining:
+                self.scheduler.worker_draining(worker)
+                self._actors[worker].stop.remote()
 
     def _blame(self, worker: str, error: Exception) -> tuple[str, str]:
         """Why an actor died: its node went away, memory ran out, or the process was killed."""
@@ -235,24 +291,35 @@ class Pool:
         return Attempt(cause, message, trace, f"{worker} on {self._nodes.get(worker, 'a node')[:12]}", time.time())
 
 
-def connect(address: str | None, *, cpus: float, gpus: float) -> None:
-    """Join the Ray cluster at `address`, or start a Ray of this process's own that listens on loopback only.
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What each actor reserves, and how many there may be."""
+
+    actors: int
+    cpus: float
+    gpus: float
+    """GPUs an actor reserves; a fraction shares one."""
+
+
+def connect(
+    address: str | None, *, cpus: float, gpus: float | None, actors: int | None, device: Literal["auto", "cpu", "cuda"]
+) -> Resources:
+    """Join the Ray cluster at `address` (or RAY_ADDRESS), or start a Ray of this process's own; settle what actors get.
+
+    Actors get one GPU each where `gpus` is not given and there are GPUs, unless the device is the CPU; there is one
+    actor for each of the cluster's GPUs, or two without, where `actors` is not given.
 
     Raises:
-        PoolError: A local Ray has fewer CPUs or GPUs than one actor asks for.
+        PoolError: A local Ray has fewer GPUs than one actor asks for.
     """
-    if ray.is_initialized():
-        return
-    if address:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-        return
-    ray.init(
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.WARNING,
-        num_cpus=max(os.cpu_count() or 1, int(cpus + 0.999)),
-        object_store_memory=100_000_000,  # only small messages pass: the object store is hardly used
-    )
-    have = ray.cluster_resources().get("GPU", 0)
-    if gpus > have:
-        raise PoolError(f"an actor asks for {gpus:g} GPUs and this machine has {have:g}; try --gpus-per-actor 0")
+    local = not (address or os.environ.get("RAY_ADDRESS"))
+    if not ray.is_initialized():
+        own: dict[str, Any] = {"include_dashboard": False, "num_cpus": max(os.cpu_count() or 1, math.ceil(cpus))}
+        own["object_store_memory"] = 100_000_000  # only small messages pass
+        ray.init(address, log_to_driver=False, logging_level=logging.WARNING, **(own if local else {}))
+    there = ray.cluster_resources().get("GPU", 0)
+    if gpus is None:
+        gpus = 0.0 if device == "cpu" else 1.0 if device == "cuda" or there else 0.0
+    if local and gpus > there:
+        raise PoolError(f"an actor asks for {gpus:g} GPUs and this machine has {there:g}; try --device cpu")
+    return Resources(actors=actors or (max(1, int(there / gpus)) if gpus else 2), cpus=cpus, gpus=gpus)

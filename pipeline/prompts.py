@@ -33,7 +33,10 @@ def resolve_prompts(
         if frame in frames:
             raise PromptError(f"{where}: two prompts meet on this frame; one prompt per object and frame is allowed")
         frames[frame] = _check(prompt, where, height, width)
-    return [TrackedObject(object_id, dict(sorted(frames.items()))) for object_id, frames in sorted(objects.items())]
+    return [
+        TrackedObject(object_id=object_id, prompts=dict(sorted(frames.items())))
+        for object_id, frames in sorted(objects.items())
+    ]
 
 
 def _check(prompt: Prompt, where: str, height: int, width: int) -> FramePrompt:

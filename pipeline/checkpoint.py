@@ -1,0 +1,71 @@
+"""Unfinished long videos: rows so far and memory banks, saved while labelling and continued by whoever comes next.
+
+A checkpoint is one state file that names the row files it builds on; it exists whole or not at all. Names are never
+used twice, so that a worker thought dead cannot spoil the checkpoint of its successor. The state holds the tracker's
+memory, so labels continue exactly as if never interrupted.
+"""
+
+import json
+import uuid
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.store import Store, checkpoint_dir
+
+STATE = ".state"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """Where a video was left: rows so far, and what the tracker continues from."""
+
+    rows: list[pa.Table]
+    tracker: bytes
+    frames: int
+    """Frames stepped so far."""
+
+
+@dataclass(kw_only=True)
+class Checkpoints:
+    """The checkpoints of one video under one label key."""
+
+    store: Store
+    video_id: str
+    label_key: str
+    _row_files: list[str] = field(default_factory=list)
+
+    @property
+    def _folder(self) -> str:
+        return checkpoint_dir(self.video_id, self.label_key)
+
+    def load(self) -> Saved | None:
+        """The furthest checkpoint, or None."""
+        states = sorted(entry.path for entry in self.store.list(self._folder) if entry.path.endswith(STATE))
+        if not states:
+            return None
+        data = self.store.read(states[-1])
+        header, _, tracker = data.partition(b"\n")
+        record = json.loads(header)
+        self._row_files = record["rows"]
+        rows = [pq.read_table(pa.BufferReader(self.store.read(path))) for path in self._row_files]
+        return Saved(rows=rows, tracker=tracker, frames=record["frames"])
+
+    def save(self, *, new_rows: pa.Table, tracker: bytes, frames: int) -> None:
+        """Save the rows made since the last checkpoint, then the state that makes them count."""
+        name = uuid.uuid4().hex
+        sink = pa.BufferOutputStream()
+        pq.write_table(new_rows, sink, compression="zstd")
+        path = f"{self._folder}/{name}.parquet"
+        self.store.put(path, sink.getvalue().to_pybytes())
+        self._row_files = [*self._row_files, path]
+        header = json.dumps({"frames": frames, "rows": self._row_files}).encode()
+        state = f"{self._folder}/{frames:012d}-{name}{STATE}"
+        self.store.put(state, header + b"\n" + tracker)
+        states = [entry.path for entry in self.store.list(self._folder) if entry.path.endswith(STATE)]
+        self.store.delete_many(path for path in states if path < state)
+
+    def remove(self) -> None:
+        """Forget them: the video is committed."""
+        self.store.delete_prefix(self._folder)

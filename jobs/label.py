@@ -8,7 +8,7 @@ import logging
 import sys
 from typing import Any, get_args
 
-from jobs import console
+from jobs import console, options
 from pipeline.config import PARAMETER_NAMES, Device, OnBadRow, OnDamaged, RunConfig
 from pipeline.errors import CorpusError, UsageError
 from pipeline.plan import Direction, Dtype, Parameters
@@ -47,26 +47,15 @@ def parser() -> argparse.ArgumentParser:
     add("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
     add("--allow-uri", action="append", metavar="PREFIX", help="the manifest may name videos below PREFIX only; repeat")
     add("--checkpoint-every", dest="checkpoint_every_s", type=options.duration, metavar="TIME", help="default: 120s")
-    add(
-        "--grace",
-        dest="grace_s",
-        type=options.duration,
-        metavar="TIME",
-        help="to save work when stopped (default: 60s)",
-    )
+    add("--grace", dest="grace_s", type=options.duration, metavar="TIME", help="to save work at a stop (default: 60s)")
     add("--stop-at", type=options.moment, metavar="TIME", help="save what is in hand and stop at 06:00, or an ISO time")
     add("--budget-gpu-hours", type=float, metavar="X", help="stop likewise after so many GPU hours")
-    add(
-        "--sample",
-        type=options.fraction,
-        metavar="X%",
-        help="label only this share of the videos, always the same ones",
-    )
+    add("--sample", type=options.fraction, metavar="X%", help="label only this share of the videos, always the same")
     add(
         "--shard",
         type=options.shard,
         metavar="i/n",
-        help="label only this part of the manifest; shards run in parallel",
+        help="label only this part of the manifest; shards may run at once",
     )
     add("--max-relabel", type=options.fraction, metavar="X%", help="refuse to relabel more than this share")
     add("--dry-run", action="store_true", default=None, help="say what is pending and why, and label nothing")

@@ -1,0 +1,70 @@
+"""Log lines for machines: one JSON object a line, with the ids of the run and of the video it speaks of.
+
+`setup` is called once by each process, by its entry point; library code only logs. Text stays the default, for people.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO
+
+LogFormat = Literal["text", "json"]
+
+TEXT = "%(asctime)s %(levelname)s %(message)s"
+
+_bound: ContextVar[dict[str, str] | None] = ContextVar("sam2_corpus_log_ids", default=None)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, the bound ids, and the traceback if there is one.
+
+    Args:
+        ids: ids that every line of this process carries, such as run_id and worker.
+    """
+
+    def __init__(self, ids: dict[str, str]) -> None:
+        super().__init__()
+        self._ids = ids
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line; whatever a message holds, it stays one line and valid JSON."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **self._ids,
+            **(_bound.get() or {}),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def setup(log_format: LogFormat, *, stream: TextIO | None = None, **ids: str) -> None:
+    """Send this process's log lines to `stream`, stderr when absent, replacing what was set up before.
+
+    Args:
+        log_format: text for people, JSON for a log collector.
+        stream: where lines go.
+        ids: ids that every JSON line carries, such as run_id and worker.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter(ids) if log_format == "json" else logging.Formatter(TEXT, "%H:%M:%S"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+
+
+@contextmanager
+def bound(**ids: str) -> Iterator[None]:
+    """Within this block the JSON lines of this thread carry these ids too, such as video_id."""
+    token = _bound.set({**(_bound.get() or {}), **ids})
+    try:
+        yield
+    finally:
+        _bound.reset(token)

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from pipeline.manifest.conform import Flags, Indices, Notes
 from pipeline.manifest.schema import BadRow, clip
+from pipeline.store import redact
 
 
 class Findings:
@@ -34,7 +35,10 @@ class Findings:
 
     def rows_where(self, wrong: Flags, column: str, values: pa.Array, rule: str) -> None:
         for row in np.flatnonzero(wrong & ~self.bad):
-            self.add_row(int(row), column, clip(values[row].as_py()), rule)
+            value = values[row].as_py()
+            if column == "video_uri" and value:
+                value = redact(value)
+            self.add_row(int(row), column, clip(value), rule)
 
     def prompt_notes(self, notes: Notes) -> None:
         for prompt, note in notes.items():

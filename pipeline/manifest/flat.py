@@ -26,11 +26,12 @@ from pipeline.manifest.conform import (
     wrong_type,
 )
 from pipeline.manifest.schema import BOX, PROMPT, clip
-from pipeline.manifest.source import OpenFile, opened, row_batches
+from pipeline.manifest.source import OpenFile, blaming, opened, row_batches
+from pipeline.store import redact
 
 log = logging.getLogger(__name__)
 
-_BLOCK_BYTES = 128 * 2**20
+_BLOCK_BYTES = 32 * 2**20
 _KEY = ("video_id", "object_id", "frame_index", "time_s")
 _POINTS = ("points_x", "points_y", "points_label")
 _SIDES = tuple(field.name for field in BOX)
@@ -43,46 +44,49 @@ structs x, y, label, or three lists of one length. In CSV a list is JSON text: `
 class PromptTable(NamedTuple):
     """All prompts of a table in the manifest's type, and which row of the manifest each belongs to."""
 
-    blocks: list[pa.Array]
+    blocks: list[pa.Array | None]
     first: Indices
     """Where each block begins, in rows of the prompt table; and where the last one ends."""
     order: Indices
     """Rows of the prompt table by the manifest's rows; as the table has them within a row."""
     starts: Indices
     """Where in `order` each row of the manifest begins."""
+    last: list[int]
+    """The last row of the manifest that each block has a prompt for: the block is dropped then."""
     notes: Notes
 
     @classmethod
     def read(cls, uri: str | Path, *, ids: pa.ChunkedArray, open_file: OpenFile) -> "PromptTable":
         blocks, rows, notes, read = [], [np.zeros(0, np.int64)], Notes(), 0
-        with opened(uri, open_file) as file:
-            try:
-                for batches in _by_bytes(_batches(str(uri), file)):
-                    chunks, names = [], []
-                    for batch in batches:
-                        mine = Notes()
-                        _check_columns(batch.schema, uri)
-                        chunks.append(_to_prompts(batch, mine))
-                        names.append(conform(batch.column("video_id"), pa.string(), column="video_id", notes=mine))
-                        for index, note in mine.items():
-                            notes.add(read + index, note)
-                        read += len(batch)
-                    blocks.append(pa.concat_arrays(chunks))
-                    rows.append(_rows_of(pa.chunked_array(names), ids, uri, read))
-            except (pa.ArrowException, OSError) as error:
-                raise ManifestError(f"{uri}: cannot be read: {error}") from error
+        with opened(uri, open_file) as file, blaming(uri):
+            for batches in _by_bytes(_batches(str(uri), file)):
+                chunks, names = [], []
+                for batch in batches:
+                    mine = Notes()
+                    _check_columns(batch.schema)
+                    chunks.append(_to_prompts(batch, mine))
+                    names.append(conform(batch.column("video_id"), pa.string(), column="video_id", notes=mine))
+                    for index, note in mine.items():
+                        notes.add(read + index, note)
+                    read += len(batch)
+                blocks.append(pa.concat_arrays(chunks))
+                rows.append(_rows_of(pa.chunked_array(names), ids, read))
         row = np.concatenate(rows)
         strangers = int((row < 0).sum())
         if strangers:
-            log.warning("%s: %d of %d prompts are for videos that the manifest does not have", uri, strangers, read)
+            log.warning(
+                "%s: %d of %d prompts are for videos that the manifest does not have", redact(str(uri)), strangers, read
+            )
         order = np.argsort(row, kind="stable")
         starts = np.searchsorted(row[order], np.arange(len(ids) + 1))
         first = np.cumsum([0, *(len(block) for block in blocks)])
-        return cls(blocks, first, order, starts, notes)
+        last = [int(part.max()) for part in rows[1:]]
+        return cls(blocks, first, order, starts, last, notes)
 
     def rows(self, start: int, stop: int, notes: Notes) -> tuple[Indices, pa.Array, Indices]:
         """The prompts of rows start..stop of the manifest: offsets, values, and each one's row in the prompt table.
 
+        To be asked once and in order.
         Notes of values that could not be cast go to `notes`.
         """
         offsets = self.starts[start : stop + 1] - self.starts[start]
@@ -90,7 +94,11 @@ class PromptTable(NamedTuple):
         if self.notes:
             for index in np.flatnonzero(np.isin(source, np.fromiter(self.notes, np.int64))):
                 notes.add(int(index), self.notes[int(source[index])])
-        return offsets, self._take(source), source
+        values = self._take(source)
+        for block, last in enumerate(self.last):  # in a table sorted as the manifest is, blocks end one by one
+            if last < stop:
+                self.blocks[block] = None
+        return offsets, values, source
 
     def _take(self, source: Indices) -> pa.Array:
         block_of = np.searchsorted(self.first, source, side="right") - 1
@@ -115,11 +123,11 @@ def _by_bytes(batches: Iterator[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch
         yield block
 
 
-def _rows_of(names: pa.ChunkedArray, ids: pa.ChunkedArray, uri: str | Path, end: int) -> Indices:
+def _rows_of(names: pa.ChunkedArray, ids: pa.ChunkedArray, end: int) -> Indices:
     """Which row of the manifest each prompt is for; -1 where there is none."""
     if names.null_count:
         row = end - len(names) + int(np.argmax(names.is_null().to_numpy()))
-        raise ManifestError(f"{uri}: row {row}, column video_id is missing; every prompt needs its video's id")
+        raise ManifestError(f"row {row}, column video_id is missing; every prompt needs its video's id")
     found = pc.index_in(names, value_set=ids, skip_nulls=True).fill_null(-1)
     return np.asarray(found.to_numpy(), dtype=np.int64)
 
@@ -140,26 +148,26 @@ def _batches(uri: str, file: BinaryIO) -> Iterator[pa.RecordBatch]:
         case ".parquet" | ".pq":
             yield from row_batches(pq.ParquetFile(file))
         case _:
-            raise ManifestError(f"{uri}: a prompt table ends in .parquet, .csv or .jsonl")
+            raise ManifestError("a prompt table ends in .parquet, .csv or .jsonl")
 
 
-def _check_columns(schema: pa.Schema, uri: str | Path) -> None:
+def _check_columns(schema: pa.Schema) -> None:
     names = schema.names
     for name in ("video_id", "object_id"):
         if name not in names:
             raise ManifestError(
-                f"{uri}: column {name} is missing; the file has {clip(names)}, allowed are {', '.join(COLUMNS)}"
+                f"column {name} is missing; the file has {clip(names)}, allowed are {', '.join(COLUMNS)}"
             )
     for name in names:
         if name not in COLUMNS and not name.startswith("__index_level_"):  # pandas' index
-            raise ManifestError(f"{uri}: column {clip(name)} is unknown; allowed are {', '.join(COLUMNS)}")
+            raise ManifestError(f"column {clip(name)} is unknown; allowed are {', '.join(COLUMNS)}")
         if names.count(name) > 1:
-            raise ManifestError(f"{uri}: column {clip(name)} stands there twice")
+            raise ManifestError(f"column {clip(name)} stands there twice")
     given = [name for name in _POINTS if name in names]
     if given and len(given) < 3:
-        raise ManifestError(f"{uri}: of {', '.join(_POINTS)} only {', '.join(given)} are there; points need all three")
+        raise ManifestError(f"of {', '.join(_POINTS)} only {', '.join(given)} are there; points need all three")
     if given and "points" in names:
-        raise ManifestError(f"{uri}: column points beside points_x; only one of the two forms is allowed")
+        raise ManifestError("column points beside points_x; only one of the two forms is allowed")
 
 
 def _to_prompts(batch: pa.RecordBatch, notes: Notes) -> pa.Array:

@@ -16,7 +16,7 @@ from pipeline.manifest.findings import Findings
 from pipeline.manifest.flat import PromptTable
 from pipeline.manifest.rules import check_prompts, check_rows
 from pipeline.manifest.schema import PROMPT, REQUIRED, SCHEMA, BadRow, Manifest, clip
-from pipeline.manifest.source import OpenFile, open_any, opened, row_batches
+from pipeline.manifest.source import OpenFile, blaming, open_any, opened, row_batches
 
 _SHOWN = 20
 
@@ -33,18 +33,19 @@ def read_manifest(
     Bad rows raise ManifestError, which names them, or are left out and listed in the result.
     """
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(_parquet(uri, open_file=open_file))
-        extra = _extra_fields(file.schema_arrow, uri, flat=prompts is not None)
-        table = PromptTable.read(prompts, ids=_ids(file), open_file=open_file) if prompts is not None else None
-        reading = _Reading(pa.schema([*SCHEMA, *extra]), table)
-        try:
+        opened_file = stack.enter_context(opened(uri, open_file))
+        with blaming(uri):
+            file = pq.ParquetFile(opened_file)
+            schema = pa.schema([*SCHEMA, *_extra_fields(file.schema_arrow, flat=prompts is not None)])
+            ids = _ids(file) if prompts is not None else None
+        table = PromptTable.read(prompts, ids=ids, open_file=open_file) if prompts is not None else None
+        with blaming(uri):
+            reading = _Reading(schema, table)
             for batch in row_batches(file):
                 reading.add(batch)
-        except (pa.ArrowException, OSError) as error:
-            raise ManifestError(f"{uri}: cannot be read as Parquet: {error}") from error
-    manifest = reading.finish()
-    if manifest.bad_rows and on_bad_row == "fail":
-        raise ManifestError(_complaint(uri, manifest.bad_rows, reading.total))
+            manifest = reading.finish()
+            if manifest.bad_rows and on_bad_row == "fail":
+                raise ManifestError(_complaint(manifest.bad_rows, reading.total))
     return manifest
 
 
@@ -125,29 +126,19 @@ def _repeated(ids: pa.ChunkedArray) -> Iterator[tuple[int, int]]:
             yield int(row), earliest
 
 
-@contextlib.contextmanager
-def _parquet(uri: str | Path, *, open_file: OpenFile) -> Iterator[pq.ParquetFile]:
-    with opened(uri, open_file) as file:
-        try:
-            parquet_file = pq.ParquetFile(file)
-        except pa.ArrowInvalid as error:
-            raise ManifestError(f"{uri}: is not a Parquet file: {error}") from error
-        yield parquet_file
-
-
-def _extra_fields(schema: pa.Schema, uri: str | Path, *, flat: bool) -> list[pa.Field]:
+def _extra_fields(schema: pa.Schema, *, flat: bool) -> list[pa.Field]:
     repeated = {name for name in schema.names if schema.names.count(name) > 1}
     if repeated:
-        raise ManifestError(f"{uri}: column {clip(min(repeated))} stands there twice")
+        raise ManifestError(f"column {clip(min(repeated))} stands there twice")
     required = [name for name in REQUIRED if name != "prompts" or not flat]
     missing = [name for name in required if name not in schema.names]
     if missing:
         raise ManifestError(
-            f"{uri}: column {missing[0]} is missing; the columns {', '.join(required)} are required,"
+            f"column {missing[0]} is missing; the columns {', '.join(required)} are required,"
             f" the file has {clip(schema.names)}"
         )
     if flat and "prompts" in schema.names:
-        raise ManifestError(f"{uri}: column prompts, and a prompt table beside it; only one of them is allowed")
+        raise ManifestError("column prompts, and a prompt table beside it; only one of them is allowed")
     return [field.remove_metadata() for field in schema if field.name not in SCHEMA.names]
 
 
@@ -169,8 +160,8 @@ def _ids(file: pq.ParquetFile) -> pa.ChunkedArray:
     return pa.chunked_array(chunks, pa.string())
 
 
-def _complaint(uri: str | Path, bad_rows: list[BadRow], total: int) -> str:
-    lines = [f"{uri}: {len(bad_rows)} of {total} rows break a rule (rows count from 0)"]
+def _complaint(bad_rows: list[BadRow], total: int) -> str:
+    lines = [f"{len(bad_rows)} of {total} rows break a rule (rows count from 0)"]
     lines += [f"  {bad}" for bad in bad_rows[:_SHOWN]]
     if len(bad_rows) > _SHOWN:
         lines.append(f"  and {len(bad_rows) - _SHOWN} more")

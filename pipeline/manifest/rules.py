@@ -10,12 +10,11 @@ import pyarrow.compute as pc
 
 from pipeline.manifest.conform import Flags, Indices, flags, list_parts
 from pipeline.manifest.findings import Findings
+from pipeline.manifest.masks import check_masks, text_bytes
 from pipeline.manifest.schema import clip
 
 MAX_QUOTED_ID_BYTES = 200
 MAX_FRAME_INDEX = 2**31 - 1
-MAX_MASK_PIXELS = 2**27
-"""Larger than any video frame; bounds what a decoded mask may take."""
 
 # Control characters, line and paragraph separators, and what reverses the text around it: they forge log lines.
 _CONTROLS = r"[\p{Cc}\p{Zl}\p{Zp}\x{202a}-\x{202e}\x{2066}-\x{2069}]"
@@ -61,7 +60,7 @@ def check_prompts(prompts: pa.ListArray, found: Findings) -> None:
     has_box, has_mask = _given(column["box"]), _given(column["mask"])
     _check_points(point_offsets, points, ~has_box, found)
     _check_box(column["box"], found)
-    _check_mask(column["mask"], found)
+    check_masks(column["mask"], found)
     found.prompts_where(
         has_mask & (has_points | has_box),
         "mask",
@@ -162,44 +161,6 @@ def _check_box(box: pa.StructArray, found: Findings) -> None:
         )
 
 
-def _check_mask(mask: pa.StructArray, found: Findings) -> None:
-    given = _given(mask)
-    if not given.any():
-        return
-    sizes, counts = mask.flatten()
-    offsets, numbers = list_parts(sizes)
-    paired = given & (np.diff(offsets) == 2)
-    first = offsets[:-1][paired]
-    side = numbers.fill_null(0).to_numpy().astype(np.int64)
-    height, width = np.zeros(len(given), np.int64), np.zeros(len(given), np.int64)
-    height[paired], width[paired] = side[first], side[first + 1]
-    found.prompts_where(
-        given & ((height < 1) | (width < 1) | (height * width > MAX_MASK_PIXELS)),
-        "mask.size",
-        lambda i: sizes[i].as_py(),
-        f"must be [height, width], both at least 1, at most {MAX_MASK_PIXELS} pixels",
-    )
-    length, sound = _counts_look(counts)
-    # A run takes at most six characters, and there are at most as many runs as pixels and an empty first one.
-    found.prompts_where(
-        given & (~sound | (length == 0) | (length > 6 * (height * width + 1))),
-        "mask.counts",
-        lambda i: counts[i].as_py(),
-        "is not a compressed COCO RLE of mask.size",
-    )
-
-
-def _counts_look(counts: pa.StringArray) -> tuple[Indices, Flags]:
-    """Length of each text, and whether it has RLE's characters only and ends with its last run."""
-    offsets, data = _bytes(counts)
-    alien = np.zeros(len(data) + 1, np.int64)
-    np.cumsum((data < 48) | (data > 111), out=alien[1:])
-    length = np.diff(offsets)
-    last = np.full(len(length), 48, np.uint8)
-    last[length > 0] = data[offsets[1:][length > 0] - 1]
-    return length, (alien[offsets[1:]] == alien[offsets[:-1]]) & (((last - 48) & 0x20) == 0)
-
-
 def _check_together(row: Indices, column: dict[str, pa.Array], found: Findings) -> None:
     """One prompt for an object and frame, one category for an object."""
     objects = column["object_id"].fill_null(0).to_numpy()
@@ -245,7 +206,7 @@ def _repeats(row: Indices, objects: Indices, when: npt.NDArray[Any]) -> Flags:
 
 
 def _quoted_length(ids: pa.StringArray) -> Indices:
-    offsets, data = _bytes(ids)
+    offsets, data = text_bytes(ids)
     total = np.zeros(len(data) + 1, np.int64)
     np.cumsum(_QUOTED_BYTES[data], out=total[1:])
     length: Indices = total[offsets[1:]] - total[offsets[:-1]]
@@ -253,14 +214,6 @@ def _quoted_length(ids: pa.StringArray) -> Indices:
     some = length > 0
     leading[some] = data[offsets[:-1][some]]
     return length + 2 * np.isin(leading, np.frombuffer(b"._", np.uint8))  # hidden names are quoted too
-
-
-def _bytes(array: pa.StringArray) -> tuple[Indices, npt.NDArray[np.uint8]]:
-    """Offsets (nulls are empty) and the bytes of all texts."""
-    array = pa.concat_arrays([array.fill_null("")])
-    offsets = np.frombuffer(array.buffers()[1], np.int32, len(array) + 1, array.offset * 4).astype(np.int64)
-    data = array.buffers()[2]
-    return offsets, np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(0, np.uint8)
 
 
 def _shape_of(prompt: dict[str, Any]) -> str:

@@ -3,13 +3,13 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import ManifestError
+from pipeline.errors import ManifestError, StorageError
+from pipeline.store import open_source, redact
 
 OpenFile = Callable[[str], BinaryIO]
 
@@ -18,19 +18,30 @@ _BATCH_ROWS = 32_768
 
 
 def open_any(uri: str) -> BinaryIO:
-    return cast(BinaryIO, fsspec.open(uri, "rb").open())
+    """A path or any fsspec URL."""
+    return open_source(uri)[0]
 
 
 @contextlib.contextmanager
 def opened(uri: str | Path, open_file: OpenFile) -> Iterator[BinaryIO]:
+    """A manifest that cannot be opened is a wrong argument, whatever the storage's reason."""
     try:
         file = open_file(str(uri))
-    except FileNotFoundError as error:
-        raise ManifestError(f"{uri}: no such file") from error
-    except (OSError, ValueError, ImportError) as error:
-        raise ManifestError(f"{uri}: cannot be opened: {error}") from error
+    except (StorageError, OSError) as error:
+        raise ManifestError(str(error)) from error
     with file:
         yield file
+
+
+@contextlib.contextmanager
+def blaming(uri: str | Path) -> Iterator[None]:
+    """Whatever goes wrong inside is said of this file."""
+    try:
+        yield
+    except ManifestError as error:
+        raise ManifestError(f"{redact(str(uri))}: {error}") from error.__cause__
+    except (pa.ArrowException, OSError) as error:
+        raise ManifestError(f"{redact(str(uri))}: cannot be read: {error}") from error
 
 
 def row_batches(file: pq.ParquetFile, *, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:

@@ -17,11 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import rle
 from pipeline.manifest import prompt_digests, read_manifest
 
 T = TypeVar("T")
 CHUNK = 50_000
-COUNTS = "`12T3O1O2N2N2O1N101O0O2O0O101N10001O0O10001N10001O0000001O00000O101O0000"
+Y, X = np.mgrid[:480, :480]
+COUNTS = rle.encode(((X - 200) ** 2 + 2 * (Y - 250) ** 2 < 90**2)[None])[0]
 
 
 def main(rows: int) -> None:

@@ -12,6 +12,11 @@ from pipeline.manifest import read_manifest
 NAN = math.nan
 OUTSIDE = {**POINT, "label": 0}
 
+
+def counts(text: str) -> dict[str, Any]:
+    return prompt(mask={**MASK, "counts": text})
+
+
 BAD_PROMPTS = {
     "object missing": (prompt(object_id=None), "prompts[1].object_id, value None", "its object's whole number"),
     "object of no whole number": (prompt(object_id=1.5), "prompts[1].object_id, value 1.5", "whole number from -9223"),
@@ -47,16 +52,16 @@ BAD_PROMPTS = {
     ),
     "mask of one side": (prompt(mask={**MASK, "size": [12]}), "prompts[1].mask.size, value [12]", "[height, width]"),
     "mask size zero": (prompt(mask={**MASK, "size": [0, 3]}), "prompts[1].mask.size, value [0, 3]", "at least 1"),
-    "mask too large": (prompt(mask={**MASK, "size": [2**20, 2**20]}), "mask.size, value [1048576", "134217728 pixels"),
-    "mask no counts": (prompt(mask={"size": [4, 3]}), "prompts[1].mask.counts, value None", "is not a compressed COCO"),
-    "mask empty counts": (
-        prompt(mask={**MASK, "counts": ""}),
-        "prompts[1].mask.counts, value ''",
-        "compressed COCO RLE",
-    ),
-    "mask alien counts": (prompt(mask={**MASK, "counts": "5 5"}), "prompts[1].mask.counts, value '5 5'", "COCO RLE"),
-    "mask cut counts": (prompt(mask={**MASK, "counts": "52P"}), "prompts[1].mask.counts, value '52P'", "COCO RLE"),
-    "mask long counts": (prompt(mask={**MASK, "counts": "0" * 80}), "prompts[1].mask.counts, value '000", "COCO RLE"),
+    "mask too large": (prompt(mask={**MASK, "size": [2**20, 2**20]}), "mask.size, value [1048576", "67108864 pixels"),
+    "mask no counts": (prompt(mask={"size": [4, 3]}), "prompts[1].mask.counts, value None", "counts of a COCO RLE"),
+    "mask empty counts": (counts(""), "prompts[1].mask.counts, value ''", "needs the compressed counts"),
+    "mask alien counts": (counts("5 5"), "prompts[1].mask.counts, value '5 5'", "is not the compressed counts"),
+    "mask cut counts": (counts("52P"), "prompts[1].mask.counts, value '52P'", "is not the compressed counts"),
+    "mask negative run": (counts("5O5"), "prompts[1].mask.counts, value '5O5'", "is not the compressed counts"),
+    "mask endless number": (counts("P" * 6 + "1"), "prompts[1].mask.counts, value 'PPPPPP1'", "not the compressed"),
+    "mask of other size": (counts("526"), "prompts[1].mask.counts, value '526'", "covers 13 pixels, not the 12 of"),
+    "mask empty": (counts("<"), "prompts[1].mask.counts, value '<'", "the mask is empty"),
+    "mask long counts": (counts("0" * (2**20 + 1)), "mask.counts, value '0000", "at most 1048576 characters"),
     "nothing": ({"object_id": 1, "frame_index": 0}, "prompts[1], value {'object_id': 1", "points, a box or a mask"),
     "nothing but empty points": (prompt(points=[]), "prompts[1], value {'object_id': 1", "says nothing"),
     "no prompt at all": ({"object_id": None}, "prompts[1].object_id, value None", "missing"),

@@ -2,15 +2,16 @@
 
 import logging
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from pipeline.prepare import Prepared
-from pipeline.progress import Progress, Report
+if TYPE_CHECKING:  # only for types: importing these would load torch before --help is shown
+    from pipeline.prepare import Prepared
+    from pipeline.progress import Progress, Report
 
 log = logging.getLogger("label")
 
@@ -44,7 +45,7 @@ class Display:
             self._live.update("")
             self._live.__exit__(*error)
 
-    def update(self, progress: Progress) -> None:
+    def update(self, progress: "Progress") -> None:
         """Show where the run is."""
         if self._live:
             row = Table.grid(padding=(0, 1))
@@ -55,7 +56,7 @@ class Display:
             log.info(_line(progress))
 
 
-def _line(progress: Progress) -> str:
+def _line(progress: "Progress") -> str:
     spent = max(progress.now - progress.started, 1e-9)
     failed = sum(progress.failed.values())
     eta = "?" if progress.eta_s is None else _duration(progress.eta_s)
@@ -71,7 +72,7 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
-def show_plan(prepared: Prepared) -> None:
+def show_plan(prepared: "Prepared") -> None:
     """What a dry run found."""
     plan = prepared.plan
     if not len(plan.order):
@@ -89,7 +90,7 @@ def show_plan(prepared: Prepared) -> None:
         out.print(f"bad row left out: {row}", markup=False)
 
 
-def show_report(report: Report) -> None:
+def show_report(report: "Report") -> None:
     """The end of a run: counts, failures with their reasons, and where things are."""
     if not report.planned["pending"]:
         out.print(f"nothing pending: {report.planned['labelled']} videos were labelled before")

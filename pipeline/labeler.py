@@ -177,7 +177,8 @@ class Labeler:
         ) as propagation:
             steps = self._interruptible(propagation, checkpoints=not merged)
             if merged:
-                steps = merge_passes(steps, last_start=max(each.start for each in objects))
+                tracked = (step for step in steps if isinstance(step, TrackedFrame))
+                steps = merge_passes(tracked, last_start=max(each.start for each in objects))
             # The model runs in the other thread, encoding in this one.
             with closing(prefetch(steps, depth=RESULTS_AHEAD)) as results:
                 for step in results:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -103,7 +104,7 @@ class Plan:
     """
 
     table: pa.Table
-    order: np.ndarray
+    order: npt.NDArray[np.int64]
     """Row numbers of the pending videos: by priority, then dearest first."""
 
     def reasons(self) -> dict[str, int]:

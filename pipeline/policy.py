@@ -12,6 +12,11 @@ import heapq
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy.typing as npt
+
+Numbers = Sequence[float] | npt.NDArray[Any]
 
 NODE = "node"
 """The cause that charges nobody: a node that was lost or drained."""
@@ -129,7 +134,7 @@ class Scheduler:
         limits: number of workers, videos in flight, deadlines.
     """
 
-    def __init__(self, order: Sequence[int], costs: Sequence[float], *, limits: Limits) -> None:
+    def __init__(self, order: Numbers, costs: Numbers, *, limits: Limits) -> None:
         self._order, self._costs, self.limits = order, costs, limits
         self._next = 0
         self._again: list[tuple[float, int, int]] = []  # (not before, tie-break, index): retries and put-backs

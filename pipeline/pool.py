@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import ray
-from ray.actor import ActorHandle
 from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from pipeline.errors import CorpusError, InterruptedLabelingError
-from pipeline.policy import NODE, Abort, Assign, Attempt, Kill, Limits, Quarantine, Scheduler, Start, Stop
+from pipeline.policy import NODE, Abort, Assign, Attempt, Kill, Limits, Numbers, Quarantine, Scheduler, Start, Stop
 
 log = logging.getLogger(__name__)
 
@@ -111,24 +110,24 @@ class Pool:
         self._stop_asked = threading.Event()
         self._started_at: dict[str, float] = {}
         self._actor_seconds = 0.0
-        self._actor_class = ray.remote(Actor).options(
+        self._actor_class: Any = ray.remote(Actor).options(
             num_cpus=resources.cpus,
             num_gpus=resources.gpus,
             max_restarts=0,
             max_task_retries=0,
             max_concurrency=limits.in_flight + 2,
         )
-        self._actors: dict[str, ActorHandle] = {}
+        self._actors: dict[str, Any] = {}
         self._nodes: dict[str, str] = {}
-        self._pending: dict[ray.ObjectRef, tuple[str, int | None]] = {}  # what a worker owes: a start or a video
-        self._polls: dict[ray.ObjectRef, str] = {}
+        self._pending: dict[ray.ObjectRef[Any], tuple[str, int | None]] = {}  # what a worker owes: a start or a video
+        self._polls: dict[ray.ObjectRef[Any], str] = {}
         self._progress: dict[str, dict[str, float]] = {}
         self._retired: dict[str, float] = {}
         self._polled = 0.0
         self.scheduler: Scheduler | None = None
 
     def run(
-        self, order: Sequence[int], costs: Sequence[float], *, make_task: Callable[[int, Sequence[Attempt]], Any]
+        self, order: Numbers, costs: Numbers, *, make_task: Callable[[int, Sequence[Attempt]], Any]
     ) -> Iterator[Event | None]:
         """Label the videos at `order`; yields every end of a video as it comes, and None at least every second.
 
@@ -228,14 +227,14 @@ class Pool:
             elif reference in self._pending:  # gone if its worker died a moment ago
                 yield from self._read(reference)
 
-    def _read_poll(self, reference: ray.ObjectRef) -> None:
+    def _read_poll(self, reference: "ray.ObjectRef[Any]") -> None:
         worker = self._polls.pop(reference)
         try:
             self._progress[worker] = ray.get(reference)
         except RayError:
             log.debug("%s does not answer; its videos will tell why", worker)
 
-    def _read(self, reference: ray.ObjectRef) -> Iterator[Finished]:
+    def _read(self, reference: "ray.ObjectRef[Any]") -> Iterator[Finished]:
         assert self.scheduler
         worker, index = self._pending.pop(reference)
         now = time.time()

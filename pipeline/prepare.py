@@ -1,6 +1,7 @@
 """Before a run: what is wanted, what is there, what is pending and why. Starts and writes nothing."""
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,6 +34,8 @@ class Prepared:
     plan: Plan
     quarantined: list[Failure]
     """Of this manifest and these keys; not tried again by this run."""
+    failures: dict[str, list[Failure]]
+    """All failure records by video id: obsolete once the video is labelled."""
 
 
 def prepare(
@@ -68,8 +71,8 @@ def prepare(
     labelled = labelled_videos(store)
     plan = make_plan(
         manifest.table,
-        versions=[own if own is not None else v and v.token() for own, v in zip(given, found, strict=True)],
-        sizes=[v and v.size for v in found],
+        versions=[own or (v.token() if v else None) for own, v in zip(given, found, strict=True)],
+        sizes=[v.size if v else None for v in found],
         prompt_digests=prompt_digests(manifest),
         weights=model.digest,
         parameters=config.parameters,
@@ -89,6 +92,7 @@ def prepare(
         model=model,
         plan=plan,
         quarantined=[failures[key] for key in keys],
+        failures={v: list(group) for v, group in itertools.groupby(failures.values(), lambda f: f.video_id)},
     )
 
 

@@ -26,6 +26,7 @@ from pipeline.prepare import Prepared, prepare
 from pipeline.progress import FLIGHTS_SHOWN, Progress, Report, StoppedBy
 from pipeline.publish import publish
 from pipeline.quarantine import Failure, failure_of, write_failure
+from pipeline.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +67,12 @@ def label_corpus(
         Lease(store, run_id=run_id, name=_lease_name(config), on_lost=lambda: stops.ask("lease")),
     ):
         _record_run(prepared, run_id)
+        _show(progress, store, watch)
         failures += _unreadable(prepared, run_id)
         if len(plan.order) and not stops.due(progress):
             failures += _label(prepared, progress, watch, stops)
+        progress.state, progress.now = "ended", time.time()
+        _show(progress, store, watch)
         published = publish(store) if config.publish else None
         stopped_by = stops.asked
     left = progress.videos - progress.done - sum(progress.failed.values())
@@ -127,6 +131,8 @@ def _label(prepared: Prepared, progress: Progress, watch: Callable[[Progress], N
     for event in pool.run(plan.order, costs, make_task=make_task):
         if isinstance(event, Finished):
             progress.done += 1
+            for obsolete in prepared.failures.get(ids[event.index].as_py(), ()):
+                store.delete(obsolete.path)
             progress.cost_done += float(costs[event.index])
         elif event is not None:
             failure = failure_of(
@@ -147,15 +153,19 @@ def _label(prepared: Prepared, progress: Progress, watch: Callable[[Progress], N
         if stops.due(progress):
             progress.state = "stopping"
             pool.stop()
-        watch(progress)
         if progress.now - written > PROGRESS_EVERY_S:
             written = progress.now
-            store.put(f"runs/{progress.run_id}/progress.json", progress.to_json())
+            _show(progress, store, watch)
+        else:
+            watch(progress)
     _update(progress, pool)
-    progress.state, progress.flights = "ended", []
+    progress.flights = []
+    return failures
+
+
+def _show(progress: Progress, store: Store, watch: Callable[[Progress], None]) -> None:
     watch(progress)
     store.put(f"runs/{progress.run_id}/progress.json", progress.to_json())
-    return failures
 
 
 def _settings(prepared: Prepared, run_id: str, lanes: int, resources: Resources) -> LabelerSettings:

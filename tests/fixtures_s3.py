@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.s3 import SeaweedFS
+from tests.s3 import BUCKET, SeaweedFS
 
 
 @pytest.fixture(scope="session")
@@ -14,24 +14,21 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
     server = SeaweedFS(tmp_path_factory.mktemp("seaweedfs"))
     server.start()
     yield server
-    server.stop()
+    server.kill()
 
 
 class S3:
-    """The server as one test sees it: its environment is set, and `uri` is a fresh bucket of its own."""
+    """The server as one test sees it: its environment is set, and `uri` is a fresh prefix of its own."""
 
-    def __init__(self, server: SeaweedFS, bucket: str) -> None:
+    def __init__(self, server: SeaweedFS) -> None:
         self.server = server
         self.endpoint = server.endpoint
         self.env = server.env()
-        self.bucket = bucket
-        self.uri = f"s3://{bucket}"
+        self.uri = f"s3://{BUCKET}/{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture
 def s3(s3_server: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> S3:
     for name, value in s3_server.env().items():
         monkeypatch.setenv(name, value)
-    bucket = f"test-{uuid.uuid4().hex[:12]}"
-    s3_server.make_bucket(bucket)
-    return S3(s3_server, bucket)
+    return S3(s3_server)

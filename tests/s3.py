@@ -18,6 +18,8 @@ ACCESS_KEY, SECRET_KEY = "ci-access", "ci-secret-7f3a"
 READER_KEY, READER_SECRET = "reader-access", "reader-secret-19c2"
 WRITER_KEY, WRITER_SECRET = "writer-access", "writer-secret-55d0"
 """Without Admin, so that a missing bucket is missing and not created by the first put."""
+BUCKET = "tests"
+"""One for all: SeaweedFS takes a second for the first put into each."""
 
 
 class SeaweedFS:
@@ -91,11 +93,6 @@ class SeaweedFS:
             self._process.wait()
         self._process = None
 
-    def make_bucket(self, name: str) -> None:
-        client = self.client()
-        client.create_bucket(Bucket=name)
-        client.close()
-
     def client(self) -> Any:
         """A plain botocore client, so that tests need not trust the store they test."""
         import botocore.session
@@ -119,7 +116,7 @@ class SeaweedFS:
             return False
         client = self.client()
         try:
-            client.put_object(Bucket="ready", Key="probe", Body=b"x")
+            client.put_object(Bucket=BUCKET, Key="probe", Body=b"x")
         except Exception:
             return False
         finally:

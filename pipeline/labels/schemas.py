@@ -92,6 +92,7 @@ VIDEOS = pa.schema(
         pa.field("worker", pa.string()),
         pa.field("attempts", pa.int32()),
         pa.field("committed_at", UTC_TIME),
+        pa.field("published_at", UTC_TIME),
         pa.field("decode_s", pa.float64()),
         pa.field("model_s", pa.float64()),
         pa.field("total_s", pa.float64()),
@@ -99,7 +100,7 @@ VIDEOS = pa.schema(
         pa.field("label_key", pa.string(), nullable=False),
     ]
 )
-"""One row per video; the manifest's extra columns follow under their own names."""
+"""One row per video; the manifest's extra columns follow under their own names. Publishing sets published_at."""
 
 
 def aggregate(object_id: int, rows: pa.Table) -> dict[str, Any]:

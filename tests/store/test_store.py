@@ -102,18 +102,18 @@ def test_paths_cannot_climb(tmp_path: Path, path: str) -> None:
 def test_one_of_many_threads_wins(store: Store) -> None:
     if store.uri.startswith("memory:"):
         pytest.skip("fsspec's memory file system has no atomic create")
-    for round_ in range(5):
-        together = threading.Barrier(8)
+    for round_ in range(3):
+        together = threading.Barrier(4)
 
         def commit(at: int, round_: int = round_, together: threading.Barrier = together) -> bool:
             together.wait()
             return store.commit_once(f"race/{round_}", b"%d" % at * 1000)
 
         with ThreadPoolExecutor(8) as threads:
-            won = list(threads.map(commit, range(8)))
+            won = list(threads.map(commit, range(4)))
         assert won.count(True) == 1
         assert store.read(f"race/{round_}") == b"%d" % won.index(True) * 1000
-    assert len(list(store.list("race"))) == 5
+    assert len(list(store.list("race"))) == 3
 
 
 RACE = """
@@ -122,7 +122,7 @@ from pipeline.store import Store
 store, me = Store(sys.argv[1]), sys.argv[2]
 print("ready", flush=True)
 sys.stdin.readline()
-print(sum(store.commit_once(f"race/{i}", me.encode() * 5000) for i in range(20)))
+print(sum(store.commit_once(f"race/{i}", me.encode() * 5000) for i in range(8)))
 """
 
 
@@ -143,9 +143,9 @@ def test_one_of_many_processes_wins(where: str, tmp_path: Path, request: pytest.
         racer.stdin.write("go\n")
         racer.stdin.flush()
     won = [int(racer.communicate(timeout=60)[0]) for racer in racers]
-    assert sum(won) == 20
+    assert sum(won) == 8
     store = Store(uri)
-    winners = [store.read(f"race/{i}") for i in range(20)]
+    winners = [store.read(f"race/{i}") for i in range(8)]
     assert all(len(data) == 5000 and len(set(data)) == 1 for data in winners)
     assert [sum(data[:1] == b"%d" % me for data in winners) for me in range(4)] == won
 
@@ -299,7 +299,7 @@ def test_versions_of_many_sources_take_few_requests(s3: S3, monkeypatch: pytest.
 def test_versions_are_found_in_any_order_of_listing(s3: S3) -> None:
     """SeaweedFS lists a/ before a.b/, which is not the order of the keys."""
     store = Store(s3.uri)
-    names = [f"{folder}/{i}" for folder in ("a", "a.b") for i in range(20)]
+    names = [f"{folder}/{i}" for folder in ("a", "a.b") for i in range(8)]
     for name in names:
         store.put(name, name.encode())
     found = source_versions([store.uri_of(name) for name in names])

@@ -1,0 +1,213 @@
+"""The three Delta tables: created, opened, and replaced for some videos in one atomic commit."""
+
+import logging
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from pipeline.errors import StorageError
+from pipeline.labels import MASKLETS, MASKS, VIDEOS
+from pipeline.store import Store, redact
+
+log = logging.getLogger(__name__)
+
+TABLES = {"masks": MASKS, "masklets": MASKLETS, "videos": VIDEOS}
+"""In the order in which they are written: the videos table says what is published, so it comes last."""
+TARGET_FILE_BYTES = 256 * 2**20
+ROW_GROUP_ROWS = 65_536
+"""Also the rows of a batch given to delta-rs, which may reorder batches but not the rows in them."""
+COMMIT_TRIES = 8
+_APPLICATION = "sam2-corpus:publish"
+_CONFIGURATION = {
+    # counts and parameters are long strings whose extremes tell nothing
+    "delta.dataSkippingStatsColumns": "video_id,label_key",
+    "delta.checkpointInterval": "20",
+    "delta.logRetentionDuration": "interval 30 days",
+    "delta.deletedFileRetentionDuration": "interval 7 days",
+}
+
+
+class SupersededError(StorageError):
+    """A later publisher has written to the table: this one must stop."""
+
+
+def open_table(store: Store, name: str, *, version: int | None = None) -> DeltaTable | None:
+    """A table as it is now; None when nothing has been published yet."""
+    try:
+        return DeltaTable(_location(store, name), version=version, storage_options=store.deltalake_options() or None)
+    except TableNotFoundError:
+        return None
+    except (DeltaError, OSError) as error:
+        raise _explained(store, name, "open", error) from None
+
+
+def create_table(store: Store, name: str) -> DeltaTable:
+    """The table, created with its schema where it is not there."""
+    if (found := open_table(store, name)) is not None:
+        return found
+    options = store.deltalake_options() or None
+    try:
+        DeltaTable.create(
+            _location(store, name), TABLES[name], mode="ignore", configuration=_CONFIGURATION, storage_options=options
+        )
+        return DeltaTable(_location(store, name), storage_options=options)
+    except (DeltaError, OSError) as error:
+        raise _explained(store, name, "create", error) from None
+
+
+def replace_videos(
+    store: Store,
+    name: str,
+    video_ids: Sequence[str],
+    rows: Callable[[], Iterator[pa.Table]],
+    *,
+    schema: pa.Schema,
+    turn: int,
+) -> int:
+    """Replace all rows of these videos by new ones, in one commit; returns the bytes of the files written.
+
+    `rows` is called again when another writer was faster. Readers see all of it or nothing.
+    """
+    return commit(store, name, rows, predicate=any_of(video_ids), schema=schema, turn=turn)
+
+
+def commit(
+    store: Store,
+    name: str,
+    rows: Callable[[], Iterator[pa.Table]],
+    *,
+    predicate: str,
+    schema: pa.Schema,
+    turn: int,
+    pinned: DeltaTable | None = None,
+) -> int:
+    """Overwrite what the predicate matches; with `pinned`, fail rather than overwrite what was written since."""
+    for tries in range(1, COMMIT_TRIES + 1):
+        table = pinned or create_table(store, name)
+        refuse_if_superseded(table, turn, store)
+        before = _files(table)
+        target = merged_schema(schema_of(table), schema)
+        try:
+            write_deltalake(
+                table,
+                pa.RecordBatchReader.from_batches(target, _batches(rows(), target)),
+                mode="overwrite",
+                predicate=predicate,
+                schema_mode="merge" if len(target) > len(table.schema().fields) else None,
+                target_file_size=TARGET_FILE_BYTES,
+                writer_properties=writer_properties(),
+                commit_properties=turn_properties(turn),
+            )
+        except CommitFailedError as error:
+            if pinned is not None or tries == COMMIT_TRIES:
+                raise _explained(store, name, "commit to", error) from None
+            log.warning("another writer was faster in the table %s; trying again", name)
+            time.sleep(random.uniform(0, 0.2 * 2**tries))
+            continue
+        except (DeltaError, OSError) as error:
+            raise _explained(store, name, "write", error) from None
+        after = _files(open_table(store, name) or table)
+        return sum(size for path, size in after.items() if path not in before)
+    raise AssertionError("unreachable")
+
+
+def schema_of(table: DeltaTable) -> pa.Schema:
+    return pa.schema(table.schema().to_arrow())
+
+
+def published_keys(store: Store) -> pa.Table:
+    """video_id and label_key of every published video."""
+    columns = ["video_id", "label_key"]
+    if (table := open_table(store, "videos")) is None:
+        return pa.schema([(name, pa.string()) for name in columns]).empty_table()
+    try:
+        return table.to_pyarrow_dataset().to_table(columns=columns)
+    except (DeltaError, OSError) as error:
+        raise _explained(store, "videos", "read", error) from None
+
+
+def newest_turn(store: Store) -> int:
+    """The highest turn that any table knows, so that the next one is higher even where the turns' files are gone."""
+    return max((turn_of(table) for name in TABLES if (table := open_table(store, name))), default=0)
+
+
+def any_of(video_ids: Sequence[str]) -> str:
+    """The SQL predicate of these videos; with their range, by which delta-rs skips files."""
+    literals = ["'" + video_id.replace("'", "''") + "'" for video_id in sorted(video_ids)]
+    return f"video_id >= {literals[0]} AND video_id <= {literals[-1]} AND video_id IN ({', '.join(literals)})"
+
+
+def merged_schema(table: pa.Schema, rows: pa.Schema) -> pa.Schema:
+    """The table's columns and then the new ones of `rows`."""
+    names = set(table.names)
+    return pa.schema([*table, *(field.with_nullable(True) for field in rows if field.name not in names)])
+
+
+def conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """`rows` with exactly the columns of `schema`, absent ones null."""
+    columns = [
+        rows.column(field.name).cast(field.type)
+        if field.name in rows.schema.names
+        else pa.nulls(rows.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def writer_properties() -> WriterProperties:
+    return WriterProperties(compression="ZSTD", max_row_group_size=ROW_GROUP_ROWS, statistics_truncate_length=64)
+
+
+def turn_properties(turn: int) -> CommitProperties:
+    return CommitProperties(app_transactions=[Transaction(_APPLICATION, turn)])
+
+
+def turn_of(table: DeltaTable) -> int:
+    """The number of the last turn that wrote to the table."""
+    return table.transaction_version(_APPLICATION) or 0
+
+
+def refuse_if_superseded(table: DeltaTable, turn: int, store: Store) -> None:
+    if turn_of(table) > turn:
+        raise SupersededError(f"stopped publishing to {store}: a later publisher has taken over")
+
+
+def _batches(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Batches of a row group's size each, so that what is sorted stays so."""
+    waiting: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        waiting.append(conform(table, schema))
+        rows += table.num_rows
+        while rows >= ROW_GROUP_ROWS:
+            together = pa.concat_tables(waiting).combine_chunks()
+            yield from together.slice(0, ROW_GROUP_ROWS).to_batches()
+            waiting = [together.slice(ROW_GROUP_ROWS)]
+            rows -= ROW_GROUP_ROWS
+    if rows:
+        yield from pa.concat_tables(waiting).combine_chunks().to_batches()
+
+
+def _files(table: DeltaTable) -> dict[str, int]:
+    added = pa.table(table.get_add_actions())
+    return dict(zip(added["path"].to_pylist(), added["size_bytes"].to_pylist(), strict=True))
+
+
+def _location(store: Store, name: str) -> str:
+    if not store.is_local:
+        return store.uri_of(name)
+    if re.search(r"%[0-9A-Fa-f]{2}", store.uri):
+        raise StorageError(f"cannot keep tables in {store}: delta-rs decodes '%' in paths; choose one without")
+    return Path(store.uri_of(name)).as_uri()
+
+
+def _explained(store: Store, name: str, what: str, error: BaseException) -> StorageError:
+    words: Any = redact(" ".join(str(error).split()))[:400]
+    return StorageError(f"cannot {what} the table {store}/{name}: {words}")

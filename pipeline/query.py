@@ -1,0 +1,168 @@
+"""Labels as SQL tables: DuckDB over the Delta tables, through Arrow, so that no DuckDB extension is downloaded."""
+
+import functools
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from pipeline.errors import StorageError, UsageError
+from pipeline.labels import VIDEOS
+from pipeline.publish import TABLES, open_table
+from pipeline.store import Storage, Store, parse_path
+
+READERS = 32
+KEY_COLUMNS = (
+    "video_id", "label_key", "version", "start_s", "end_s", "prompts_digest", "weights_digest", "parameters",
+)  # fmt: skip
+FAILURES = pa.schema(
+    [
+        ("video_id", pa.string()), ("label_key", pa.string()), ("failure_class", pa.string()),
+        ("message", pa.string()), ("traceback", pa.string()), ("worker", pa.string()), ("time", pa.string()),
+        ("run_id", pa.string()), ("attempts", pa.string()),
+    ]
+)  # fmt: skip
+"""Quarantine; attempts is JSON."""
+RUNS = pa.schema([("run_id", pa.string()), ("started", pa.string()), ("run", pa.string()), ("progress", pa.string())])
+"""Runs; run (its configuration and plan) and progress are JSON: `run->>'pending'`."""
+
+
+class Labels:
+    """The published labels of one output.
+
+    `masks`, `masklets` and `videos` are DuckDB relations over the tables as they were when opened; `failures` and
+    `runs` are read when first asked for. All five names work in `sql`.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._datasets = {name: dataset(store, name) for name in TABLES}
+        if not any(self._datasets.values()):
+            raise UsageError(f"{store} holds no published labels; publish them first: python -m jobs.publish {store}")
+        self.connection = duckdb.connect(
+            config={
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+                "python_enable_replacements": False,
+            }
+        )
+        for name, found in self._datasets.items():
+            self.connection.register(name, found if found is not None else TABLES[name].empty_table())
+        self._lazy: dict[str, Callable[[], pa.Table]] = {
+            "failures": functools.partial(read_failures, store),
+            "runs": functools.partial(read_runs, store),
+        }
+
+    def __enter__(self) -> "Labels":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def masks(self) -> duckdb.DuckDBPyRelation:
+        return self.connection.table("masks")
+
+    @property
+    def masklets(self) -> duckdb.DuckDBPyRelation:
+        return self.connection.table("masklets")
+
+    @property
+    def videos(self) -> duckdb.DuckDBPyRelation:
+        return self.connection.table("videos")
+
+    @property
+    def failures(self) -> duckdb.DuckDBPyRelation:
+        return self.sql("FROM failures")
+
+    @property
+    def runs(self) -> duckdb.DuckDBPyRelation:
+        return self.sql("FROM runs")
+
+    def sql(self, query: str) -> duckdb.DuckDBPyRelation:
+        """The answer to one SQL statement over masks, masklets, videos, failures and runs.
+
+        Raises:
+            UsageError: DuckDB does not understand the statement.
+        """
+        for name in [name for name in self._lazy if re.search(rf"\b{name}\b", query, re.IGNORECASE)]:
+            self.connection.register(name, self._lazy.pop(name)())
+        try:
+            return self.connection.sql(query)
+        except (duckdb.ProgrammingError, duckdb.NotSupportedError) as error:
+            raise UsageError(str(error)) from None
+
+    def arrow(self, name: str) -> ds.Dataset:
+        """One of masks, masklets and videos as an Arrow dataset, for pandas: `.to_table(filter=...).to_pandas()`."""
+        found = self._datasets[name]
+        return ds.dataset(TABLES[name].empty_table()) if found is None else found
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def open_labels(output: str | os.PathLike[str] | Store, *, storage: Storage | None = None) -> Labels:
+    """Open the published labels of an output, a path or any fsspec URL, for SQL and Arrow.
+
+    Raises:
+        UsageError: Nothing has been published there.
+        StorageError: The output cannot be read.
+    """
+    return Labels(output if isinstance(output, Store) else Store(output, storage=storage))
+
+
+def dataset(store: Store, name: str) -> ds.Dataset | None:
+    """A table as an Arrow dataset that skips the files and row groups a filter excludes; None before publication."""
+    table = open_table(store, name)
+    return None if table is None else table.to_pyarrow_dataset()
+
+
+def labelled_videos(store: Store, columns: Sequence[str] = KEY_COLUMNS) -> pa.Table:
+    """What is published: columns of the videos table, empty before the first publication."""
+    found = dataset(store, "videos")
+    if found is None:
+        return pa.schema([VIDEOS.field(name) for name in columns]).empty_table()
+    try:
+        return found.to_table(columns=list(columns))
+    except OSError as error:
+        raise StorageError(f"cannot read the table {store}/videos: {error}") from None
+
+
+def read_failures(store: Store) -> pa.Table:
+    """All failure records of an output."""
+    paths = [entry.path for shard in store.list_sharded("failures") for entry in shard if parse_path(entry.path)]
+    rows = [_texts(record, FAILURES) for record in _json_records(store, paths)]
+    return pa.Table.from_pylist(rows, schema=FAILURES)
+
+
+def read_runs(store: Store) -> pa.Table:
+    """All runs of an output, the oldest first."""
+    names = store.list_dirs("runs")
+    runs = _json_records(store, [f"runs/{name}/run.json" for name in names])
+    progress = _json_records(store, [f"runs/{name}/progress.json" for name in names])
+    rows = [
+        {
+            "run_id": name,
+            "started": run.get("started"),
+            "run": json.dumps(run) if run else None,
+            "progress": json.dumps(at) if at else None,
+        }
+        for name, run, at in zip(names, runs, progress, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, schema=RUNS)
+
+
+def _json_records(store: Store, paths: Sequence[str]) -> list[dict[str, Any]]:
+    with ThreadPoolExecutor(READERS) as threads:
+        return [json.loads(data) if data else {} for data in threads.map(store.read_or_none, paths)]
+
+
+def _texts(record: dict[str, Any], schema: pa.Schema) -> dict[str, str | None]:
+    values = {name: record.get(name) for name in schema.names}
+    return {name: v if v is None or isinstance(v, str) else json.dumps(v) for name, v in values.items()}

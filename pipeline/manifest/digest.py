@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.manifest.conform import Indices, flags, list_parts, prompt_order
+from pipeline.manifest.conform import Indices, flags, list_parts, make_list, prompt_order
 from pipeline.manifest.schema import Manifest
 
 _ROWS = 16_384
@@ -35,23 +35,23 @@ def canonical_json(prompts: pa.ListArray) -> list[bytes]:
     column = dict(zip(values.type.names, values.flatten(), strict=True))
     frame, time = column["frame_index"], column["time_s"]
     parts = [
-        _part('"box":[', column["box"], _joined([_numbers(side) for side in column["box"].flatten()]), "]"),
-        _part('"frame_index":', frame, frame.cast(pa.string())),
-        _part('"mask":{', column["mask"], _mask_json(column["mask"]), "}"),
-        _part('"object_id":', column["object_id"], column["object_id"].cast(pa.string())),
-        _part('"points":[', column["points"], _points_json(column["points"]), "]"),
-        _part('"time_s":', time, _numbers(time)),
+        _part('"box":[', _joined([_numbers(side) for side in column["box"].flatten()]), "]"),
+        _part('"frame_index":', frame.cast(pa.string())),
+        _part('"mask":{', _mask_json(column["mask"]), "}"),
+        _part('"object_id":', column["object_id"].cast(pa.string())),
+        _part('"points":[', _points_json(column["points"]), "]"),
+        _part('"time_s":', _numbers(time)),
     ]
     texts = pc.binary_join_element_wise(*parts, ",", null_handling="skip").take(pa.array(prompt_order(offsets, values)))
     texts = pc.binary_join_element_wise("{", texts, "}", "")
-    rows = pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), texts), ",")
+    rows = pc.binary_join(make_list(offsets, texts), ",")
     texts_of_rows: list[bytes] = pc.binary_join_element_wise("[", rows, "]", "").cast(pa.binary()).to_pylist()
     return texts_of_rows
 
 
-def _part(key: str, given: pa.Array, text: pa.Array, end: str = "") -> pa.Array:
+def _part(key: str, text: pa.Array, end: str = "") -> pa.Array:
     """`"key":text`, or null where nothing is given."""
-    return pc.if_else(given.is_valid(), pc.binary_join_element_wise(key, text, end, ""), pa.scalar(None, pa.string()))
+    return pc.binary_join_element_wise(key, text, end, "")
 
 
 def _joined(texts: list[pa.Array]) -> pa.Array:
@@ -70,9 +70,7 @@ def _numbers(array: pa.Array) -> pa.Array:
 def _mask_json(mask: pa.StructArray) -> pa.Array:
     size, counts = mask.flatten()
     offsets, sides = list_parts(size)
-    texts = pa.ListArray.from_arrays(
-        pa.array(offsets, pa.int32()), sides.cast(pa.string()), mask=pa.array(flags(size.is_null()))
-    )
+    texts = make_list(offsets, sides.cast(pa.string()), null=flags(size.is_null()))
     escaped = pc.replace_substring(counts, "\\", "\\\\")  # the one character of RLE that JSON escapes
     return pc.binary_join_element_wise('"counts":"', escaped, '","size":[', pc.binary_join(texts, ","), "]", "")
 
@@ -82,8 +80,7 @@ def _points_json(points: pa.ListArray) -> pa.Array:
     x, y, label = values.flatten()
     order = np.lexsort((label.to_numpy(), y.to_numpy(), x.to_numpy(), _owners(offsets)))
     texts = pc.binary_join_element_wise("[", _joined([_numbers(x), _numbers(y), label.cast(pa.string())]), "]", "")
-    lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), texts.take(pa.array(order)))
-    return pc.binary_join(lists, ",")
+    return pc.binary_join(make_list(offsets, texts.take(pa.array(order)), null=np.diff(offsets) == 0), ",")
 
 
 def _owners(offsets: Indices) -> npt.NDArray[np.int64]:

@@ -7,9 +7,10 @@ import torch
 
 from pipeline.model import Sam2
 from pipeline.tracking.bank import BankLimits
+from pipeline.tracking.encoder import Features
 from pipeline.tracking.prompts import Direction, FrameSource, TrackedObject
 from pipeline.tracking.propagation import Done, Propagation, Work
-from pipeline.tracking.step import Features, Stepper
+from pipeline.tracking.step import Stepper
 
 
 class Engine:

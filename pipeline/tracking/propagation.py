@@ -12,8 +12,9 @@ from safetensors.torch import load, save
 
 from pipeline.errors import PromptError
 from pipeline.tracking.bank import BankLimits, MemoryBank, Recall
+from pipeline.tracking.encoder import Features
 from pipeline.tracking.prompts import Direction, FrameSource, ModelPrompt, TrackedFrame, TrackedObject, to_model
-from pipeline.tracking.step import Features, Results
+from pipeline.tracking.step import Results
 
 PROMPTED_FRAMES_AT_ONCE = 4
 """How many prompted frames are decoded and held together before propagation."""

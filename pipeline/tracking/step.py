@@ -1,21 +1,30 @@
 """One step of the model over a batch: frames to features, prompts and recalled memories to masks and new memories."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 
 from pipeline.model import Sam2
+from pipeline.tracking.attention import MemoryAttention
 from pipeline.tracking.bank import BankLimits, Recall
+from pipeline.tracking.decoder import Decoded, Decoder
+from pipeline.tracking.encoder import Encoder, Features
+from pipeline.tracking.memory import MemoryEncoder
 from pipeline.tracking.prompts import ModelPrompt
+from pipeline.tracking.weights import Weights
 
+logger = logging.getLogger(__name__)
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Features:
-    """One encoded frame."""
+_CPU_TOKENS = 1024
+"""CPU: more image tokens in one batch fall out of the cache and make a step slower; fewer leave it to launches."""
+_GPU_TOKENS = 128 * 4096
 
-    levels: list[torch.Tensor]
+Item = TypeVar("Item")
+Out = TypeVar("Out")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,107 +38,206 @@ class Results:
     predicted_iou: torch.Tensor
     """(B,) fp32"""
     memory: torch.Tensor
-    """(B, HW, C) bf16"""
+    """(B, HW, M) bf16"""
     pointer: torch.Tensor
-    """(B, D) fp32"""
+    """(B, C) fp32"""
 
     def rows(self, start: int, stop: int) -> "Results":
-        return Results(**{name: getattr(self, name)[start:stop] for name in self.__dataclass_fields__})
+        return Results(**{f.name: getattr(self, f.name)[start:stop] for f in fields(self)})
+
+    def ordered(self, order: Sequence[int]) -> "Results":
+        """Row n of the result is this one's row `order[n]`."""
+        if list(order) == list(range(len(order))):
+            return self
+        index = torch.tensor(order).to(self.logits.device, non_blocking=True)
+        return Results(**{f.name: getattr(self, f.name).index_select(0, index) for f in fields(self)})
 
     @staticmethod
     def cat(parts: Sequence["Results"]) -> "Results":
         if len(parts) == 1:
             return parts[0]
-        return Results(**{n: torch.cat([getattr(p, n) for p in parts]) for n in Results.__dataclass_fields__})
+        return Results(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Results)})
 
 
 class Stepper:
     def __init__(self, sam2: Sam2, *, dtype: torch.dtype) -> None:
-        self.sam2 = sam2
-        self.model: Any = sam2.model
-        self.dtype = dtype
-        config = self.model.config
-        self.max_pointers = int(config.max_object_pointers_in_encoder)
+        model: Any = sam2.model
+        config = model.config
+        self.device = sam2.device
         self.limits = BankLimits(
             memories=config.num_maskmem - 1,
-            pointers=self.max_pointers - 1,
+            pointers=config.max_object_pointers_in_encoder - 1,
             conditioning=config.max_cond_frame_num,
         )
+        self.max_pointers = int(config.max_object_pointers_in_encoder)
+        weights = Weights(dtype)
+        self._model = model
+        self._encoder = Encoder(model, weights, sam2.device)
+        self._attention = MemoryAttention(model, weights, sam2.device)
+        self._decoder = Decoder(model, weights, sam2.device)
+        self._memory = MemoryEncoder(model, weights)
+        self._no_memory = model.no_memory_embedding.detach()[0]
+        height, width = model.backbone_feature_sizes[-1]
+        tokens = _CPU_TOKENS if sam2.device.type == "cpu" else _GPU_TOKENS
+        self.tracks_at_once = max(1, tokens // (height * width))
+        self.frames_at_once = max(1, tokens // (height * width) // 2)
 
     def encode(self, pixels: Sequence[torch.Tensor]) -> list[Features]:
-        found = self.model.get_image_features(torch.stack(list(pixels)).to(self.sam2.device))
-        self.position = found.fpn_position_encoding[-1][:, :1]
-        return [Features(levels=[x[:, i : i + 1] for x in found.fpn_hidden_states]) for i in range(len(pixels))]
+        def run(part: Sequence[torch.Tensor]) -> list[Features]:
+            batch = self._encoder(torch.stack(list(part)))
+            return [batch.frame(n) for n in range(len(part))]
 
-    def prompt(self, items: Sequence[tuple[Features, ModelPrompt]]) -> Results:
-        return Results.cat([self._prompt(features, prompt) for features, prompt in items])
+        return [f for part in self._in_parts("frames_at_once", pixels, run) for f in part]
 
     def track(self, items: Sequence[tuple[Features, Recall]]) -> Results:
-        return Results.cat([self._track(features, recall) for features, recall in items])
+        order = sorted(range(len(items)), key=lambda n: _shape(items[n][1]))
+        parts = self._in_parts("tracks_at_once", [items[n] for n in order], self._track)
+        return Results.cat(parts).ordered(_inverse(order))
 
-    def _images(self, features: Features) -> list[torch.Tensor]:
-        sizes = self.model.backbone_feature_sizes
-        return [x.permute(1, 2, 0).view(1, -1, *s) for x, s in zip(features.levels, sizes, strict=True)]
+    def prompt(self, items: Sequence[tuple[Features, ModelPrompt]]) -> Results:
+        order = sorted(range(len(items)), key=lambda n: items[n][1].signature)
+        parts: list[Results] = []
+        for same in _runs([items[n] for n in order], lambda item: item[1].signature):
+            parts += self._in_parts("tracks_at_once", same, self._prompt)
+        return Results.cat(parts).ordered(_inverse(order))
 
-    def _prompt(self, features: Features, prompt: ModelPrompt) -> Results:
-        *fine, coarse = self._images(features)
-        if prompt.mask is not None:
-            out = self.model._use_mask_as_output(coarse, fine, prompt.mask[None].to(self.sam2.device))
-            nan = torch.full((1,), torch.nan, device=self.sam2.device)
-            return self._finish(features, out, nan, from_prompt=True)
-        top = features.levels[-1] + self.model.no_memory_embedding
-        assert prompt.points is not None
-        assert prompt.labels is not None
-        points = {
-            "point_coords": prompt.points[None, None].to(self.sam2.device),
-            "point_labels": prompt.labels[None, None].to(self.sam2.device),
-        }
-        multimask = self.model._use_multimask(True, points)
-        out = self.model._single_frame_forward(
-            input_points=points["point_coords"],
-            input_labels=points["point_labels"],
-            image_embeddings=[*fine, top.permute(1, 2, 0).view(coarse.shape)],
-            multimask_output=multimask,
-        )
-        return self._finish(features, out, out.iou_scores.flatten().max()[None], from_prompt=True)
+    def _in_parts(self, limit: str, items: Sequence[Item], run: Callable[[Sequence[Item]], Out]) -> list[Out]:
+        """Batches of at most `limit` items; when memory runs out the limit is halved for good."""
+        done: list[Out] = []
+        first = 0
+        while first < len(items):
+            part = items[first : first + getattr(self, limit)]
+            try:
+                done.append(run(part))
+            except torch.OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+                setattr(self, limit, len(part) // 2)
+                logger.warning("Out of memory with %d in a batch: %s is now %d.", len(part), limit, len(part) // 2)
+            else:
+                first += len(part)
+        return done
 
-    def _track(self, features: Features, recall: Recall) -> Results:
-        model = self.model
-        *fine, coarse = self._images(features)
-        memory = [m[:, None] for m in recall.memories]
-        spatial = model.memory_encoder.position_encoding((1, 1, *coarse.shape[-2:]), coarse.device, coarse.dtype)
-        spatial = spatial.flatten(2).permute(2, 0, 1)
-        position = [spatial + model.memory_temporal_positional_encoding[age - 1] for age in recall.ages]
-        pointers, pointer_position = model._process_object_pointers(
-            list(recall.distances),
-            [p[None] for p in recall.pointers],
-            recall.max_pointers,
-            1,
-            model.hidden_dim,
-            coarse.device,
+    def _track(self, items: Sequence[tuple[Features, Recall]]) -> Results:
+        frames = _Frames([features for features, _ in items])
+        x, queries = frames.spread(*self._attention.start(frames.top_fnc))
+        recalls = [recall for _, recall in items]
+        image = self._attention(x, queries, _runs(recalls, _shape)) + self._decoder.no_mask_c
+        decoded = self._decoder(
+            image,
+            frames.s1,
+            frames.s0,
+            started=self._decoder.without_prompt,
+            multimask=self._model._use_multimask(False, None),
         )
-        attended = model.memory_attention(
-            current_vision_features=features.levels[-1],
-            current_vision_position_embeddings=self.position,
-            memory=torch.cat([*memory, pointers]).float(),
-            memory_posision_embeddings=torch.cat([*position, pointer_position]),
-            num_object_pointer_tokens=len(pointers),
-        )
-        out = model._single_frame_forward(
-            image_embeddings=[*fine, attended.squeeze(1).transpose(1, 2).view(coarse.shape)],
-            multimask_output=model._use_multimask(False, None),
-        )
-        return self._finish(features, out, out.iou_scores.flatten().max()[None], from_prompt=False)
+        return self._remember(frames, decoded, self._memory.upscale(decoded.logits_bhw), binary=False)
 
-    def _finish(self, features: Features, out: Any, iou: torch.Tensor, *, from_prompt: bool) -> Results:
-        memory, _ = self.model._encode_new_memory(
-            features.levels[-1], out.high_res_masks, out.object_score_logits, from_prompt
+    def _prompt(self, items: Sequence[tuple[Features, ModelPrompt]]) -> Results:
+        """Prompts of one signature, each without memory."""
+        frames = _Frames([features for features, _ in items])
+        (top,) = frames.spread(frames.top_fnc)
+        prompts = [prompt for _, prompt in items]
+        if prompts[0].mask is not None:
+            return self._prompt_masks(frames, top, torch.stack([p.mask for p in prompts if p.mask is not None]))
+        points = torch.stack([p.points for p in prompts if p.points is not None]).to(self.device)
+        labels = torch.stack([p.labels for p in prompts if p.labels is not None]).to(self.device)
+        sparse, _ = self._model.prompt_encoder(points[:, None], labels[:, None], None, None)
+        decoded = self._decoder(
+            top + (self._no_memory + self._decoder.no_mask_c),
+            frames.s1,
+            frames.s0,
+            started=self._decoder.start(sparse[:, 0]),
+            multimask=self._model._use_multimask(True, {"point_labels": labels[:, None]}),
         )
-        score = out.object_score_logits.flatten().float()
+        return self._remember(frames, decoded, self._memory.upscale(decoded.logits_bhw), binary=True)
+
+    def _prompt_masks(self, frames: "_Frames", top_bnc: torch.Tensor, mask_b1ss: torch.Tensor) -> Results:
+        """A mask prompt is its own output; the decoder gives the object pointer alone. transformers' values."""
+        mask = mask_b1ss.to(self.device)
+        high = mask * 20.0 - 10.0
+        low = F.interpolate(
+            high, self._model.prompt_encoder.mask_input_size, align_corners=False, mode="bilinear", antialias=True
+        )
+        dense = self._model.prompt_encoder.mask_embed(self._model.mask_downsample(mask))
+        decoded = self._decoder(
+            top_bnc + dense.flatten(2).transpose(1, 2),
+            frames.s1,
+            frames.s0,
+            started=self._decoder.without_prompt,
+            multimask=True,
+        )
+        present = mask.flatten(1).any(1)
+        pointer = torch.where(present[:, None], decoded.pointer_bc, self._decoder.no_pointer)
+        shown = Decoded(
+            logits_bhw=low[:, 0],
+            object_logit_b=present * 20.0 - 10.0,
+            predicted_iou_b=decoded.predicted_iou_b,
+            pointer_bc=pointer,
+        )
+        results = self._remember(frames, shown, high, binary=True)
+        unknown = torch.full_like(results.object_logit, torch.nan)
         return Results(
-            logits=out.pred_masks[:, 0].float(),
-            object_logit=torch.where(iou.isnan(), iou, score),
-            predicted_iou=iou.float(),
-            memory=memory.transpose(0, 1),
-            pointer=out.object_pointer[:, 0].float(),
+            logits=results.logits,
+            object_logit=unknown,
+            predicted_iou=unknown,
+            memory=results.memory,
+            pointer=results.pointer,
         )
+
+    def _remember(self, frames: "_Frames", decoded: Decoded, high_b1ss: torch.Tensor, *, binary: bool) -> Results:
+        (feature,) = frames.spread(self._memory.project(frames.top_fnc))
+        memory = self._memory(feature, high_b1ss, decoded.object_logit_b, binary=binary)
+        return Results(
+            logits=decoded.logits_bhw,
+            object_logit=decoded.object_logit_b,
+            predicted_iou=decoded.predicted_iou_b,
+            memory=memory,
+            pointer=decoded.pointer_bc,
+        )
+
+
+class _Frames:
+    """The distinct frames of a batch of tracks, and how their features spread over the tracks."""
+
+    def __init__(self, of_track: Sequence[Features]) -> None:
+        distinct = list({id(f): f for f in of_track}.values())
+        place = {id(f): n for n, f in enumerate(distinct)}
+        self._of_track = [place[id(f)] for f in of_track]
+        self._count = len(distinct)
+        self.top_fnc = distinct[0].top_fnc if self._count == 1 else torch.cat([f.top_fnc for f in distinct])
+        if self._count == 1:  # broadcast over the tracks
+            self.s1, self.s0 = distinct[0].s1_fnpc, distinct[0].s0_fnppc
+        else:
+            self.s1 = torch.cat([f.s1_fnpc for f in of_track])
+            self.s0 = torch.cat([f.s0_fnppc for f in of_track])
+
+    def spread(self, *per_frame: torch.Tensor) -> list[torch.Tensor]:
+        """Each (F, ...) as (B, ...)."""
+        if self._count == 1:
+            return [x.expand(len(self._of_track), *x.shape[1:]) for x in per_frame]
+        if self._of_track == list(range(self._count)):
+            return list(per_frame)
+        return [torch.cat([x[f : f + 1] for f in self._of_track]) for x in per_frame]
+
+
+def _shape(recall: Recall) -> tuple[tuple[int, ...], int]:
+    """Recalls of the same shape attend together."""
+    return recall.ages, len(recall.pointers)
+
+
+def _runs(items: Sequence[Item], key: Callable[[Item], Any]) -> list[list[Item]]:
+    """Neighbours with the same key together."""
+    runs: list[list[Item]] = []
+    for n, item in enumerate(items):
+        if n and key(item) == key(items[n - 1]):
+            runs[-1].append(item)
+        else:
+            runs.append([item])
+    return runs
+
+
+def _inverse(order: Sequence[int]) -> list[int]:
+    inverse = [0] * len(order)
+    for n, place in enumerate(order):
+        inverse[place] = n
+    return inverse

@@ -1,0 +1,72 @@
+"""Weights of transformers' modules, in the forms the step computes with."""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+
+class Dense(NamedTuple):
+    """A linear map over the last dimension."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+class Norm(NamedTuple):
+    """A layer norm over the last dimension."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    eps: float
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+class Weights:
+    """Reads modules; what matrix products and convolutions use is stored in the compute dtype, once."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+
+    def dense(self, *layers: Any, scale_first: float = 1.0) -> Dense:
+        """One linear layer or 1 x 1 convolution, or several over the same input side by side."""
+        scales = [scale_first] + [1.0] * (len(layers) - 1)
+        weight = torch.cat([self._matrix(layer) * scale for layer, scale in zip(layers, scales, strict=True)])
+        bias = torch.cat([layer.bias.detach() * scale for layer, scale in zip(layers, scales, strict=True)])
+        return self.store(weight, bias)
+
+    def composed(self, first: Any, second: Any) -> Dense:
+        """`second(first(x))` of two linear maps as one."""
+        a, b = self._matrix(first).double(), self._matrix(second).double()
+        bias = b @ first.bias.detach().double() + second.bias.detach().double()
+        return self.store((b @ a).float(), bias.float())
+
+    def store(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Dense:
+        cast = None if bias is None else self.cast(bias)
+        return Dense(self.cast(weight), cast)
+
+    def cast(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.detach().to(self.dtype).contiguous()
+
+    @staticmethod
+    def norm(layer: Any) -> Norm:
+        return Norm(layer.weight.detach(), layer.bias.detach(), layer.eps)
+
+    @staticmethod
+    def _matrix(layer: Any) -> torch.Tensor:
+        weight: torch.Tensor = layer.weight.detach()
+        return weight.flatten(1)
+
+
+def is_pointwise(conv: Any) -> bool:
+    return conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0) and conv.groups == 1
+
+
+def as_tokens(x_bchw: torch.Tensor) -> torch.Tensor:
+    """(B, C, H, W) to (B, HW, C); no copy where the channels are innermost."""
+    return x_bchw.flatten(2).transpose(1, 2)

@@ -1,9 +1,9 @@
 """Masks as PNG folders: DAVIS's palette images, one a frame, and SA-V's, one a frame and object."""
 
 import io
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,18 +12,56 @@ from PIL import Image
 
 from pipeline import rle
 from pipeline.errors import CorpusError, UsageError
+from pipeline.export.formats import Context, Document, Piece, VideoMasks, lines
 from pipeline.export.rows import RowBuilder
 from pipeline.store import Store
-
-Layout = Literal["davis", "sav"]
 
 VOID = 255
 """DAVIS's value for pixels that nobody judges; the 2017 benchmark takes them as background."""
 
 MOST_OBJECTS = 254
 
-ROOTS = ("Annotations/480p", "Annotations/Full-Resolution", "Annotations_6fps", "Annotations")
+DAVIS_FOLDER = "Annotations/Full-Resolution"
+ROOTS = ("Annotations/480p", DAVIS_FOLDER, "Annotations_6fps", "Annotations")
 """Where annotations lie below a data set's own folder."""
+
+
+class DavisFormat:
+    """DAVIS 2017's folders: a palette image for each frame. Where objects overlap, the smaller one is on top."""
+
+    def pieces(self, video: VideoMasks, _: Context) -> Iterator[Piece]:
+        indices = indices_of(list(video.categories()))
+        for frame, rows in video.by_frame():
+            drawn = paint([row["counts"] for row in rows], [indices[row["object_id"]] for row in rows], video.size)
+            yield Piece(f"{DAVIS_FOLDER}/{video.name}/{frame:05d}.png", palette_png(drawn))
+        if any(one != index for one, index in indices.items()):
+            yield Piece(ids_path(video.name), json.dumps(indices).encode())
+        yield Piece(f"ImageSets/2017/{video.split}.txt", f"{video.name}\n".encode(), section="lines")
+
+    def documents(self, context: Context) -> Iterable[Document]:
+        return [lines(f"ImageSets/2017/{name}.txt") for name in context.splits.names]
+
+    def image_path(self, video: VideoMasks, frame_index: int) -> str:
+        return f"JPEGImages/Full-Resolution/{video.name}/{frame_index:05d}.jpg"
+
+
+class ObjectPngFormat:
+    """The folders of SA-V's validation set: a black and white image for each frame and object."""
+
+    def pieces(self, video: VideoMasks, _: Context) -> Iterator[Piece]:
+        for frame, rows in video.by_frame():
+            for row in rows:
+                if row["object_id"] < 0:
+                    raise UsageError(f"object {row['object_id']}: a folder's number cannot be negative")
+                path = f"Annotations/{video.name}/{row['object_id']:03d}/{frame:05d}.png"
+                yield Piece(path, mask_png(row["counts"], video.size))
+        yield Piece(f"{video.split}.txt", f"{video.name}\n".encode(), section="lines")
+
+    def documents(self, context: Context) -> Iterable[Document]:
+        return [lines(f"{name}.txt") for name in context.splits.names]
+
+    def image_path(self, video: VideoMasks, frame_index: int) -> str:
+        return f"JPEGImages/{video.name}/{frame_index:05d}.jpg"
 
 
 def palette() -> bytes:
@@ -47,6 +85,19 @@ def indices_of(object_ids: Sequence[int]) -> dict[int, int]:
     if all(1 <= one <= MOST_OBJECTS for one in object_ids):
         return {one: one for one in object_ids}
     return {one: at + 1 for at, one in enumerate(sorted(object_ids))}
+
+
+def ids_path(name: str) -> str:
+    """Where it is written which object has which palette index, for a video whose objects' ids are none."""
+    return f"object_ids/{name}.json"
+
+
+def read_ids(data: bytes) -> dict[int, int]:
+    """Object ids by palette index."""
+    try:
+        return {int(index): int(one) for one, index in json.loads(data).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UsageError(f"object_ids is not a table of palette indices: {error}") from error
 
 
 def paint(counts: Sequence[str], values: Sequence[int], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -85,8 +136,11 @@ def list_videos(store: Store, root: str) -> list[str]:
     return [name for name in store.list_dirs(root) if not name.startswith((".", "_"))]
 
 
-def read_png_video(store: Store, root: str, video: str) -> pa.Table:
+def read_png_video(store: Store, root: str, video: str, *, object_ids: Mapping[int, int] | None = None) -> pa.Table:
     """All masks of one video, in either layout.
+
+    Args:
+        object_ids: objects by palette index, where they are not the same.
 
     In DAVIS's every object of the video has a row in each frame, in SA-V's where a file says so.
 
@@ -99,20 +153,20 @@ def read_png_video(store: Store, root: str, video: str) -> pa.Table:
         raise UsageError(f"{store.uri_of(folder)} holds no PNG files")
     depths = {len(PurePosixPath(path).relative_to(folder).parts) for path in files}
     if depths == {1}:
-        return _read_davis(store, video, files)
+        return _read_davis(store, video, files, object_ids or {})
     if depths == {2}:
         return _read_sav(store, video, files)
     raise UsageError(f"{store.uri_of(folder)} is neither FRAME.png (DAVIS) nor OBJECT/FRAME.png (SA-V)")
 
 
-def _read_davis(store: Store, video: str, files: Iterable[str]) -> pa.Table:
+def _read_davis(store: Store, video: str, files: Iterable[str], object_ids: Mapping[int, int]) -> pa.Table:
     images = [(frame, *_objects(_read_indices(store, path))) for frame, path in _by_frame(files)]
     objects = sorted({value for _, _, masks in images for value in masks})
     rows = RowBuilder()
     for frame, size, masks in images:
         empty = rle.encode(np.zeros((1, *size), np.bool_))[0] if len(masks) < len(objects) else ""
         for one in objects:
-            rows.add(video, one, frame, size, masks.get(one, empty))
+            rows.add(video, object_ids.get(one, one), frame, size, masks.get(one, empty))
     return rows.table()
 
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from pipeline import rle
 from pipeline.errors import CorpusError, UsageError
+from pipeline.export.formats import Context, Document, Piece, VideoMasks
 from pipeline.export.rows import RowBuilder
 
 STRIDE = 4
@@ -26,6 +27,29 @@ class SavVideo:
     """MASK_ROWS; frame_index counts the video's frames, not the annotated ones."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Everything of the document except the masks."""
+
+
+class SavFormat:
+    """A document for each video, as in SA-V's training set; labels of a model are `auto`."""
+
+    def pieces(self, video: VideoMasks, context: Context) -> Iterator[Piece]:
+        facts = {key: video.facts[key] for key in ("video_environment",) if video.facts.get(key)}
+        data = write_sav(
+            video.video_id,
+            video.rows,
+            frames=video.frame_count,
+            fps=video.fps,
+            size=video.size,
+            stride=context.every,
+            facts=facts | {"video_split": video.split},
+        )
+        yield Piece(f"{video.split}/{video.name}_auto.json", data)
+
+    def documents(self, _: Context) -> Iterable[Document]:
+        return ()
+
+    def image_path(self, video: VideoMasks, frame_index: int) -> str:
+        return f"JPEGImages_24fps/{video.name}/{frame_index:05d}.jpg"
 
 
 def read_sav(data: bytes | str, *, name: str = "SA-V JSON") -> SavVideo:

@@ -22,7 +22,8 @@ COLUMNS = (
 class Chunk:
     """Neighbouring videos that are read together, with what is known of them before their masks are."""
 
-    number: int
+    first: int
+    """The place of its first video among all that are selected, from 0."""
     videos: tuple["VideoCount", ...]
 
     @property
@@ -60,18 +61,16 @@ class Selection:
     def counts(self) -> list[VideoCount]:
         """The selected videos in order of their ids."""
         found = self._run(
-            f"SELECT video_id, count(*), count(DISTINCT frame_index), min(label_key) FROM {self._from} "
+            f"SELECT video_id, count(*) AS rows, count(DISTINCT frame_index) AS frames, min(label_key) AS label_key "
+            f"FROM {self._from} "
             f"WHERE {self._where} GROUP BY video_id ORDER BY video_id"
-        ).fetchall()
-        return [
-            VideoCount(video_id=video_id, rows=rows, frames=frames, label_key=key)
-            for video_id, rows, frames, key in found
-        ]
+        )
+        return [VideoCount(**row) for row in found.to_pylist()]
 
     def categories(self) -> list[str | None]:
         """Names of the classes that occur, sorted; None where an object has none."""
         sql = f"SELECT DISTINCT category FROM {self._from} WHERE {self._where} ORDER BY category"
-        return [name for (name,) in self._run(sql).fetchall()]
+        return list(self._run(sql).column("category").to_pylist())
 
     def read(self, video_ids: Sequence[str]) -> pa.Table:
         """Mask rows of some videos, sorted by video, frame and object."""
@@ -79,14 +78,14 @@ class Selection:
             f"SELECT {', '.join(COLUMNS)} FROM {self._from} WHERE video_id BETWEEN $first AND $last "
             f"AND list_contains($ids, video_id) AND {self._where} ORDER BY video_id, frame_index, object_id",
             {"first": min(video_ids), "last": max(video_ids), "ids": list(video_ids)},
-        ).to_arrow_table()
+        )
 
     def videos(self, video_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Rows of the videos table."""
-        found: pa.Table = self._run(
+        found = self._run(
             "SELECT * FROM videos WHERE video_id BETWEEN $first AND $last AND list_contains($ids, video_id)",
             {"first": min(video_ids), "last": max(video_ids), "ids": list(video_ids)},
-        ).to_arrow_table()
+        )
         return {row["video_id"]: row for row in found.to_pylist()}
 
     def _joined(self) -> str:
@@ -103,11 +102,11 @@ class Selection:
         )
 
     def _columns(self, table: str) -> list[str]:
-        return [str(row[0]) for row in self._run(f"DESCRIBE {table}").fetchall()]
+        return list(self._run(f"SELECT * FROM {table} LIMIT 0").column_names)
 
-    def _run(self, sql: str, parameters: dict[str, Any] | None = None) -> duckdb.DuckDBPyConnection:
+    def _run(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
         try:
-            return self._connection.execute(sql, parameters)
+            return self._connection.sql(sql, params=parameters).to_arrow_table()
         except duckdb.Error as error:
             first = str(error).splitlines()[0]
             raise UsageError(f"the labels cannot be selected by {self._where!r}: {first}") from error
@@ -116,11 +115,12 @@ class Selection:
 def chunks(videos: Sequence[VideoCount], *, rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
     """Videos in order, grouped to about so many mask rows."""
     waiting: list[VideoCount] = []
-    number = 0
-    for video in videos:
-        if waiting and sum(one.rows for one in waiting) + video.rows > rows:
-            yield Chunk(number=number, videos=tuple(waiting))
-            waiting, number = [], number + 1
+    held = 0
+    for at, video in enumerate(videos):
+        if waiting and held + video.rows > rows:
+            yield Chunk(first=at - len(waiting), videos=tuple(waiting))
+            waiting, held = [], 0
         waiting.append(video)
+        held += video.rows
     if waiting:
-        yield Chunk(number=number, videos=tuple(waiting))
+        yield Chunk(first=len(videos) - len(waiting), videos=tuple(waiting))

@@ -1,6 +1,6 @@
 """Masks wherever they are, by video: a label output, or any format that can be read back."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,21 +77,20 @@ class TableSource:
 
 @dataclass(frozen=True)
 class FileSource:
-    """One file or folder a video."""
+    """Videos that are read one by one, from files of their own."""
 
-    names: Mapping[str, str]
-    """What to read for each video."""
+    ids: Collection[str]
     reader: Callable[[str], pa.Table]
     kind: str
 
     def rows(self) -> Mapping[str, int]:
-        return dict.fromkeys(sorted(self.names), UNKNOWN_ROWS)
+        return dict.fromkeys(sorted(self.ids), UNKNOWN_ROWS)
 
     def read(self, video_ids: Sequence[str]) -> tuple[dict[str, pa.Table], list[Problem]]:
         tables, problems = {}, []
         for video_id in video_ids:
             try:
-                tables[video_id] = self.reader(self.names[video_id])
+                tables[video_id] = self.reader(video_id)
             except CorpusError as error:
                 problems.append(Problem(video_id=video_id, message=str(error)))
         return tables, problems

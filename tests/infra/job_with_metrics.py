@@ -1,0 +1,103 @@
+"""A small job that reports its metrics as driver and workers do: labels are naps, some videos fail, a worker dies.
+
+Run as a process by test_live.py, against the cluster that RAY_ADDRESS names.
+"""
+
+import os
+import sys
+import time
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError
+
+from pipeline.metrics import DriverMetrics, WorkerMetrics, clock, watched
+from pipeline.policy import Flight, Worker
+
+RUN, OUTPUT = "run-1", "s3://labels"
+WORKERS = 2
+DEADLY = 40
+
+
+@ray.remote(num_cpus=1, max_concurrency=2)
+class Naps:
+    """A labeler that sleeps, with the same totals as the real one."""
+
+    def __init__(self) -> None:
+        self._totals: dict[str, float] = {}
+        self._metrics = WorkerMetrics(RUN, output=OUTPUT, lanes=1)
+
+    def progress(self) -> None:
+        self._metrics.update(self._totals)
+
+    def label(self, video: int) -> bool:
+        if video == DEADLY:
+            os._exit(1)
+        if video % 10 == 3:
+            return False
+        for _ in watched(self._steps(), self._totals):
+            with clock(self._totals, "encode_s"):
+                time.sleep(0.02)
+            self._totals["frames"] = self._totals.get("frames", 0) + 1
+            self._totals["masks"] = self._totals.get("masks", 0) + 3
+        with clock(self._totals, "commit_s"):
+            time.sleep(0.05)
+        self._metrics.update(self._totals, force=True)
+        return True
+
+    def _steps(self) -> Any:
+        for _ in range(10):
+            with clock(self._totals, "starved_s"):
+                time.sleep(0.02)
+            self._totals["decode_s"] = self._totals.get("decode_s", 0) + 0.02
+            time.sleep(0.03)
+            yield None
+
+
+def main(seconds: float) -> None:
+    ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False)
+    metrics = DriverMetrics(RUN, output=OUTPUT)
+    metrics.published(time.time() - 3600)
+    actors = {f"worker-{number}": Naps.remote() for number in range(WORKERS)}
+    labelled, failed, deaths, videos, videos_in_all = 0, 0, 0, 0, 10_000
+    pending: dict[Any, str] = {}
+    begun = time.time()
+
+    def update(*, force: bool = False) -> None:
+        metrics.update(
+            labelled=labelled,
+            failed={"decode": failed},
+            waiting=videos_in_all - videos,
+            in_flight=len(pending),
+            workers=[Worker(name, ready=True, flights={1: Flight(1, 1.0, begun)}) for name in actors],
+            starts=WORKERS + deaths,
+            deaths={"killed": deaths},
+            quarantined=failed,
+            now=time.time(),
+            force=force,
+        )
+
+    while pending or time.time() - begun < seconds:
+        for name, actor in actors.items():
+            if name not in pending.values() and time.time() - begun < seconds:
+                pending[actor.label.remote(videos)] = name
+                videos += 1
+        for reference in ray.wait(list(pending), timeout=0.5)[0]:
+            name = pending.pop(reference)
+            try:
+                done = ray.get(reference)
+            except RayActorError:
+                deaths += 1
+                actors[name] = Naps.remote()
+            else:
+                labelled, failed = labelled + done, failed + (not done)
+        for actor in actors.values():
+            actor.progress.remote()
+        update()
+    update(force=True)
+    metrics.published(time.time())
+    print(f"labelled {labelled} failed {failed} deaths {deaths}", flush=True)
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]))

@@ -1,0 +1,175 @@
+"""A real Prometheus over a real Ray cluster of two nodes: every query of the dashboard and of the rules is answered."""
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.infra.queries import dashboard_queries, rules
+from tests.infra.tools import INFRA, program
+
+pytestmark = pytest.mark.slow
+
+NEEDS_A_GPU = "ray_node_gpus_utilization"
+NEEDS_A_VIDEO_LONG_AGO = "offset 1d"
+RAY = str(Path(sys.executable).with_name("ray"))
+
+
+def free_port() -> int:
+    """Outside the range that Ray's workers take."""
+    while True:
+        port = 20000 + secrets.randbelow(8000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+class Prometheus:
+    """One Prometheus on 127.0.0.1, with this repository's rules."""
+
+    def __init__(self, folder: Path, targets: list[str]) -> None:
+        self.port = free_port()
+        shutil.copy(INFRA / "monitoring/rules.yml", folder / "rules.yml")
+        (folder / "prometheus.yml").write_text(
+            json.dumps(
+                {
+                    "global": {"scrape_interval": "3s", "evaluation_interval": "3s"},
+                    "rule_files": ["rules.yml"],
+                    "scrape_configs": [{"job_name": "ray", "static_configs": [{"targets": targets}]}],
+                }
+            )
+        )
+        self.process = subprocess.Popen(
+            [
+                program("prometheus", "Debian's prometheus"),
+                f"--config.file={folder}/prometheus.yml",
+                f"--storage.tsdb.path={folder}/data",
+                f"--web.listen-address=127.0.0.1:{self.port}",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def get(self, path: str, **query: str) -> Any:
+        url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(query)}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return json.load(answer)["data"]
+
+    def values(self, expression: str) -> list[float]:
+        return [float(each["value"][1]) for each in self.get("query", query=expression)["result"]]
+
+
+@pytest.fixture(scope="module")
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Prometheus, str]]:
+    """Prometheus while a job runs, and what the job printed; 1.5 minutes of work."""
+    program("prometheus", "Debian's prometheus")
+    folder = tmp_path_factory.mktemp("live")
+    short = Path(f"/tmp/r{os.getpid()}")  # sockets lie in it, and their names may have 107 characters
+    gcs, metrics = free_port(), [free_port(), free_port()]
+    environment = {
+        **os.environ,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(16),
+        "RAY_memory_monitor_refresh_ms": "0",
+        "RAY_metrics_report_interval_ms": "2000",
+        "RAY_ADDRESS": f"127.0.0.1:{gcs}",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(INFRA.parent),
+    }
+    head = ["--head", f"--port={gcs}", "--num-cpus=0", "--include-dashboard=false"]
+    node = [f"--address=127.0.0.1:{gcs}", "--num-cpus=2"]
+    start = [RAY, "start", "--block", "--node-ip-address=127.0.0.1", f"--temp-dir={short}"]
+    start += ["--object-store-memory=100000000", "--disable-usage-stats"]
+    nodes: list[subprocess.Popen[bytes]] = []
+    prometheus = None
+    try:
+        for number, options in enumerate((head, node)):
+            with (folder / f"node{number}.log").open("w") as log:
+                nodes.append(
+                    subprocess.Popen(
+                        [*start, f"--metrics-export-port={metrics[number]}", *options],
+                        env={name: value for name, value in environment.items() if name != "RAY_ADDRESS"},
+                        stdout=log,
+                        stderr=log,
+                    )
+                )
+            time.sleep(10)
+        prometheus = Prometheus(folder, [f"127.0.0.1:{port}" for port in metrics])
+        job = subprocess.run(
+            [sys.executable, "-m", "tests.infra.job_with_metrics", "75"],
+            env=environment,
+            cwd=INFRA.parent,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert job.returncode == 0, f"{job.stderr[-3000:]}\n{(folder / 'node0.log').read_text()[-2000:]}"
+        time.sleep(6)
+        yield prometheus, job.stdout
+    finally:
+        for process in [*([prometheus.process] if prometheus else []), *reversed(nodes)]:
+            process.terminate()
+        for process in [*([prometheus.process] if prometheus else []), *nodes]:
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(short, ignore_errors=True)
+
+
+def test_every_query_of_the_dashboard_is_answered(scraped: tuple[Prometheus, str]) -> None:
+    prometheus, _ = scraped
+    unanswered = []
+    for title, expression in dashboard_queries():
+        values = prometheus.values(expression)
+        print(f"{title}: {expression} = {[round(value, 3) for value in values][:6]}")
+        if not values and NEEDS_A_GPU not in expression:
+            unanswered.append(f"{title}: {expression}")
+    assert not unanswered
+
+
+def test_every_rule_is_evaluated_and_records_what_it_should(scraped: tuple[Prometheus, str]) -> None:
+    prometheus, _ = scraped
+    found = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
+    assert {rule["name"]: rule["health"] for rule in found} == dict.fromkeys([r["name"] for r in found], "ok")
+    recorded = {rule["record"]: prometheus.values(rule["record"]) for rule in rules() if "record" in rule}
+    print(recorded)
+    assert all(recorded.values())
+
+
+def test_counts_are_those_the_job_printed(scraped: tuple[Prometheus, str]) -> None:
+    """Also what the driver said in its last second, and what a worker did that died: counters outlive their process."""
+    prometheus, printed = scraped
+    print(printed)
+    labelled, failed, deaths = (int(word) for word in printed.split()[1::2])
+    seen = {
+        "labelled": sum(prometheus.values('ray_sam2_videos_total{outcome="labelled"}')),
+        "failed": sum(prometheus.values('ray_sam2_videos_total{outcome="failed"}')),
+        "deaths": sum(prometheus.values("ray_sam2_actor_deaths_total")),
+        "frames": sum(prometheus.values("ray_sam2_frames_total")),
+    }
+    print(seen)
+    wanted = {"labelled": labelled, "failed": failed, "deaths": deaths, "frames": 10 * labelled}
+    assert seen == pytest.approx(wanted, abs=0.01)
+
+
+def test_the_last_publish_is_remembered_after_the_driver_is_gone(scraped: tuple[Prometheus, str]) -> None:
+    prometheus, _ = scraped
+    ages = prometheus.values("time() - sam2:published_timestamp_seconds:last")
+    assert ages
+    assert max(ages) < 1800, "the publish at the run's end was not seen"

@@ -19,6 +19,7 @@ from pipeline.manifest.schema import PROMPT, REQUIRED, SCHEMA, BadRow, Manifest,
 from pipeline.manifest.source import OpenFile, blaming, open_any, opened, row_batches
 
 _SHOWN = 20
+_ENOUGH = 1000  # bad rows after which a manifest that is to have none is not read on
 
 
 def read_manifest(
@@ -43,9 +44,11 @@ def read_manifest(
             reading = _Reading(schema, table)
             for batch in row_batches(file):
                 reading.add(batch)
+                if on_bad_row == "fail" and len(reading.bad) > _ENOUGH:
+                    break
             manifest = reading.finish()
             if manifest.bad_rows and on_bad_row == "fail":
-                raise ManifestError(_complaint(manifest.bad_rows, reading.total))
+                raise ManifestError(_complaint(manifest.bad_rows, reading.total, of=file.metadata.num_rows))
     return manifest
 
 
@@ -58,7 +61,7 @@ class _Reading:
         self._prompts = prompts
         self._batches: list[pa.RecordBatch] = []
         self._good: list[np.ndarray] = []
-        self._bad: list[BadRow] = []
+        self.bad: list[BadRow] = []
 
     def add(self, raw: pa.RecordBatch) -> None:
         try:
@@ -90,7 +93,7 @@ class _Reading:
         check_rows(batch, found)
         found.prompt_notes(prompt_notes)
         check_prompts(columns["prompts"], found)
-        self._bad += found.rows
+        self.bad += found.rows
         self._good.append(~found.bad)
         # In one order, so that the nested and the flat form of the same prompts are the same table.
         columns["prompts"] = make_list(offsets, values.take(pa.array(prompt_order(offsets, values))))
@@ -106,11 +109,11 @@ class _Reading:
                 good[row] = False
                 video_id = table.column("video_id")[row].as_py()
                 rule = f"row {first} has this id already; each video has one row"
-                self._bad.append(BadRow(row, video_id, "video_id", clip(video_id), rule))
+                self.bad.append(BadRow(row, video_id, "video_id", clip(video_id), rule))
         if not good.all():
             table = table.filter(pa.array(good))
-        self._bad.sort(key=lambda bad: bad.row)
-        return Manifest(table=table, rows=np.flatnonzero(good), bad_rows=self._bad)
+        self.bad.sort(key=lambda bad: bad.row)
+        return Manifest(table=table, rows=np.flatnonzero(good), bad_rows=self.bad)
 
 
 def _repeated(ids: pa.ChunkedArray) -> Iterator[tuple[int, int]]:
@@ -160,8 +163,9 @@ def _ids(file: pq.ParquetFile) -> pa.ChunkedArray:
     return pa.chunked_array(chunks, pa.string())
 
 
-def _complaint(bad_rows: list[BadRow], total: int) -> str:
-    lines = [f"{len(bad_rows)} of {total} rows break a rule (rows count from 0)"]
+def _complaint(bad_rows: list[BadRow], total: int, *, of: int) -> str:
+    which = f"{total} rows" if total == of else f"the first {total} rows (of {of})"
+    lines = [f"{len(bad_rows)} of {which} break a rule (rows count from 0)"]
     lines += [f"  {bad}" for bad in bad_rows[:_SHOWN]]
     if len(bad_rows) > _SHOWN:
         lines.append(f"  and {len(bad_rows) - _SHOWN} more")

@@ -176,6 +176,13 @@ def test_many_bad_rows_are_counted_and_some_shown(write: Any) -> None:
     assert text.endswith("and 30 more")
 
 
+def test_a_hopeless_manifest_is_not_read_to_its_end(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.manifest.source._BATCH_ROWS", 1500)
+    path = write([row(video_id=f"v{i}", video_uri="") for i in range(4000)])
+    assert "1500 of the first 1500 rows (of 4000) break a rule" in complaint(path)
+    assert len(read_manifest(path, on_bad_row="skip").bad_rows) == 4000
+
+
 def test_a_hostile_string_neither_breaks_a_line_nor_fills_the_screen(write: Any) -> None:
     text = complaint(write([row(video_id="x\r\n\x1b[31m" + "y" * 10_000_000)]))
     assert "\r" not in text

@@ -1,19 +1,18 @@
-"""The label tables of an output as views of one DuckDB connection: the only place here that knows how they are read."""
+"""The label tables of an output as one DuckDB connection: the only place here that knows how they are read."""
 
 import duckdb
 import pyarrow as pa
 
 from pipeline.export.selection import Selection
+from pipeline.query import open_labels
 from pipeline.store import Storage
 
 
 def open_selection(
     output: str, *, storage: Storage | None = None, where: str | None = None, every: int = 1
 ) -> Selection:
-    """What is selected of a label output."""
-    from pipeline.query import open_labels
-
-    raise NotImplementedError
+    """What is selected of the published labels of an output."""
+    return Selection(open_labels(output, storage=storage).connection, where=where, every=every)
 
 
 def connect(masks: pa.Table, masklets: pa.Table, videos: pa.Table) -> duckdb.DuckDBPyConnection:

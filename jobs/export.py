@@ -1,0 +1,117 @@
+"""Write labels in a format that other tools read.
+
+Videos are read chunk by chunk, so memory does not grow with the labels, and a run that was cut short goes on where it
+was. A video belongs to the same split in every export, for its id decides.
+"""
+
+import argparse
+import functools
+import logging
+import sys
+from typing import get_args
+
+from rich.console import Console
+
+from pipeline.errors import CorpusError, UsageError
+from pipeline.export.frames import pictures
+from pipeline.export.labels import open_selection
+from pipeline.export.registry import FormatName, default_every, format_of
+from pipeline.export.run import export
+from pipeline.export.split import Splits
+from pipeline.export.tables import TableFormatName, write_table
+from pipeline.store import Storage, Store
+
+SHOWN = 20
+POLYGONS = ("yolo", "cvat")
+NAMES = (*get_args(FormatName), *get_args(TableFormatName))
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m jobs.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="formats:\n"
+        "  sav           SA-V's JSON, one a video, every fourth frame\n"
+        "  davis         DAVIS 2017's folders of palette PNGs; where objects overlap, the smaller is on top\n"
+        "  png           SA-V's folders of PNGs, one for each object and frame\n"
+        "  coco          COCO instances, an image for each frame\n"
+        "  youtube-vis   YouTube-VIS instances, an annotation for each object\n"
+        "  yolo          YOLO segmentation for Ultralytics\n"
+        "  mots          MOTS text files; where objects overlap, the smaller is on top\n"
+        "  label-studio  boxes for Label Studio's video tasks\n"
+        "  cvat          polygons for CVAT's video tasks (CVAT for video 1.1)\n"
+        "  lance         a Lance table of masks (needs pylance)\n"
+        "  fiftyone      a FiftyOne dataset named by --to (needs fiftyone)\n\n"
+        "exit codes: 0 written; 3 written, but some videos could not be; 2 wrong usage; 1 unexpected",
+    )
+    add = p.add_argument
+    add("output", metavar="OUTPUT", help="a label output: path or fsspec URL")
+    add("--format", required=True, choices=NAMES, metavar="NAME", help="one of those below")
+    add("--to", required=True, metavar="URI", help="where to write: an empty place, or an export to go on with")
+    add("--where", metavar="SQL", help='which rows, by columns of masks, masklets and videos: "predicted_iou > 0.8"')
+    add("--split", action="append", default=[], metavar="NAME=SHARE", help="hold out videos, e.g. val=0.1; repeatable")
+    add("--every", type=int, metavar="N", help="only frames 0, N, 2N, ... (default: 4 for sav, else 1)")
+    add("--frames", choices=("reference", "write"), default="reference", help="name pictures (default), or write them")
+    add("--tolerance", type=float, metavar="PX", help="pixels a polygon may leave the outline (default: 0, exact)")
+    add("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    args = parser().parse_args(arguments)
+    try:
+        return _export(args)
+    except UsageError as error:
+        err.print(f"error: {error}", markup=False)
+        return 2
+    except CorpusError as error:
+        err.print(f"error: {error}", markup=False)
+        return 1
+
+
+def _export(args: argparse.Namespace) -> int:
+    if args.tolerance is not None and (args.tolerance < 0 or args.format not in POLYGONS):
+        raise UsageError(f"--tolerance {args.tolerance:g}: 0 or more, and only for {' and '.join(POLYGONS)}")
+    storage = Storage.from_toml(args.storage) if args.storage else None
+    splits = Splits.parse(args.split)
+    every = default_every(args.format) if args.every is None else args.every
+    selection = open_selection(args.output, storage=storage, where=args.where, every=every)
+    if args.format in get_args(TableFormatName):
+        if args.frames == "write":
+            raise UsageError(f"--frames write: {args.format} only refers to the videos")
+        rows = write_table(args.format, selection, args.to, splits=splits)
+        out.print(f"wrote {rows} masks to {args.to}", markup=False)
+        return 0
+    target = Store(args.to, storage=storage)
+    done = export(
+        selection,
+        target,
+        args.format,
+        format_of(args.format),
+        splits=splits,
+        tolerance=args.tolerance or 0.0,
+        labels=args.output,
+        write_frames=functools.partial(pictures, storage=storage) if args.frames == "write" else None,
+        watch=lambda at, of: logging.getLogger("export").info("%d of %d videos", at, of),
+    )
+    before = f", of which {done.chunks_done_before} of {done.chunks} parts were there already"
+    out.print(
+        f"wrote {done.rows} masks of {done.videos} videos to {target}{before if done.chunks_done_before else ''}",
+        markup=False,
+    )
+    for problem in done.problems[:SHOWN]:
+        out.print(f"left out: {problem}", markup=False)
+    if len(done.problems) > SHOWN:
+        out.print(f"... and {len(done.problems) - SHOWN} more")
+    return 3 if done.problems else 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    sys.exit(main())

@@ -33,15 +33,12 @@ _FORMATS = (
 _BUFFER_BYTES = 1 << 17
 _MAX_DEMUX_ERRORS = 100
 
-# PyAV's default callback would hand FFmpeg's complaints about every damaged packet to Python's logging.
-av.logging.set_level(av.logging.PANIC)
-
 
 class Decoder:
     """A container opened for one stream. Not thread-safe; frames come in presentation order as FFmpeg emits them.
 
-    Decoding is single-threaded (dav1d apart, which is exact with threads): with frame threads FFmpeg drops the last
-    frames of a truncated file without an error, and conceals damage differently from run to run.
+    Decoding is single-threaded: with frame threads FFmpeg drops the last frames of a truncated file without an error,
+    with threads of either kind it conceals damage differently, and labels must not depend on the number of cores.
     """
 
     def __init__(self, source: Source, limits: VideoLimits) -> None:
@@ -59,14 +56,15 @@ class Decoder:
                 other.discard = av.stream.Discard.all  # so that their bytes are not even read
         context = self.stream.codec_context
         context.thread_type = av.codec.context.ThreadType.SLICE
-        context.thread_count = 2 if context.name == "libdav1d" else 1
+        context.thread_count = 1
         context.options = {"max_pixels": str(limits.max_pixels)}
         self.damaged: set[int] = set()
         """Where damaged packets stand in the file."""
         self.last_error: Exception | None = None
         self.partial = False
         """The last packet was cut short by the end of the file."""
-        self.last_dts: int | None = None
+        self.last_time: int | None = None
+        """Latest timestamp of a packet, in the terms of the container's index: MP4's is by decoding time."""
         self._reorder_depth = 0
 
     @property
@@ -76,6 +74,11 @@ class Decoder:
     @property
     def format(self) -> str:
         return self._container.format.name
+
+    @property
+    def by_dts(self) -> bool:
+        """AVI knows no presentation times: those of frames that were reordered are FFmpeg's guesses, often wrong."""
+        return self.format == "avi"
 
     @property
     def duration_s(self) -> float | None:
@@ -116,7 +119,7 @@ class Decoder:
         index = self.stream.index_entries
         if self.partial:
             return True
-        return bool(len(index)) and self.last_dts is not None and index[-1].timestamp > self.last_dts
+        return bool(len(index)) and self.last_time is not None and index[-1].timestamp > self.last_time
 
     def close(self) -> None:
         self._container.close()
@@ -143,8 +146,9 @@ class Decoder:
                 if packet.has_sidedata("encryption_info"):
                     raise EncryptedError(f"{self._source.name}: the video stream is encrypted")
                 self.partial = packet.is_corrupt
-                if packet.dts is not None:
-                    self.last_dts = packet.dts if self.last_dts is None else max(packet.dts, self.last_dts)
+                for time_ in (packet.dts,) if self.format.startswith("mov") else (packet.dts, packet.pts):
+                    if time_ is not None and (self.last_time is None or time_ > self.last_time):
+                        self.last_time = time_
             yield packet
 
     def _decode(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
@@ -202,8 +206,9 @@ def _open(cursor: object, source: Source, limits: VideoLimits) -> InputContainer
         source.check()
         if isinstance(error, av.error.ExitError):
             raise HangError(f"{source.name}: cannot be opened within {limits.stall_s:g} s") from error
-        detail = getattr(error, "strerror", None) or error
-        raise NotAVideoError(f"{source.name}: not a video that can be read: {detail}") from error
+        if isinstance(error, av.error.ArgumentError):
+            raise NotAVideoError(f"{source.name}: a playlist, or another format that is never read") from error
+        raise NotAVideoError(f"{source.name}: not a video that can be read: {reason(error)}") from error
 
 
 def _video_stream(container: InputContainer, name: str) -> VideoStream:
@@ -217,6 +222,11 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
     if best.codec_context is None:
         raise UnknownCodecError(f"{name}: the video's codec is unknown to the installed FFmpeg")
     return best
+
+
+def reason(error: Exception) -> str:
+    """FFmpeg's words, without PyAV's numbers and log lines."""
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _check_size(stream: VideoStream, name: str, limits: VideoLimits) -> None:

@@ -4,18 +4,15 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from typing import Literal, Self
+from typing import Self
 
 from av.video.frame import VideoFrame
 
 from pipeline.errors import PromptError
-from pipeline.video.container import Decoder
 from pipeline.video.display import RgbConverter
 from pipeline.video.info import TOLERANCE_S, Damage, Frame, OnDamaged, Segment, VideoInfo, VideoLimits
 from pipeline.video.passes import Passes
 from pipeline.video.source import Source
-
-_RANGES: dict[int, Literal["limited", "full"]] = {1: "limited", 2: "full"}
 
 
 class VideoFile:
@@ -27,7 +24,7 @@ class VideoFile:
         self._passes = Passes(source, segment=segment, limits=limits, on_damaged=on_damaged)
         self._timeline = self._passes.timeline
         self._convert = RgbConverter(self._passes.first_of_file)
-        self._facts = _facts(self._passes.probe, self._passes.first_of_file, self._convert)
+        self._facts = self._passes.facts
 
     @property
     def info(self) -> VideoInfo:
@@ -140,30 +137,3 @@ def _index(value: int) -> int:
 
 def _bytes(frame: VideoFrame) -> int:
     return sum(plane.buffer_size for plane in frame.planes)
-
-
-def _facts(decoder: Decoder, first: VideoFrame, convert: RgbConverter) -> VideoInfo:
-    stream = decoder.stream
-    orientation = convert.orientation
-    width, height = orientation.size(first.width, first.height)
-    sar = stream.sample_aspect_ratio
-    average, base = stream.average_rate, stream.base_rate
-    stamp = first.pts if first.pts is not None else first.dts
-    return VideoInfo(
-        width=width,
-        height=height,
-        rotation=orientation.rotation,
-        reflected=orientation.reflected,
-        sar=(sar.numerator, sar.denominator) if sar else None,
-        fps=float(average) if average else None,
-        variable_rate=None if not average or not base else average != base,
-        codec=stream.codec_context.codec.canonical_name,
-        pix_fmt=first.format.name,
-        color_range=_RANGES.get(first.color_range, "unspecified"),
-        container=decoder.format,
-        container_frames=stream.frames or None,
-        duration_s=decoder.duration_s,
-        first_timestamp_s=None if stamp is None else float(stamp * decoder.time_base),
-        video_streams=decoder.video_streams,
-        stream_index=stream.index,
-    )

@@ -8,7 +8,8 @@ from itertools import chain
 import av.error
 from av.video.frame import VideoFrame
 
-from pipeline.video.container import Decoder
+from pipeline.video.container import Decoder, reason
+from pipeline.video.facts import facts_of
 from pipeline.video.failures import DamagedError, NoFramesError, TooLargeError
 from pipeline.video.info import TOLERANCE_S, Damage, OnDamaged, Segment, VideoLimits
 from pipeline.video.outline import ends_early
@@ -37,18 +38,20 @@ class Passes:
         self._truncated = False
         self._idle: Decoder | None = None
         self._closed = False
-        self.probe = decoder = Decoder(source, limits)
+        decoder = Decoder(source, limits)
         try:
             frames = decoder.frames()
             first = next(frames, None)
             if first is None:
                 raise NoFramesError(f"{source.name}: no frame can be decoded{_because(decoder)}")
             self.first_of_file = first
+            self.facts = facts_of(decoder, first)
+            self._by_dts = decoder.by_dts
             rate = decoder.stream.guessed_rate or decoder.stream.average_rate or 25
             self._time_base = decoder.time_base
             self._step = max(1, round(1 / (rate * self._time_base)))
-            self._zero = timestamp(first) or 0
-            self.timeline = Timeline(time_base=self._time_base, zero=self._zero, step=self._step)
+            self._zero = timestamp(first, self._by_dts) or 0
+            self.timeline = Timeline(time_base=self._time_base, zero=self._zero, step=self._step, by_dts=self._by_dts)
             self._size = (first.width, first.height)
             run = self._from_start(decoder, chain([first], frames))
             head = next(run, None)
@@ -117,9 +120,7 @@ class Passes:
             run = self._ahead[1]
             self._ahead = None
             run.close()
-        if self._idle is not None:
-            self._idle.close()
-            self._idle = None
+        self._drop_idle()
 
     def _learn(self, stamp: int, frame: VideoFrame) -> None:
         if len(self.timeline) >= self._limits.max_frames:
@@ -138,6 +139,7 @@ class Passes:
             head, run = self._ahead
             self._ahead = None
         else:
+            self._drop_idle()  # it may hold as many frames in its pools as a whole stretch of going backward
             decoder = Decoder(self._source, self._limits)
             run = self._from_start(decoder, decoder.frames())
             first = next(run, None)
@@ -160,7 +162,10 @@ class Passes:
                 frames = decoder.frames() if found is None else found
             self._damaged |= decoder.damaged
             decoder.damaged = self._damaged
-            yield from self._cut(decoder, frames, Clock(step=self._step, zero=self._zero))
+            yield from self._cut(decoder, frames, Clock(step=self._step, zero=self._zero, by_dts=self._by_dts))
+        except GeneratorExit:
+            self._release(decoder)
+            raise
         except BaseException:
             decoder.close()
             raise
@@ -171,13 +176,14 @@ class Passes:
         for back in _BACK_S:
             if start - back <= 0:
                 return None
+            decoder.damaged = set()
             try:
                 decoder.seek(self._zero + int((start - back) / self._time_base))
             except av.error.FFmpegError:
                 return None
             frames = decoder.frames(from_key=True)
             first = next(frames, None)
-            stamp = None if first is None else timestamp(first)
+            stamp = None if first is None else timestamp(first, self._by_dts)
             if first is not None and stamp is not None and self.timeline.seconds(stamp) < start + TOLERANCE_S:
                 return chain([first], frames)
         return None
@@ -190,11 +196,14 @@ class Passes:
             decoder.damaged = set()  # what is in front of the frontier was counted by the first pass
             frames = self._sought_key(decoder, self.timeline.stamp(key))
             if frames is not None:
-                clock = Clock(step=self._step, zero=self._zero)
+                clock = Clock(step=self._step, zero=self._zero, by_dts=self._by_dts)
                 for index, stamped in enumerate(self._cut(decoder, frames, clock), start=key):
                     yield stamped
                     if index + 1 == len(self.timeline):
                         decoder.damaged = self._damaged
+        except GeneratorExit:
+            self._release(decoder)
+            raise
         except BaseException:
             decoder.close()
             raise
@@ -209,7 +218,7 @@ class Passes:
                 return None
             frames = decoder.frames(from_key=True)
             for frame in frames:
-                stamp = timestamp(frame)
+                stamp = timestamp(frame, self._by_dts)
                 if stamp == wanted:
                     return chain([frame], frames)
                 if stamp is None or stamp > wanted:
@@ -228,6 +237,11 @@ class Passes:
                 yield stamp, frame
         self._truncated = self._truncated or decoder.promised_more() or ends_early(self._source)
 
+    def _drop_idle(self) -> None:
+        if self._idle is not None:
+            self._idle.close()
+            self._idle = None
+
     def _release(self, decoder: Decoder) -> None:
         if self._idle is None and not self._closed:
             self._idle = decoder
@@ -236,4 +250,4 @@ class Passes:
 
 
 def _because(decoder: Decoder) -> str:
-    return "" if decoder.last_error is None else f" ({decoder.last_error})"
+    return "" if decoder.last_error is None else f": {reason(decoder.last_error)}"

@@ -20,13 +20,13 @@ class Clock:
     is shifted with it, so that times never run backward.
     """
 
-    def __init__(self, *, step: int, zero: int) -> None:
-        self._step, self._zero = max(1, step), zero
+    def __init__(self, *, step: int, zero: int, by_dts: bool) -> None:
+        self._step, self._zero, self._by_dts = max(1, step), zero, by_dts
         self._previous: int | None = None
         self._shift = 0
 
     def stamp(self, frame: VideoFrame) -> int:
-        stamp = timestamp(frame)
+        stamp = timestamp(frame, self._by_dts)
         if stamp is None or (self._previous is not None and stamp + self._shift < self._previous):
             expected = self._zero if self._previous is None else self._previous + self._step
             if stamp is not None:
@@ -40,10 +40,11 @@ class Clock:
 class Timeline:
     """Frames by index: timestamp and fingerprint (16 bytes), and the key frames that decoding can start from."""
 
-    def __init__(self, *, time_base: Fraction, zero: int, step: int) -> None:
+    def __init__(self, *, time_base: Fraction, zero: int, step: int, by_dts: bool) -> None:
         self._time_base = time_base
         self._zero = zero
         self._step = max(1, step)
+        self._by_dts = by_dts
         self._stamps = array("q")
         self._prints = array("L")
         self._keys: list[int] = []
@@ -54,7 +55,7 @@ class Timeline:
         return len(self._stamps)
 
     def append(self, stamp: int, frame: VideoFrame) -> None:
-        repaired = stamp != timestamp(frame)
+        repaired = stamp != timestamp(frame, self._by_dts)
         self.repaired += repaired
         # Nothing is looked up by its timestamp once timestamps have proved wrong.
         if frame.key_frame and not self.repaired and (not self._stamps or stamp > self._stamps[-1]):
@@ -112,9 +113,10 @@ class Timeline:
         return 1.0 / self.interval(), bool(gaps.max() - gaps.min() > slack)
 
 
-def timestamp(frame: VideoFrame) -> int | None:
-    """In the stream's time base; the decoding timestamp stands in where the file has no other (AVI)."""
-    return frame.pts if frame.pts is not None else frame.dts
+def timestamp(frame: VideoFrame, by_dts: bool) -> int | None:
+    """In the stream's time base. `by_dts`: the file has decoding times only, and FFmpeg's presentation times are
+    guesses (AVI)."""
+    return frame.dts if by_dts or frame.pts is None else frame.pts
 
 
 def fingerprint(frame: VideoFrame) -> int:

@@ -16,8 +16,9 @@ from pipeline.tracking.weights import Weights, is_pointwise
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Features:
-    """Encoded frames. Names end in their dimensions: frames, N tokens, channels, 2 x 2 parts. The finer levels are projected for the mask decoder and stand in its nested pixel order: token of
-    the coarse grid, then its 2 x 2 parts, then their 2 x 2 parts."""
+    """Encoded frames; names end in their dimensions (F frames, N tokens, C channels, p 2 x 2 parts). The finer levels
+    are projected for the mask decoder and stand in its nested pixel order: a token of the coarse grid, its parts, and
+    their parts."""
 
     top_fnc: torch.Tensor
     s1_fnpc: torch.Tensor
@@ -53,7 +54,9 @@ class Encoder:
         self.neck = _Neck(model, weights)
 
     def __call__(self, pixels_f3ss: torch.Tensor) -> Features:
-        pixels = pixels_f3ss.to(self.device, self.dtype, non_blocking=True)
+        if self.device.type == "cuda" and pixels_f3ss.device.type == "cpu":
+            pixels_f3ss = pixels_f3ss.pin_memory()  # so that the copy does not wait
+        pixels = pixels_f3ss.to(self.device, non_blocking=True).to(self.dtype)
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         x = F.conv2d(pixels, self.patch, self.patch_bias, self.patch_stride, self.patch_padding)
         x_fhwc = x.permute(0, 2, 3, 1) + self.position

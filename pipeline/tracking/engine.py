@@ -1,6 +1,5 @@
 """The engine: one loaded model that several videos share, each a lane, stepped together."""
 
-import threading
 from collections.abc import Sequence
 
 import torch
@@ -8,25 +7,26 @@ import torch
 from pipeline.model import Sam2
 from pipeline.tracking.bank import BankLimits
 from pipeline.tracking.encoder import Features
+from pipeline.tracking.lanes import Lanes
 from pipeline.tracking.prompts import Direction, FrameSource, TrackedObject
 from pipeline.tracking.propagation import Done, Propagation, Work
-from pipeline.tracking.step import Stepper
+from pipeline.tracking.step import Results, Stepper
 
 
 class Engine:
     """Propagates prompted objects through videos. Call `propagate` from as many threads as there are lanes."""
 
     def __init__(self, sam2: Sam2, *, dtype: torch.dtype = torch.float32, lanes: int = 1) -> None:
+        """`lanes` bounds how many videos are stepped in one batch."""
         if dtype not in (torch.float32, torch.bfloat16):
             raise ValueError(f"Invalid dtype ({dtype}). Supported values are torch.float32, torch.bfloat16.")
         if lanes < 1:
             raise ValueError(f"Invalid lanes ({lanes}). There must be at least one.")
-        self.lanes = lanes
         self.image_size = sam2.image_size
         self.device = sam2.device
         self.dtype = dtype
         self._stepper = Stepper(sam2, dtype=dtype)
-        self._lock = threading.Lock()
+        self._lanes: Lanes[Work, Done] = Lanes(self._run, most=lanes)
 
     @property
     def limits(self) -> BankLimits:
@@ -38,7 +38,8 @@ class Engine:
 
     @property
     def frames_ahead(self) -> int:
-        return 2
+        """How many frames of one video to encode together: lanes share the encoder's batch."""
+        return max(1, self._stepper.frames_at_once // max(1, len(self._lanes)))
 
     def propagate(
         self,
@@ -52,21 +53,41 @@ class Engine:
 
         `resume` is a `Propagation.checkpoint()` of the same objects: the frames after it follow, as without a break.
         """
-        return Propagation(self, source, objects, direction=direction, resume=resume, on_close=lambda: None)
+        return Propagation(self, source, objects, direction=direction, resume=resume)
 
-    def submit(self, work: Work) -> Done:
+    def join(self, lane: object) -> None:
+        self._lanes.join(lane)
+
+    def leave(self, lane: object) -> None:
+        self._lanes.leave(lane)
+
+    def submit(self, lane: object, work: Work) -> Done:
+        return self._lanes.submit(lane, work)
+
+    def _run(self, works: Sequence[Work]) -> list[Done]:
+        """All lanes' frames, prompts and tracks, each kind in one go."""
         with (
-            self._lock,
             torch.inference_mode(),
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16),
         ):
-            features = self._stepper.encode(work.encode) if work.encode else []
+            pixels = [p for work in works for p in work.encode]
+            encoded = iter(self._stepper.encode(pixels) if pixels else [])
+            features = [[next(encoded) for _ in work.encode] for work in works]
 
-            def of(frame: Features | int) -> Features:
-                return features[frame] if isinstance(frame, int) else frame
+            def of(lane: int, frame: Features | int) -> Features:
+                return features[lane][frame] if isinstance(frame, int) else frame
 
-            return Done(
-                features=features,
-                prompts=self._stepper.prompt([(of(f), p) for f, p in work.prompts]) if work.prompts else None,
-                tracks=self._stepper.track([(of(f), r) for f, r in work.tracks]) if work.tracks else None,
-            )
+            prompts = [(of(n, f), prompt) for n, work in enumerate(works) for f, prompt in work.prompts]
+            tracks = [(of(n, f), recall) for n, work in enumerate(works) for f, recall in work.tracks]
+            prompted = _split(self._stepper.prompt(prompts) if prompts else None, [len(w.prompts) for w in works])
+            tracked = _split(self._stepper.track(tracks) if tracks else None, [len(w.tracks) for w in works])
+        return [Done(features=f, prompts=p, tracks=t) for f, p, t in zip(features, prompted, tracked, strict=True)]
+
+
+def _split(results: Results | None, counts: Sequence[int]) -> list[Results | None]:
+    parts: list[Results | None] = []
+    first = 0
+    for count in counts:
+        parts.append(results.rows(first, first + count) if results is not None and count else None)
+        first += count
+    return parts

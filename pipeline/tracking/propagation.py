@@ -2,7 +2,7 @@
 
 import json
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol
@@ -53,7 +53,9 @@ class Model(Protocol):
     def device(self) -> torch.device: ...
     @property
     def frames_ahead(self) -> int: ...
-    def submit(self, work: Work) -> Done: ...
+    def join(self, lane: object) -> None: ...
+    def leave(self, lane: object) -> None: ...
+    def submit(self, lane: object, work: Work) -> Done: ...
 
 
 class Propagation(Iterator[TrackedFrame]):
@@ -67,7 +69,6 @@ class Propagation(Iterator[TrackedFrame]):
         *,
         direction: Direction,
         resume: bytes | None,
-        on_close: Callable[[], None],
     ) -> None:
         if direction not in ("forward", "backward", "both"):
             raise ValueError(f"Invalid direction ({direction}). Supported values are forward, backward, both.")
@@ -79,7 +80,6 @@ class Propagation(Iterator[TrackedFrame]):
         self._source = source
         self._objects = tuple(objects)
         self._direction = direction
-        self._on_close = on_close
         self._banks = [
             MemoryBank(start=o.start, limits=model.limits, keep_start=direction == "both") for o in self._objects
         ]
@@ -92,13 +92,13 @@ class Propagation(Iterator[TrackedFrame]):
         if resume is not None:
             self._restore(resume)
         self._frames = self._run()
+        self._lane = object()
 
     def __next__(self) -> TrackedFrame:
         return next(self._frames)
 
     def close(self) -> None:
         self._frames.close()
-        self._on_close()
 
     def __enter__(self) -> "Propagation":
         return self
@@ -153,6 +153,13 @@ class Propagation(Iterator[TrackedFrame]):
         return max(starts) - (self._direction == "both")
 
     def _run(self) -> Generator[TrackedFrame, None, None]:
+        self._model.join(self._lane)
+        try:
+            yield from self._passes()
+        finally:
+            self._model.leave(self._lane)
+
+    def _passes(self) -> Iterator[TrackedFrame]:
         if not self._primed:
             self._run_prompts()
             self._primed = True
@@ -186,7 +193,7 @@ class Propagation(Iterator[TrackedFrame]):
                     target=self._model.image_size,
                 )
                 work.prompts.append((chunk.index(t), prompt))
-            results = self._model.submit(work).prompts
+            results = self._model.submit(self._lane, work).prompts
             assert results is not None
             for n, (t, i) in enumerate(asked):
                 row = results.rows(n, n + 1)
@@ -248,7 +255,7 @@ class Propagation(Iterator[TrackedFrame]):
                 self._banks[i].recall(t, reverse=self._reverse, max_pointers=self._max_pointers) for i in tracked
             ]
             work.tracks = [(features, recall) for recall in recalls]
-            done = self._model.submit(work)
+            done = self._model.submit(self._lane, work)
             encoded = iter(done.features)
             for n, (index, pixels) in enumerate(ready):
                 if isinstance(pixels, torch.Tensor):

@@ -1,0 +1,105 @@
+"""Label what tonight's manifests want and is not labelled yet, publish it, and report it on one page.
+
+nightly.toml, all but the first three optional:
+
+    manifests = "s3://bucket/manifests/date=*/*.parquet"   # or a list; of several rows of a video the latest counts
+    output = "s3://bucket/labels"
+    timezone = "Europe/Berlin"                             # of stop_at and of the nights' names (default: UTC)
+    stop_at = "06:00"
+    budget_gpu_hours = 40                                  # of a night, all its attempts together
+    price_per_gpu_hour = 2.10
+    currency = "EUR"                                       # default: USD
+    compare_nights = 14
+    [label]                                                # options of jobs.label
+    model = "facebook/sam2.1-hiera-large"
+    max_relabel = "5%"
+    [retry]                                                # by failure class: try again when so old
+    oom = "7d"
+
+The report is in OUTPUT/nights/NIGHT/report.html and .json. Running it again goes on with what is left.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from dataclasses import replace
+
+from jobs import console, label
+from pipeline.config import RunConfig
+from pipeline.errors import CorpusError, UsageError
+from pipeline.nightly.page import verdict
+from pipeline.nightly.settings import NightSettings, read_settings
+from pipeline.store import redact
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m jobs.nightly",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="exit codes: 0 all labelled; 3 finished, but videos failed or stay in quarantine, or rows were bad;\n"
+        "4 stopped before the end; 2 wrong usage or manifest; 1 unexpected",
+    )
+    add = p.add_argument
+    add("--config", metavar="FILE", required=True, help="nightly.toml, as above")
+    add("--stop-at", metavar="HH:MM", help="begin nothing after this time of day; wins over the file's stop_at")
+    add("--budget-gpu-hours", type=float, metavar="X", help="begin nothing after so many; wins over the file's")
+    add("--night", metavar="DATE", help="evening the night begins on (default: the present night, noon to noon)")
+    add("--address", metavar="ADDR", help="Ray cluster to join, e.g. auto (default: a local Ray of its own)")
+    add("--dry-run", action="store_true", help="say what is pending and why, and label nothing")
+    return p
+
+
+def read_options(options: argparse.Namespace) -> NightSettings:
+    """The settings of the file, with what the command line says instead.
+
+    Raises:
+        UsageError: A setting is missing, unknown or not allowed.
+    """
+    settings = read_settings(options.config, run_config=_run_config)
+    names = ("stop_at", "budget_gpu_hours")
+    settings = replace(settings, **{n: getattr(options, n) for n in names if getattr(options, n) is not None})
+    if address := options.address or os.environ.get("RAY_ADDRESS"):
+        settings = replace(settings, run=replace(settings.run, address=address))
+    return settings
+
+
+def _run_config(arguments: list[str]) -> RunConfig:
+    known = {option for action in label.parser()._actions for option in action.option_strings}
+    for name in (argument.partition("=")[0] for argument in arguments):
+        if name.startswith("--") and name not in known:
+            allowed = ", ".join(sorted(option.removeprefix("--") for option in known if option.startswith("--")))
+            raise UsageError(f"[label] {name.removeprefix('--')!r} is no option of jobs.label; allowed are {allowed}")
+    return label.read_options(arguments)[0]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        settings = read_options(options)
+        from pipeline.nightly import night  # loads torch: only once the settings are right
+
+        if options.dry_run:
+            console.show_plan(night.plan_night(settings)[1])
+            return 0
+        with console.Display() as display:
+            record = night.run_night(settings, night=options.night, watch=display.update)
+    except CorpusError as error:
+        console.fail(error)
+        return 2 if isinstance(error, UsageError) else 1
+    labelled, seconds = record["labelled"], record["seconds"]
+    console.out.print(f"night {record['night']}, attempt {record['attempt']}: {verdict(record)[1]}", markup=False)
+    console.out.print(
+        f"labelled {labelled} videos in {seconds:.0f} s: {record['frames']} frames, {record['masks']} masks"
+    )
+    place = redact(settings.run.output.rstrip("/"))
+    console.out.print(f"report: {place}/nights/{record['night']}/report.html", markup=False)
+    return int(record["exit_code"])
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    sys.exit(main())

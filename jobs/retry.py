@@ -1,0 +1,71 @@
+"""Take failed videos out of quarantine, by failure class and age, so that the next run tries them again."""
+
+import argparse
+import logging
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jobs import options
+from pipeline.errors import CorpusError, UsageError
+from pipeline.nightly.retry import chosen, release
+from pipeline.quarantine import read_failures
+from pipeline.store import Storage, Store
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(prog="python -m jobs.retry", description=__doc__)
+    add = p.add_argument
+    add("output", metavar="OUTPUT", help="where labels go (path or fsspec URL)")
+    add("--class", dest="classes", action="append", default=[], metavar="CLASS", help="oom, deadline, ...; repeat")
+    add("--older-than", type=options.duration, default=0.0, metavar="AGE", help="last tried so long ago, e.g. 7d")
+    add("--video-ids", metavar="FILE", help="only these videos: a text file, one id a line")
+    add("--all", action="store_true", help="every failure, whatever its class, age and video")
+    add("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+    add("--dry-run", action="store_true", help="say which, and change nothing")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    given = parser().parse_args(arguments)
+    try:
+        if not (given.classes or given.older_than or given.video_ids or given.all):
+            raise UsageError("say which failures: --class, --older-than, --video-ids or --all")
+        store = Store(given.output, storage=Storage.from_toml(given.storage) if given.storage else None)
+        failures = read_failures(store)
+        due = chosen(
+            failures,
+            classes=given.classes,
+            older_than_s=given.older_than,
+            video_ids=_ids(given.video_ids) if given.video_ids else (),
+            now=datetime.now(UTC),
+        )
+        if not given.dry_run:
+            release(store, due)
+    except CorpusError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    verb = "would be" if given.dry_run else "will be"
+    print(f"{len(due)} of {len(failures)} videos in quarantine {verb} tried again by the next run")
+    for name, count in Counter(failure.failure_class for failure in due).most_common():
+        print(f"  {count:8} {name}")
+    if due or not failures:
+        return 0
+    there = ", ".join(sorted({failure.failure_class for failure in failures}))
+    print(f"classes in quarantine are: {there}")
+    return 0
+
+
+def _ids(path: str) -> set[str]:
+    try:
+        return {line for line in Path(path).read_text().splitlines() if line}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the video ids in {path}: {error}") from None
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""Say what a running or finished run is doing: done, in hand and for how long, failed by class, rate, ETA.
+
+Reads the run's progress.json, which running runs renew every few seconds, and nothing else.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import time
+
+from pipeline.errors import CorpusError, UsageError
+from pipeline.nightly.status import lines, read_status
+from pipeline.store import Storage, Store
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(prog="python -m jobs.status", description=__doc__)
+    add = p.add_argument
+    add("output", metavar="OUTPUT", help="where labels go (path or fsspec URL)")
+    add("--run", metavar="RUN", help="one run by its id (default: the newest)")
+    add("--json", action="store_true", help="the whole progress.json, with state and age")
+    add("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    given = parser().parse_args(arguments)
+    try:
+        store = Store(given.output, storage=Storage.from_toml(given.storage) if given.storage else None)
+        status = read_status(store, run_id=given.run)
+    except CorpusError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    now = time.time()
+    if given.json:
+        print(
+            json.dumps({**status.progress, "state": status.state(now), "age_s": round(status.age_s(now), 1)}, indent=1)
+        )
+    else:
+        print("\n".join(lines(status, now=now)))
+    return 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    sys.exit(main())

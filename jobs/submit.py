@@ -1,0 +1,181 @@
+"""Submit any job of this project to a Ray cluster, through Ray's job API.
+
+    python -m jobs.submit --address http://head:8265 --follow nightly --config nightly.toml
+
+The same work of the same night is never doubled: while it runs, a second submission follows the first; once it has
+ended, it gets the next attempt number. Files named by --config and --storage travel with the job. Credentials do not:
+the cluster's nodes have their own, in their environment. A cluster that asks for a token gets RAY_AUTH_TOKEN.
+"""
+
+import argparse
+import asyncio
+import logging
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import CorpusError, UsageError
+from pipeline.nightly.clock import check_night, night_of, zone_of
+from pipeline.submission import Decision, Work, decide, make_work
+
+log = logging.getLogger("submit")
+
+JOBS = Path(__file__).parent
+POLL_S = 1.0
+PATIENCE_S = 300.0
+"""A head that does not answer for so long while a job is followed is given up."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m jobs.submit",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="exit codes: the job's own with --wait or --follow, 0 when it was submitted without; 2 wrong usage;\n"
+        "1 the cluster cannot be reached, or the job ended without an exit code",
+    )
+    add = p.add_argument
+    add("--address", metavar="URL", help="Ray's dashboard, e.g. http://head:8265 (default: RAY_ADDRESS)")
+    add("--wait", action="store_true", help="wait for the job's end")
+    add("--follow", action="store_true", help="show the job's log while it runs, and wait for its end")
+    add("job", metavar="JOB", help="a job of this project: label, nightly, publish, ...")
+    add("arguments", metavar="...", nargs=argparse.REMAINDER, help="the job's own arguments")
+    return p
+
+
+def read_work(job: str, arguments: list[str], *, now: datetime) -> Work:
+    """The work that a command line asks for; a nightly is fixed to the present night unless it says which.
+
+    Raises:
+        UsageError: There is no such job, or its arguments cannot be used.
+    """
+    known = sorted(path.stem for path in JOBS.glob("*.py") if "__main__" in path.read_text() and path.stem != "submit")
+    if job not in known:
+        raise UsageError(f"there is no job {job!r}; allowed are {', '.join(known)}")
+    if job != "nightly":
+        return make_work(job, arguments)
+    p = argparse.ArgumentParser(prog="python -m jobs.nightly", add_help=False, allow_abbrev=False)
+    p.add_argument("--config", required=True)
+    p.add_argument("--night")
+    given, rest = p.parse_known_args(arguments)
+    night = check_night(given.night) if given.night else night_of(now, zone_of(_timezone(given.config)))
+    return make_work(job, ["--config", given.config, *rest], night=night)
+
+
+def _timezone(config: str) -> str:
+    try:
+        return str(tomllib.loads(Path(config).read_text()).get("timezone", "UTC"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"cannot read the configuration {config}: {error}") from None
+
+
+def submit(client: Any, work: Work) -> Decision:
+    """Submit the work, or find the submission that is at work on it."""
+    for _ in range(20):
+        decision = decide(
+            work, {job.submission_id: job.status.is_terminal() for job in client.list_jobs() if job.submission_id}
+        )
+        if decision.running:
+            return decision
+        with tempfile.TemporaryDirectory(prefix="sam2-corpus-") as folder:
+            for name, content in work.files.items():
+                target = Path(folder, name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
+            try:
+                client.submit_job(
+                    entrypoint=work.entrypoint,
+                    submission_id=decision.id,
+                    runtime_env={"working_dir": folder} if work.files else {},
+                    metadata={"night": work.night} if work.night else {},
+                )
+                return decision
+            except RuntimeError as error:
+                if "already exists" not in str(error):
+                    raise
+                log.info("somebody else has just submitted %s", decision.id)
+    raise UsageError(f"cannot find a free attempt number for {work.name}; are many submitting it at once?")
+
+
+def wait(client: Any, job: str, *, show: Callable[[str], None] | None) -> int:
+    """Wait for a job's end, showing its log meanwhile; returns its exit code."""
+    import aiohttp  # Ray's client speaks through it
+
+    answered, tail = time.monotonic(), _Tail(show) if show else None
+    while True:
+        try:
+            if tail:
+                asyncio.run(tail.follow(client, job))
+            details = client.get_job_info(job)
+        except (RuntimeError, OSError, aiohttp.ClientError) as error:
+            if time.monotonic() - answered > PATIENCE_S:
+                raise RuntimeError(f"no answer for {PATIENCE_S:.0f} s: {error}") from None
+            log.warning("the cluster does not answer (%s); asking again", " ".join(str(error).split())[:200])
+            time.sleep(POLL_S)
+            continue
+        answered = time.monotonic()
+        if details.status.is_terminal():
+            log.info("%s: %s", job, details.status.value)
+            return exit_code(details.status.value, details.driver_exit_code)
+        time.sleep(POLL_S)
+
+
+def exit_code(status: str, driver: int | None) -> int:
+    """The job's exit code; one that was stopped or killed from outside has none of its own."""
+    if driver is not None and driver >= 0:
+        return driver
+    return {"SUCCEEDED": 0, "STOPPED": 4}.get(status, 1)
+
+
+class _Tail:
+    """Shows a job's log as it grows, each piece once, however often the connection breaks."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self._show, self._shown = show, 0
+
+    async def follow(self, client: Any, job: str) -> None:
+        """Until the job ends; the cluster sends the log from its beginning."""
+        seen = 0
+        async for piece in client.tail_job_logs(job):
+            self._show(piece[max(0, self._shown - seen) :])
+            seen += len(piece)
+            self._shown = max(self._shown, seen)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    given = parser().parse_args(arguments)
+    try:
+        work = read_work(given.job, given.arguments, now=datetime.now(UTC))
+        from ray.job_submission import JobSubmissionClient
+
+        client = JobSubmissionClient(given.address)
+        decision = submit(client, work)
+        print(f"{decision.id}: {'is at work on this already' if decision.running else 'submitted'}", flush=True)
+        if not (given.wait or given.follow):
+            return 0
+        return wait(client, decision.id, show=_show if given.follow else None)
+    except CorpusError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except (RuntimeError, OSError) as error:  # what Ray's client raises
+        print(f"error: the cluster at {given.address}: {' '.join(str(error).split())[:500]}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("the job runs on; the same command follows it again", file=sys.stderr)
+        return 130
+
+
+def _show(piece: str) -> None:
+    print(piece, end="", flush=True)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    sys.exit(main())

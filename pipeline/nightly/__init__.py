@@ -1,0 +1,1 @@
+"""Every night: manifests in, labels out, nothing done twice, one page about it."""

@@ -1,0 +1,61 @@
+"""Nights, stop times and durations: pure, with the time passed in."""
+
+import re
+from datetime import date, datetime, time, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pipeline.errors import UsageError
+
+NOON = time(12)
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def night_of(now: datetime, zone: ZoneInfo) -> str:
+    """The night that `now` belongs to: from noon to noon, named by the evening it begins on.
+
+    So that a run at one in the morning goes on with the night of the evening before.
+    """
+    local = now.astimezone(zone)
+    return str(local.date() if local.time() >= NOON else local.date() - timedelta(days=1))
+
+
+def check_night(night: str) -> str:
+    """`night` itself; a UsageError unless it is a date."""
+    try:
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", night):
+            date.fromisoformat(night)
+            return night
+    except ValueError:
+        pass
+    raise UsageError(f"night is {night!r}; it must be the date of the evening it begins on, as 2026-11-22")
+
+
+def stop_time(night: str, at: str, zone: ZoneInfo) -> datetime:
+    """When this night ends: the first moment after its noon at which clocks show `at`.
+
+    It belongs to the night and not to the run, so that a run started too late does nothing instead of working all day.
+    """
+    if not re.fullmatch(r"\d{1,2}:\d{2}", at):
+        raise UsageError(f"stop-at is {at!r}; it must be a time of day, as 06:00")
+    hours, minutes = (int(piece) for piece in at.split(":"))
+    if hours > 23 or minutes > 59:
+        raise UsageError(f"stop-at is {at!r}; allowed are 00:00 to 23:59")
+    moment = time(hours, minutes)
+    day = date.fromisoformat(night) + timedelta(days=moment <= NOON)
+    return datetime.combine(day, moment, zone)
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """The time zone of this name."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise UsageError(f"timezone is {name!r}; it must be a name such as UTC or Europe/Berlin") from None
+
+
+def seconds_of(text: str) -> float:
+    """A duration such as 90s, 15m, 12h, 7d or 2w, in seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text.strip())
+    if not found:
+        raise UsageError(f"duration is {text!r}; allowed are numbers with a unit: 90s, 15m, 12h, 7d, 2w")
+    return float(found[1]) * _UNITS[found[2]]

@@ -1,0 +1,144 @@
+"""One attempt at a night: manifests in, labels out, one page about it."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.config import RunConfig
+from pipeline.errors import CorpusError, UsageError
+from pipeline.nightly import history
+from pipeline.nightly.clock import check_night, night_of, stop_time
+from pipeline.nightly.page import render
+from pipeline.nightly.report import absent_videos, begin_record, end_record, run_record, union_record
+from pipeline.nightly.retry import due_rule
+from pipeline.nightly.settings import NightSettings
+from pipeline.nightly.union import Union, find_manifests, log_union, read_union
+from pipeline.prepare import Prepared, prepare
+from pipeline.progress import Progress, Report
+from pipeline.query import labelled_videos
+from pipeline.store import Storage, Store
+
+log = logging.getLogger(__name__)
+
+Label = Callable[..., Report]
+
+
+def run_night(
+    settings: NightSettings,
+    *,
+    night: str | None = None,
+    watch: Callable[[Progress], None] = lambda _: None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    label: Label | None = None,
+) -> dict[str, Any]:
+    """Label what the night's manifests want and is not labelled, publish it, report it; returns the report.
+
+    Running it again goes on with what the first attempt left, and does nothing when that is nothing.
+
+    Args:
+        settings: nightly.toml.
+        night: the evening the night begins on; the present night when None.
+        watch: called with the progress of labelling.
+        now: the clock.
+        label: labels a corpus; `pipeline.run.label_corpus` when None.
+
+    Raises:
+        UsageError: A setting or manifest cannot be used, or another run is at work on this output.
+        CorpusError: Anything else that ended the night; the report says so, too.
+    """
+    started = now()
+    night = check_night(night) if night else night_of(started, settings.zone)
+    stop_at = stop_time(night, settings.stop_at, settings.zone) if settings.stop_at else None
+    storage = _storage(settings)
+    store = Store(settings.run.output, storage=storage)
+    before = history.read_attempts(store, night)
+    record = begin_record(settings, night=night, started=started, stop_at=stop_at)
+    number = history.claim(store, night, record)
+    log.info("night %s, attempt %d, output %s", night, number, store)
+
+    def follow(progress: Progress) -> None:
+        if not noted:
+            noted.append(progress.run_id)
+            history.note_run(store, night, number, progress.run_id)
+        watch(progress)
+
+    noted: list[str] = []
+    error: BaseException | None = None
+    try:
+        union = _read(settings, storage)
+        record |= union_record(union, absent_videos(labelled_videos(store), union))
+        config, over_budget = _limits(settings, before, stop_at=stop_at, now=started)
+        label = label or _label_corpus()
+        report = label(
+            config, watch=follow, manifest=union.manifest, retry=due_rule(settings.retry_after_s(), now=started)
+        )
+        record |= run_record(report, settings)
+        record["bad_rows"] += report.bad_rows
+        record["bad_row_count"] += len(report.bad_rows)
+        if over_budget and report.left:
+            record["stopped_by"] = "budget"
+        _log_report(record)
+    except BaseException as caught:
+        error = caught
+        raise
+    finally:
+        ended = end_record(record, attempt=number, ended=now(), error=_words(error))
+        if isinstance(error, UsageError):
+            ended["exit_code"] = 2
+        earlier = history.read_nights(store, before=night, count=settings.compare_nights)
+        page = render(ended, attempts=before, earlier=earlier)
+        history.finish(store, night, number, ended, page)
+    return ended
+
+
+def plan_night(settings: NightSettings) -> tuple[Union, Prepared]:
+    """What the present night would do; starts and writes nothing."""
+    union = _read(settings, _storage(settings))
+    return union, prepare(settings.run, manifest=union.manifest, retry=due_rule(settings.retry_after_s()))
+
+
+def _read(settings: NightSettings, storage: Storage) -> Union:
+    uris = find_manifests(settings.manifests, storage=storage)
+    union = read_union(uris, storage=storage, on_bad_row=settings.run.on_bad_row)
+    log_union(union)
+    return union
+
+
+def _limits(
+    settings: NightSettings, before: list[dict[str, Any]], *, stop_at: datetime | None, now: datetime
+) -> tuple[RunConfig, bool]:
+    """The run's configuration with what is left of the night's time and budget, and whether no budget is left."""
+    stop = stop_at.timestamp() if stop_at else None
+    budget = settings.budget_gpu_hours
+    if budget is not None:
+        budget -= history.total("", before).gpu_hours
+        if budget <= 0:
+            log.warning("the night's budget of %g GPU hours is used up: nothing is labelled", settings.budget_gpu_hours)
+            return replace(settings.run, stop_at=now.timestamp()), True
+    if stop is not None and stop <= now.timestamp():
+        log.warning("it is past %s of this night: nothing is labelled", settings.stop_at)
+    return replace(settings.run, stop_at=stop, budget_gpu_hours=budget), False
+
+
+def _storage(settings: NightSettings) -> Storage:
+    return Storage.from_toml(settings.run.storage) if settings.run.storage else Storage()
+
+
+def _label_corpus() -> Label:
+    from pipeline.run import label_corpus  # loads Ray, which planning and tests can do without
+
+    return label_corpus
+
+
+def _log_report(record: dict[str, Any]) -> None:
+    for reason, count in record["reasons"].items():
+        log.info("%d pending: %s", count, reason)
+    log.info("%d labelled, %d failed, %d left", record["labelled"], record["failed"], record["left"])
+
+
+def _words(error: BaseException | None) -> str | None:
+    if error is None:
+        return None
+    return str(error) if isinstance(error, CorpusError) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,76 @@
+"""Small manifests, failures and records to test nights with."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.manifest import SCHEMA, BadRow, Manifest
+from pipeline.progress import Report
+from pipeline.quarantine import Failure
+
+
+def row(video_id: str, *, uri: str = "", x: float = 5.0, **columns: Any) -> dict[str, Any]:
+    """A manifest row with one click."""
+    prompt = {"object_id": 1, "frame_index": 0, "points": [{"x": x, "y": 5.0, "label": 1}]}
+    return {"video_id": video_id, "video_uri": uri or f"/videos/{video_id}.mp4", "prompts": [prompt], **columns}
+
+
+def manifest(*rows: dict[str, Any], bad: tuple[str, ...] = ()) -> Manifest:
+    """A validated manifest of these rows, and ids of rows that were left out behind them."""
+    extra = sorted({name for each in rows for name in each} - set(SCHEMA.names))
+    table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
+    for name in extra:
+        table = table.append_column(name, pa.array([each.get(name) for each in rows]))
+    bad_rows = [BadRow(len(rows) + at, video_id, "prompts", "[]", "empty") for at, video_id in enumerate(bad)]
+    return Manifest(table=table, rows=np.arange(len(rows)), bad_rows=bad_rows)
+
+
+def write_manifest(path: Path, *rows: dict[str, Any]) -> None:
+    """A manifest as a Parquet file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(list(rows)), path)
+
+
+def failure(
+    video_id: str, failure_class: str = "oom", *, time: str = "2026-11-20T02:00:00+00:00", **given: Any
+) -> Failure:
+    """A failure record."""
+    values = {
+        "label_key": "k1",
+        "message": "it broke",
+        "traceback": "",
+        "worker": "worker-0",
+        "run_id": "earlier",
+        "attempts": [{}],
+        **given,
+    }
+    return Failure(video_id=video_id, failure_class=failure_class, time=time, **values)
+
+
+def report(**given: Any) -> Report:
+    """A run's report: one of one videos labelled, unless told otherwise."""
+    values: dict[str, Any] = {
+        "run_id": "run-1",
+        "output": "out",
+        "planned": {"labelled": 0, "pending": 1, "quarantined": 0, "unreadable": 0},
+        "reasons": {"new video": 1},
+        "labelled": 1,
+        "failures": [],
+        "bad_rows": [],
+        "left": 0,
+        "frames": 100,
+        "masks": 300,
+        "seconds": 10.0,
+        "actor_hours": 0.5,
+        "gpu_hours": 0.5,
+        "stopped_by": None,
+        "published": None,
+        **given,
+    }
+    return Report(**values)
+
+
+HOSTILE = "<script>alert(1)</script>\"'&\u202e\x1b[31m\u0000%s{x}"

@@ -19,13 +19,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.demo", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where to put everything (default: demo)")
     folder = parser.parse_args(arguments).folder
-    from pipeline.demo.corpus import make_corpus  # loads numpy and av: only once the options are right
     from pipeline.query import open_labels
+
+    from pipeline.demo.corpus import make_corpus  # these load much: only once the options are right
 
     started = time.perf_counter()
     make_corpus(folder / "corpus")
     console.out.print(f"corpus: {folder}/corpus, with its manifest and true masks")
-    console.out.print("model: embedded, a toy that this project trained on such shapes (real work: facebook/sam2.1-hiera-*)")
+    console.out.print("model: embedded, a toy trained on such shapes; for real work: facebook/sam2.1-hiera-*")
     command = ["--manifest", f"{folder}/corpus/manifest.parquet", "--output", f"{folder}/labels", "--model", "embedded"]
     console.out.print(f"$ python -m jobs.label {' '.join([*command, '--actors', '2'])}")
     code = label.main([*command, "--actors", "2"])

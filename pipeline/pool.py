@@ -282,9 +282,10 @@ class Pool:
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
         if getattr(error, "preempted", False) or (worker in self._nodes and self._nodes[worker] not in alive):
             return NODE, f"its node was lost: {message}"
-        if isinstance(error, RayOutOfMemoryError) or "OOM" in message or "out of memory" in message:
+        if isinstance(error, RayOutOfMemoryError) or "OUT_OF_MEMORY" in message or "low on memory" in message:
             return "oom", message
-        return "killed", message
+        detail = message.partition("Worker exit detail: ")[2].partition(". Some common causes")[0]
+        return "killed", f"its process ended unexpectedly: {detail or message}"
 
     def _attempt(self, cause: str, message: str, trace: str, worker: str) -> Attempt:
         return Attempt(cause, message, trace, f"{worker} on {self._nodes.get(worker, 'a node')[:12]}", time.time())

@@ -5,6 +5,8 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # a local Ray listens on loopback only
+
 import pytest
 
 pytest_plugins = ["tests.fixtures_s3"]
@@ -18,3 +20,24 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no folder of test videos at {SHARED}; set SAM2_CORPUS_TEST_FILES")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def _ray_session():
+    """One local Ray for all tests of a session: starting it takes seconds."""
+    ray = pytest.importorskip("ray")
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=100_000_000,
+        log_to_driver=False,
+        logging_level="WARNING",
+    )
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture
+def local_ray(_ray_session):
+    """A running local Ray; connected again if a test has left it."""
+    return _ray_session

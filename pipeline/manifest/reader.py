@@ -16,23 +16,31 @@ from pipeline.manifest.findings import Findings
 from pipeline.manifest.flat import PromptTable
 from pipeline.manifest.rules import check_prompts, check_rows
 from pipeline.manifest.schema import PROMPT, REQUIRED, SCHEMA, BadRow, Manifest, clip
-from pipeline.manifest.source import OpenFile, blaming, open_any, opened, row_batches
+from pipeline.manifest.source import OpenFile, blaming, in_memory, open_any, opened, row_batches
 
 _SHOWN = 20
 _ENOUGH = 1000  # bad rows after which a manifest that is to have none is not read on
 
 
 def read_manifest(
-    uri: str | Path,
+    uri: str | Path | pa.Table,
     *,
-    prompts: str | Path | None = None,
+    prompts: str | Path | pa.Table | None = None,
     on_bad_row: Literal["fail", "skip"] = "fail",
     open_file: OpenFile = open_any,
 ) -> Manifest:
     """The validated manifest at `uri` (Parquet), its prompts from the flat table `prompts` when that is given.
 
-    Bad rows raise ManifestError, which names them, or are left out and listed in the result.
+    Args:
+        uri: path or fsspec URL; or the table itself.
+        prompts: Parquet, CSV or JSON lines, one row a prompt, with columns as in `flat.COLUMNS`; or the table itself.
+        on_bad_row: a row that breaks a rule fails the manifest, or is left out and listed in the result.
+        open_file: opens a URI as a seekable binary file.
+
+    Raises:
+        ManifestError: The manifest cannot be read, a column is missing or of a wrong type, or rows break rules.
     """
+    uri, prompts, open_file = in_memory(uri, prompts, open_file)
     with contextlib.ExitStack() as stack:
         opened_file = stack.enter_context(opened(uri, open_file))
         with blaming(uri):

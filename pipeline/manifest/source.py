@@ -1,6 +1,7 @@
 """Opening the files a manifest is read from, and their row groups in pieces of bounded size."""
 
 import contextlib
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +21,27 @@ _BATCH_ROWS = 32_768
 def open_any(uri: str) -> BinaryIO:
     """A path or any fsspec URL."""
     return open_source(uri)[0]
+
+
+def in_memory(
+    manifest: str | Path | pa.Table, prompts: str | Path | pa.Table | None, open_file: OpenFile
+) -> tuple[str | Path, str | Path | None, OpenFile]:
+    """Tables that are no files as if they were, so that the same rules hold for them and the same messages come."""
+    tables = {}
+    if isinstance(manifest, pa.Table):
+        manifest, tables["manifest-table.parquet"] = "manifest-table.parquet", manifest
+    if isinstance(prompts, pa.Table):
+        prompts, tables["prompt-table.parquet"] = "prompt-table.parquet", prompts
+
+    def open_either(uri: str) -> BinaryIO:
+        if uri not in tables:
+            return open_file(uri)
+        buffer = io.BytesIO()
+        pq.write_table(tables[uri], buffer)
+        buffer.seek(0)
+        return buffer
+
+    return manifest, prompts, open_either
 
 
 @contextlib.contextmanager

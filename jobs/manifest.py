@@ -1,0 +1,247 @@
+"""Make, check and show manifests.
+
+build            one default prompt rule for every video of a folder or bucket
+from-detections  boxes of any detector become prompts; an object keeps its number from look to look
+from-prompts     a flat table of prompts (Parquet, CSV, JSONL) and a table of videos become one manifest
+validate         whether jobs.label would take it, and what is in it
+show             its rows as text
+"""
+
+import argparse
+import logging
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import prompting
+from pipeline.errors import CorpusError, UsageError
+from pipeline.manifest import Manifest, describe, read_manifest, read_table, write_manifest, write_rows
+from pipeline.prompting import Every, PromptRule, Shape, Source, detections_to_prompts
+from pipeline.store import Storage, Store, open_source, redact
+
+SHOWN = 20
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m jobs.manifest",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="exit codes: 0 done; 3 done, but some videos or rows were left out; 2 wrong usage or manifest; 1 else",
+    )
+    commands = p.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace, Storage], int], text: str) -> Any:
+        sub = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        sub.set_defaults(run=run)
+        sub.add_argument("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+        return sub.add_argument
+
+    add = command("build", build, "one default prompt rule for every video of a folder or bucket")
+    add("source", metavar="URI", help="folder or bucket prefix that holds the videos (path or fsspec URL)")
+    add("--prompt", default="centre-box", metavar="RULE", help="centre-box (default), centre-box:0.3 (share of width "
+        "and height), full-frame, points:3x4 or boxes:3x4 (rows x columns, each an object)")  # fmt: skip
+    add("--pattern", metavar="GLOB", help="which files, by their path below the folder (default: video suffixes)")
+    add("--size", type=_size, metavar="WxH", help="displayed size of all videos; without it each one is opened")
+    add("--threads", type=int, default=16, metavar="N", help="videos opened at the same time (default: 16)")
+    _output(add)
+
+    add = command("from-detections", from_detections, "boxes of any detector become prompts")
+    add("--detections", required=True, metavar="URI", help="table (Parquet, CSV, JSONL), one row a box: video_id, "
+        "frame_index or time_s, x_min, y_min, x_max, y_max; optionally score, category, fps")  # fmt: skip
+    add("--every", default="1s", metavar="T", help="at most one look per interval, 0.5s or 30f (default: 1s)")
+    add("--match-iou", type=float, default=0.5, metavar="X", help="the same object from here on (default: 0.5)")
+    add("--min-score", type=float, default=float("-inf"), metavar="X", help="leave out boxes that score less")
+    add("--fps", type=float, metavar="X", help="the videos' frame rate, where no column tells")
+    _videos(add)
+    _output(add)
+
+    add = command("from-prompts", from_prompts, "a flat prompt table and a table of videos become one manifest")
+    add("--prompts", required=True, metavar="URI", help="prompt table (Parquet, CSV, JSONL), one row a prompt")
+    _videos(add)
+    _output(add)
+
+    for name, run, text in (
+        ("validate", validate, "whether jobs.label would take a manifest, and what is in it"),
+        ("show", show, "rows of a manifest as text"),
+    ):
+        add = command(name, run, text)
+        add("manifest", metavar="URI", help="Parquet manifest (path or fsspec URL)")
+        add("--prompts", metavar="URI", help="its prompts as a flat table")
+        if name == "show":
+            add("--video-id", metavar="ID", help="this video only")
+            add("--rows", type=int, default=SHOWN, metavar="N", help=f"the first N rows (default: {SHOWN})")
+    return p
+
+
+def _output(add: Any) -> None:
+    add("--output", required=True, metavar="URI", help="the manifest to write (path or fsspec URL)")
+    add("--overwrite", action="store_true", help="replace it if it is there")
+
+
+def _videos(add: Any) -> None:
+    add("--videos", metavar="URI", help="Parquet table of video_id, video_uri and a manifest's other columns")
+    add("--uri-template", metavar="TEXT", help="instead: where a video lies, as in s3://bucket/videos/{video_id}.mp4")
+
+
+def _size(text: str) -> Shape:
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write WIDTHxHEIGHT, such as 1280x720")
+    return Shape(width=int(width), height=int(height))
+
+
+def build(given: argparse.Namespace, storage: Storage) -> int:
+    """Every video below a folder."""
+    rule, left_out = PromptRule.parse(given.prompt), 0
+    _check_output(given, storage)
+
+    def shape_of(source: Source) -> Shape:
+        return given.size or prompting.probe(source, storage=storage)
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal left_out
+        sources = prompting.find_videos(Store(given.source, storage=storage), pattern=given.pattern)
+        for row in prompting.manifest_rows(sources, rule, shape_of=shape_of, threads=given.threads):
+            if isinstance(row, CorpusError):
+                left_out += 1
+                print(f"left out: {row}", file=sys.stderr)
+            else:
+                yield row
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "manifest.parquet"
+        if write_rows(rows(), path) == 0:
+            which = f"that match {given.pattern!r}" if given.pattern else "(by their suffix; --pattern picks others)"
+            raise UsageError(f"no videos {which} that can be read below {redact(given.source)}")
+        manifest = read_manifest(path)
+        _publish(path, given, storage)
+    print(f"{given.output}: {len(manifest)} videos with {_prompts(manifest)} prompts; {left_out} left out")
+    return 3 if left_out else 0
+
+
+def from_detections(given: argparse.Namespace, storage: Storage) -> int:
+    """Sampled and linked boxes."""
+    if not 0 < given.match_iou <= 1:
+        raise UsageError(f"--match-iou is {given.match_iou}; it must be above 0 and at most 1")
+    with _open(storage)(given.detections) as file:
+        detections = read_table(given.detections, file)
+    prompts = detections_to_prompts(
+        detections,
+        every=Every.parse(given.every),
+        match_iou=given.match_iou,
+        min_score=given.min_score,
+        fps=given.fps,
+    )
+    return _join(given, storage, prompts)
+
+
+def from_prompts(given: argparse.Namespace, storage: Storage) -> int:
+    """The nested form of a flat table."""
+    with _open(storage)(given.prompts) as file:
+        return _join(given, storage, read_table(given.prompts, file))
+
+
+def _join(given: argparse.Namespace, storage: Storage, prompts: pa.Table) -> int:
+    if (given.videos is None) == (given.uri_template is None):
+        raise UsageError("give either --videos or --uri-template, which say where the videos lie")
+    videos = given.videos or prompting.videos_by_template(prompts, given.uri_template)
+    return _write(given, storage, read_manifest(videos, prompts=prompts, open_file=_open(storage)))
+
+
+def validate(given: argparse.Namespace, storage: Storage) -> int:
+    """Read it as jobs.label does."""
+    manifest = read_manifest(given.manifest, prompts=given.prompts, on_bad_row="skip", open_file=_open(storage))
+    for bad in manifest.bad_rows[:SHOWN]:
+        print(bad, file=sys.stderr)
+    if len(manifest.bad_rows) > SHOWN:
+        print(f"and {len(manifest.bad_rows) - SHOWN} more", file=sys.stderr)
+    kinds = ", ".join(f"{count} with {kind}" for kind, count in _kinds(manifest).items())
+    print(f"{len(manifest)} sound videos, {_prompts(manifest)} prompts ({kinds}); {len(manifest.bad_rows)} bad rows")
+    return 2 if manifest.bad_rows else 0
+
+
+def show(given: argparse.Namespace, storage: Storage) -> int:
+    """Rows as text."""
+    manifest = read_manifest(given.manifest, prompts=given.prompts, on_bad_row="skip", open_file=_open(storage))
+    chosen = list(range(min(given.rows, len(manifest))))
+    if given.video_id is not None:
+        found = pc.index(manifest.table["video_id"], given.video_id).as_py()
+        if found < 0:
+            raise UsageError(f"no sound row has the video_id {given.video_id!r}")
+        chosen = [found]
+    for i in chosen:
+        print("\n".join(describe(manifest.video(i))))
+    print(f"{len(chosen)} of {len(manifest)} videos; {len(manifest.bad_rows)} bad rows")
+    return 0
+
+
+def _write(given: argparse.Namespace, storage: Storage, manifest: Manifest) -> int:
+    _check_output(given, storage)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "manifest.parquet"
+        write_manifest(manifest, path)
+        _publish(path, given, storage)
+    print(f"{given.output}: {len(manifest)} videos with {_prompts(manifest)} prompts")
+    return 0
+
+
+def _folder_and_name(uri: str) -> tuple[str, str]:
+    if "://" in uri:
+        folder, _, name = uri.rpartition("/")
+        return folder, name
+    return str(Path(uri).parent), Path(uri).name
+
+
+def _check_output(given: argparse.Namespace, storage: Storage) -> None:
+    folder, name = _folder_and_name(given.output)
+    if not name:
+        raise UsageError(f"--output is {given.output!r}; it must name a file")
+    if not given.overwrite and Store(folder, storage=storage).exists(name):
+        raise UsageError(f"{given.output} is there already; --overwrite replaces it")
+
+
+def _publish(path: Path, given: argparse.Namespace, storage: Storage) -> None:
+    folder, name = _folder_and_name(given.output)
+    Store(folder, storage=storage).put(name, path)
+
+
+def _open(storage: Storage) -> Callable[[str], BinaryIO]:
+    return lambda uri: open_source(uri, storage=storage)[0]
+
+
+def _prompts(manifest: Manifest) -> int:
+    return pc.sum(pc.list_value_length(manifest.table["prompts"])).as_py() or 0
+
+
+def _kinds(manifest: Manifest) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for chunk in manifest.table["prompts"].chunks:
+        values = chunk.flatten()
+        for kind in ("points", "box", "mask"):
+            counts[kind] += len(values) - pc.struct_field(values, kind).null_count
+    return {kind: counts[kind] for kind in ("points", "box", "mask")}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    given = parser().parse_args(arguments)
+    try:
+        storage = Storage.from_toml(given.storage) if given.storage else Storage()
+        code: int = given.run(given, storage)
+    except CorpusError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    return code
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    sys.exit(main())

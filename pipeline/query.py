@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 
 from pipeline.errors import StorageError, UsageError
 from pipeline.labels import VIDEOS
-from pipeline.publish import TABLES, open_table
+from pipeline.publish import TABLES, dataset
 from pipeline.store import Storage, Store, parse_path
 
 READERS = 32
@@ -115,12 +115,6 @@ def open_labels(output: str | os.PathLike[str] | Store, *, storage: Storage | No
         StorageError: The output cannot be read.
     """
     return Labels(output if isinstance(output, Store) else Store(output, storage=storage))
-
-
-def dataset(store: Store, name: str) -> ds.Dataset | None:
-    """A table as an Arrow dataset that skips the files and row groups a filter excludes; None before publication."""
-    table = open_table(store, name)
-    return None if table is None else table.to_pyarrow_dataset()
 
 
 def labelled_videos(store: Store, columns: Sequence[str] = KEY_COLUMNS) -> pa.Table:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
@@ -122,13 +124,21 @@ def schema_of(table: DeltaTable) -> pa.Schema:
     return pa.schema(table.schema().to_arrow())
 
 
+def dataset(store: Store, name: str) -> ds.Dataset | None:
+    """A table as an Arrow dataset that skips the files and row groups a filter excludes; None before publication."""
+    if (table := open_table(store, name)) is None:
+        return None
+    root = store.arrow_filesystem()
+    return table.to_pyarrow_dataset(filesystem=root and pa.fs.SubTreeFileSystem(name, root))
+
+
 def published_keys(store: Store) -> pa.Table:
     """video_id and label_key of every published video."""
     columns = ["video_id", "label_key"]
-    if (table := open_table(store, "videos")) is None:
+    if (videos := dataset(store, "videos")) is None:
         return pa.schema([(name, pa.string()) for name in columns]).empty_table()
     try:
-        return table.to_pyarrow_dataset().to_table(columns=columns)
+        return videos.to_table(columns=columns)
     except (DeltaError, OSError) as error:
         raise _explained(store, "videos", "read", error) from None
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow as pa
+import pyarrow.fs
 
 from pipeline.errors import StorageError, UsageError
 from pipeline.store.faults import redact
@@ -151,6 +153,31 @@ def deltalake_options(access: Access, options: Mapping[str, Any] | None = None) 
         "AWS_REQUEST_PAYER": "true" if access.requester_pays else None,
     }
     return {name: value for name, value in found.items() if value}
+
+
+def arrow_filesystem(uri: str, access: Access, options: Mapping[str, Any] | None = None) -> pa.fs.FileSystem | None:
+    """Arrow's own file system, rooted at `uri`; None where Arrow has none that reaches it.
+
+    Its reads run in native threads. Those of a Python file system may abort the interpreter at exit, when a scan was
+    not read to its end ("terminate called without an active exception", about one exit in 15 with delta-rs's own).
+    """
+    if (local := local_path(uri)) is not None:
+        return pa.fs.SubTreeFileSystem(str(local.absolute()), pa.fs.LocalFileSystem())
+    protocol, _, path = uri.partition("://")
+    if protocol not in ("s3", "s3a") or access.profile or access.requester_pays:
+        return None
+    found = deltalake_options(access, options)
+    endpoint = found.get("AWS_ENDPOINT_URL")
+    made = pa.fs.S3FileSystem(
+        access_key=found.get("AWS_ACCESS_KEY_ID"),
+        secret_key=found.get("AWS_SECRET_ACCESS_KEY"),
+        session_token=found.get("AWS_SESSION_TOKEN"),
+        anonymous="AWS_SKIP_SIGNATURE" in found,
+        region=found["AWS_REGION"],
+        scheme=endpoint.partition("://")[0] if endpoint else None,
+        endpoint_override=endpoint.partition("://")[2].rstrip("/") if endpoint else None,
+    )
+    return pa.fs.SubTreeFileSystem(path, made)
 
 
 def endpoint_from_environment() -> str | None:

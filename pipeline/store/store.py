@@ -9,10 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+import pyarrow as pa
+import pyarrow.fs
+
 from pipeline.errors import UsageError
 from pipeline.store import local
 from pipeline.store.faults import RETRY_BUDGET_S, MissingError, attempt, explain, redact, s3_code
-from pipeline.store.filesystems import Storage, deltalake_options, filesystem, local_path
+from pipeline.store.filesystems import Storage, arrow_filesystem, deltalake_options, filesystem, local_path
 from pipeline.store.layout import SHARDS
 from pipeline.store.listing import Entry, entry_of, s3_pages
 from pipeline.store.sources import open_remote
@@ -229,13 +232,17 @@ class Store:
             return []
         return sorted(str(raw["name"]).rstrip("/").rpartition("/")[2] for raw in found if raw["type"] == "directory")
 
-    # --- for delta-rs
+    # --- for delta-rs and Arrow
 
     def deltalake_options(self) -> dict[str, str]:
         """storage_options with which delta-rs reaches what this store reaches; contains secrets."""
         if not self.uri.startswith(("s3://", "s3a://")):
             return {str(key): str(value) for key, value in self._options.items()}
         return deltalake_options(self.storage.access(self.uri), self._options)
+
+    def arrow_filesystem(self) -> pa.fs.FileSystem | None:
+        """Arrow's own file system rooted here; None where Arrow has none for it."""
+        return arrow_filesystem(self.uri, self.storage.access(self.uri), self._options)
 
     # --- inside
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.labels import PartBuilder
-from pipeline.publish import open_table
+from pipeline.publish import dataset
 from pipeline.store import Store, part_path
 
 
@@ -54,9 +54,9 @@ def want(store: Store, run: str, keys: Mapping[str, str]) -> None:
 
 
 def rows(store: Store, name: str) -> list[dict[str, Any]]:
-    table = open_table(store, name)
+    table = dataset(store, name)
     assert table is not None
-    found: list[dict[str, Any]] = table.to_pyarrow_dataset().to_table().to_pylist()
+    found: list[dict[str, Any]] = table.to_table().to_pylist()
     return found
 
 

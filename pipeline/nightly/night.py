@@ -68,7 +68,7 @@ def run_night(
     error: BaseException | None = None
     try:
         union = _read(settings, storage)
-        record |= union_record(union, absent_videos(labelled_videos(store), union))
+        record |= union_record(union, absent_videos(labelled_videos(store, ["video_id"]), union))
         config, over_budget = _limits(settings, before, stop_at=stop_at, now=started)
         label = label or _label_corpus()
         report = label(

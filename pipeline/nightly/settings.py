@@ -50,8 +50,6 @@ class NightSettings:
     """By failure class: how old a failure is when it is tried again. Other classes wait for `jobs.retry`."""
 
     def __post_init__(self) -> None:
-        if not self.manifests:
-            raise UsageError("manifests is empty; give at least one pattern")
         for name in ("budget_gpu_hours", "price_per_gpu_hour"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
@@ -89,6 +87,8 @@ def read_settings(path: str, *, run_config: Callable[[list[str]], RunConfig]) ->
         values = _checked({name.replace("-", "_"): value for name, value in found.items()})
         label, output = values.pop("label"), values.pop("output")
         manifests = tuple(values.pop("manifests"))
+        if not manifests:
+            raise UsageError("manifests is empty; give at least one pattern")
         given = [*label_arguments(label), "--output", output, "--manifest", ", ".join(manifests)]
         return NightSettings(manifests=manifests, run=run_config(given), **values)
     except UsageError as error:

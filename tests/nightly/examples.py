@@ -1,5 +1,6 @@
 """Small manifests, failures and records to test nights with."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.config import RunConfig
 from pipeline.manifest import SCHEMA, BadRow, Manifest
+from pipeline.nightly.report import absent_videos, begin_record, end_record, run_record, union_record
+from pipeline.nightly.settings import NightSettings
+from pipeline.nightly.union import join
 from pipeline.progress import Report
 from pipeline.quarantine import Failure
 
@@ -74,3 +79,27 @@ def report(**given: Any) -> Report:
 
 
 HOSTILE = "<script>alert(1)</script>\"'&\u202e\x1b[31m\u0000%s{x}"
+
+STARTED = datetime(2026, 11, 22, 21, 0, tzinfo=UTC)
+
+
+def settings(*, output: str = "out", model: str = "embedded", **given: Any) -> NightSettings:
+    """nightly.toml as far as tests care."""
+    run = RunConfig(manifest="m", output=output, model=model)
+    values = {
+        "manifests": ("m/*.parquet",), "timezone": "Europe/Berlin", "price_per_gpu_hour": 2.1, "currency": "EUR",
+        "retry": {"oom": "7d"}, **given,
+    }  # fmt: skip
+    return NightSettings(run=run, **values)
+
+
+def night_record(
+    done: Report, *, manifests: Any = None, gone: str | None = None, night: str = "2026-11-22", **given: Any
+) -> dict[str, Any]:
+    """The record of a night's attempt that did this; `gone` is a labelled video that no manifest names."""
+    union = join(manifests or (("m/a.parquet", manifest(row("cat"))),))
+    labelled = pa.table({"video_id": pa.array([gone] if gone else [], pa.string())})
+    chosen = settings(**given)
+    record = begin_record(chosen, night=night, started=STARTED, stop_at=None)
+    record |= union_record(union, absent_videos(labelled, union)) | run_record(done, chosen)
+    return end_record(record, attempt=1, ended=STARTED + timedelta(seconds=done.seconds), error=None)

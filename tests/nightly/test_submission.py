@@ -22,7 +22,8 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_same_night_and_work_have_the_same_name(config: Path) -> None:
+@pytest.mark.usefixtures("config")
+def test_the_same_night_and_work_have_the_same_name() -> None:
     def name(*arguments: str, now: datetime = NOW) -> str:
         return job.read_work("nightly", ["--config", "nightly.toml", *arguments], now=now).name
 
@@ -42,7 +43,7 @@ def test_the_configuration_and_the_storage_it_names_travel_with_the_job(config: 
     assert set(work.files) == {"files/nightly.toml", "sub/storage.toml"}
 
 
-def test_arguments_reach_the_job_as_they_were_given(config: Path) -> None:
+def test_arguments_reach_the_job_as_they_were_given() -> None:
     work = make_work("label", ["--manifest", "a b.parquet", "--output", "$HOME;rm -rf x"], environment={})
     assert work.entrypoint == "python -m jobs.label --manifest 'a b.parquet' --output '$HOME;rm -rf x'"
 
@@ -79,7 +80,8 @@ def test_credentials_in_an_argument_are_refused_without_repeating_them(argument:
     assert "abc" not in str(caught.value)
 
 
-def test_the_value_of_a_secret_variable_is_refused_on_the_command_line_and_in_files(config: Path) -> None:
+@pytest.mark.usefixtures("config")
+def test_the_value_of_a_secret_variable_is_refused_on_the_command_line_and_in_files() -> None:
     secrets = {"AWS_SECRET_ACCESS_KEY": "sesame-open-7", "RAY_AUTH_TOKEN": "token-123456", "HOME": "/home/user"}
     with pytest.raises(UsageError, match="the value of RAY_AUTH_TOKEN") as caught:
         make_work("label", ["--model", "token-123456"], environment=secrets)
@@ -99,7 +101,7 @@ def test_a_file_outside_the_folder_travels_under_its_own_name(config: Path) -> N
 
 
 def test_an_unknown_job_is_refused_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match="allowed are .*label.*nightly"):
+    with pytest.raises(UsageError, match=r"allowed are .*label.*nightly"):
         job.read_work("../../etc/x", [], now=NOW)
     with pytest.raises(UsageError, match="no job 'submit'"):
         job.read_work("submit", [], now=NOW)
@@ -116,7 +118,7 @@ class Cluster:
     def list_jobs(self) -> list[Any]:
         return list(self.jobs.values())
 
-    def submit_job(self, *, entrypoint: str, submission_id: str, runtime_env: Any, metadata: Any) -> None:
+    def submit_job(self, *, entrypoint: str, submission_id: str, runtime_env: Any, **_: Any) -> None:
         if self.refuse_next:
             self.refuse_next = False
             self.add(submission_id, "RUNNING")
@@ -144,7 +146,8 @@ class Cluster:
         self.add(name, "FAILED", 3)
 
 
-def test_a_second_submission_follows_the_first_until_it_ends(config: Path) -> None:
+@pytest.mark.usefixtures("config")
+def test_a_second_submission_follows_the_first_until_it_ends() -> None:
     cluster, work = Cluster(), job.read_work("nightly", ["--config", "nightly.toml"], now=NOW)
     first = job.submit(cluster, work)
     assert cluster.files == ["nightly.toml", "sub/storage.toml"]

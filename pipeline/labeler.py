@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from typing import Any
 
+import pyarrow.compute as pc
 import torch
 
 from pipeline import rle
@@ -148,29 +149,34 @@ class Labeler:
                     video.video_id, label_key=task.label_key, height=reader.info.height, width=reader.info.width
                 ) as builder,
             ):
-                self._track(task, reader, builder)
-                row = self._videos_row(task, reader, version.size, started)
+                frames = self._track(task, reader, builder)
+                row = self._videos_row(task, reader, frames, version.size, started)
                 categories = {p.object_id: {"category": p.category} for p in video.prompts if p.category}
                 written = self._store.commit_once(path, builder.finish(row, masklets=categories))
                 Checkpoints(store=self._store, video_id=video.video_id, label_key=task.label_key).remove()
                 return Outcome(
                     video_id=video.video_id,
-                    frames=reader.damage.decoded_frames,
+                    frames=frames,
                     masks=builder.rows,
                     seconds=time.perf_counter() - started,
                     was_there=not written,
                 )
 
-    def _track(self, task: Task, reader: VideoReader, builder: PartBuilder) -> None:
-        """Propagate every object and collect its label rows; save checkpoints on the way."""
+    def _track(self, task: Task, reader: VideoReader, builder: PartBuilder) -> int:
+        """Propagate every object and collect its label rows; save checkpoints on the way.
+
+        Returns how many frames the segment has, as far as this direction has seen it.
+        """
         info, parameters = reader.info, self.settings.parameters
         objects = resolve_prompts(task.video.prompts, height=info.height, width=info.width, index_at=reader.index_at)
         frames = _ModelFrames(reader, self._sam2, self._totals)
         merged = parameters.non_overlapping and parameters.direction == "both"
         checkpoints = Checkpoints(store=self._store, video_id=task.video.video_id, label_key=task.label_key)
         saved = None if merged else checkpoints.load()
+        last = 0
         for rows in saved.rows if saved else ():
             builder.add_rows(rows)
+            last = max(last, pc.max(rows["frame_index"]).as_py() or 0)
         done = saved.frames if saved else 0
         with self._engine.propagate(
             frames, objects, direction=parameters.direction, resume=saved.tracker if saved else None
@@ -188,11 +194,12 @@ class Labeler:
                             frames.times[step.frame_index],
                             self._columns(step, info.height, info.width),
                         )
-                        done += 1
+                        done, last = done + 1, max(last, step.frame_index)
                         self._totals["frames"] += 1
                         self._totals["masks"] += len(step.object_ids)
                     else:
                         checkpoints.save(new_rows=builder.drain(), tracker=step, frames=done)
+        return max(last + 1, reader.damage.decoded_frames)
 
     def _interruptible(self, propagation: Propagation, *, checkpoints: bool) -> Iterator[TrackedFrame | bytes]:
         """The propagation's frames and, between two of them, the states to save as checkpoints."""
@@ -220,7 +227,7 @@ class Labeler:
             "predicted_iou": frame.predicted_iou.tolist(),
         }
 
-    def _videos_row(self, task: Task, reader: VideoReader, size: int, started: float) -> dict[str, Any]:
+    def _videos_row(self, task: Task, reader: VideoReader, frames: int, size: int, started: float) -> dict[str, Any]:
         """The videos row: where the labels come from and what the video is."""
         info, damage, video, settings = reader.info, reader.damage, task.video, self.settings
         return {
@@ -231,7 +238,7 @@ class Labeler:
             "start_s": video.start_s,
             "end_s": video.end_s,
             "prompts_digest": task.prompts_digest,
-            "frames": damage.decoded_frames,
+            "frames": frames,
             "fps": info.fps,
             "height": info.height,
             "width": info.width,

@@ -33,7 +33,8 @@ def run(folder, faults, *, videos=4, broken="", on_event=None, resources=SMALL, 
     return sorted(done), quarantined
 
 
-def test_every_fault_ends_in_labels_or_quarantine_and_costs_no_other_video(tmp_path, local_ray):
+@pytest.mark.usefixtures("local_ray")
+def test_every_fault_ends_in_labels_or_quarantine_and_costs_no_other_video(tmp_path):
     faults = {
         1: ["exception"],
         2: ["exception"] * 9,
@@ -58,7 +59,8 @@ def test_every_fault_ends_in_labels_or_quarantine_and_costs_no_other_video(tmp_p
     assert counts == {0: 1, 1: 2, 2: 2, 3: 2, 4: 2, 5: 2, 6: 1, 7: 2, 8: 2, 9: 2, 10: 1, 11: 1}
 
 
-def test_with_several_videos_in_hand_only_the_killer_is_charged(tmp_path, local_ray):
+@pytest.mark.usefixtures("local_ray")
+def test_with_several_videos_in_hand_only_the_killer_is_charged(tmp_path):
     one = Resources(actors=1, cpus=0.1, gpus=0)
     done, quarantined = run(tmp_path, {1: ["kill"] * 9}, videos=6, resources=one, seconds=0.5, in_flight=3)
     assert done == [0, 2, 3, 4, 5]
@@ -66,12 +68,14 @@ def test_with_several_videos_in_hand_only_the_killer_is_charged(tmp_path, local_
     assert tries(tmp_path, 1) == 3
 
 
-def test_workers_that_cannot_start_end_the_run_with_the_reason(tmp_path, local_ray):
+@pytest.mark.usefixtures("local_ray")
+def test_workers_that_cannot_start_end_the_run_with_the_reason(tmp_path):
     with pytest.raises(PoolError, match="no such model here"):
         run(tmp_path, {}, broken="no such model here")
 
 
-def test_a_stop_hands_out_nothing_more_and_leaves_after_its_grace(tmp_path, local_ray):
+@pytest.mark.usefixtures("local_ray")
+def test_a_stop_hands_out_nothing_more_and_leaves_after_its_grace(tmp_path):
     def stop(pool, event):
         if isinstance(event, Finished):
             pool.stop()
@@ -81,7 +85,8 @@ def test_a_stop_hands_out_nothing_more_and_leaves_after_its_grace(tmp_path, loca
     assert (done, quarantined) == ([0], {})
 
 
-def test_progress_adds_up_over_workers(tmp_path, local_ray):
+@pytest.mark.usefixtures("local_ray")
+def test_progress_adds_up_over_workers(tmp_path):
     seen = []
     run(tmp_path, {}, seconds=1.0, on_event=lambda pool, _: seen.append((pool.progress(), pool.actor_seconds)))
     assert max(totals.get("tries", 0) for totals, _ in seen) >= 2
@@ -95,7 +100,7 @@ def test_a_lost_node_is_not_charged_to_its_video(tmp_path):
     ray.init(cluster.address)
     lost = []
 
-    def lose(pool, _):
+    def lose(*_):
         if not lost and tries(tmp_path, 0):
             lost.append(cluster.add_node(num_cpus=1))
             cluster.remove_node(node, allow_graceful=False)

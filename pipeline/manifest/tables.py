@@ -15,6 +15,8 @@ from pipeline.manifest.unflatten import POINT_LISTS, SIDES
 
 _TEXTS = ("video_id", "category", "mask_counts")
 """Columns of text, whatever their values look like: a 007 is no number here and a date no date."""
+_NUMBERS = ("time_s", *SIDES, "score", "fps")
+"""Columns with fractions, even if the part of the file that types are inferred from has none."""
 
 
 def read_table(uri: str, file: BinaryIO) -> pa.Table:
@@ -27,17 +29,19 @@ def read_table(uri: str, file: BinaryIO) -> pa.Table:
 
 
 def table_batches(uri: str, file: BinaryIO) -> Iterator[pa.RecordBatch]:
-    match PurePosixPath(uri.lower()).suffix:
+    """The table's rows; a file is told by its suffix."""
+    types = dict.fromkeys(_TEXTS, pa.string()) | dict.fromkeys(_NUMBERS, pa.float64())
+    path = uri.partition("?")[0] if "://" in uri else uri
+    match PurePosixPath(path.lower()).suffix:
         case ".csv":
-            types = {name: pa.string() for name in (*_TEXTS, "points", *POINT_LISTS)}
-            options = pyarrow.csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True)
+            lists = dict.fromkeys(("points", *POINT_LISTS), pa.string())
+            options = pyarrow.csv.ConvertOptions(column_types=types | lists, null_values=[""], strings_can_be_null=True)
             yield from pyarrow.csv.open_csv(file, convert_options=options)
         case ".jsonl" | ".ndjson":
-            numbers = ("time_s", *SIDES)  # JSON's 3 and 3.5 may stand in different blocks of the file
-            schema = pa.schema([*((name, pa.string()) for name in _TEXTS), *((name, pa.float64()) for name in numbers)])
-            yield from pyarrow.json.read_json(
-                file, parse_options=pyarrow.json.ParseOptions(explicit_schema=schema)
-            ).to_batches()
+            explicit = pyarrow.json.ParseOptions(explicit_schema=pa.schema(list(types.items())))
+            table = pyarrow.json.read_json(file, parse_options=explicit)
+            absent = [name for name in types if table[name].null_count == len(table)]
+            yield from table.drop_columns(absent).to_batches()
         case ".parquet" | ".pq":
             yield from row_batches(pq.ParquetFile(file))
         case _:

@@ -80,7 +80,7 @@ def write_flat(lines: list[dict[str, Any]], path: Path) -> None:
             pd.DataFrame(cells, columns=names).to_csv(path, index=False)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=manifests(), shuffle=st.randoms(), zipped=st.booleans(), suffix=st.sampled_from([".parquet", ".csv", ".jsonl"])
 )
@@ -198,6 +198,17 @@ def test_texts_of_csv_stay_texts(tmp_path: Path, write: Any) -> None:
     bare = write([{"video_id": name, "video_uri": "u"} for name in ("007", "null")], "bare.parquet")
     manifest = read_manifest(bare, prompts=tmp_path / "p.csv")
     assert [manifest.video(i).prompts[0].category for i in range(2)] == ["NA", None]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_fractions_may_come_late(tmp_path: Path, suffix: str) -> None:
+    """Both readers infer types from a first megabyte."""
+    lines = [{"video_id": "a", "object_id": i, "frame_index": 0, **dict.fromkeys(BOX, 1)} for i in range(40_000)]
+    lines = [line | {"x_max": 2, "y_max": 2} for line in lines]
+    lines[-1]["x_max"] = 2.5
+    write_flat(lines, tmp_path / f"p.{suffix}")
+    manifest = read_manifest(pa.table({"video_id": ["a"], "video_uri": ["u"]}), prompts=tmp_path / f"p.{suffix}")
+    assert manifest.video(0).prompts[-1].box == (1, 1, 2.5, 2)
 
 
 def test_nan_is_missing_in_a_flat_table(tmp_path: Path, write: Any) -> None:

@@ -184,8 +184,8 @@ def test_a_hopeless_manifest_is_not_read_to_its_end(write: Any, monkeypatch: pyt
 
 
 def test_a_hostile_string_neither_breaks_a_line_nor_fills_the_screen(write: Any) -> None:
-    text = complaint(write([row(video_id="x\r\n\x1b[31m" + "y" * 10_000_000)]))
+    text = complaint(write([row(video_id="x\r\n\x1b[31m" + "y" * 1_000_000)]))
     assert "\r" not in text
     assert "\x1b" not in text
     assert len(text) < 1000
-    assert "(10000008 long)" in text
+    assert "(1000008 long)" in text

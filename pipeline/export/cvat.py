@@ -62,6 +62,17 @@ class CvatShape:
     counts: str | None = None
     """Of a mask, which CVAT keeps as runs along the rows of its box."""
 
+    def mask(self, size: tuple[int, int]) -> str:
+        """Counts of what it covers of a frame; a box covers its inside."""
+        if self.counts is not None:
+            return self.counts
+        ring = self.ring
+        if self.box is not None:
+            x_min, y_min, x_max, y_max = self.box
+            ring = np.array([(x_min, y_min), (x_max, y_min), (x_max, y_max), (x_min, y_max)])
+        mask = fill([ring], size) if ring is not None and not self.outside else np.zeros(size, np.bool_)
+        return rle.encode(mask[None])[0]
+
 
 @dataclass(frozen=True, kw_only=True)
 class CvatVideo:
@@ -94,18 +105,10 @@ def read_cvat(data: bytes, *, name: str = "CVAT XML") -> CvatVideo:
 
 def masks_of(video: CvatVideo, video_id: str) -> pa.Table:
     """Masks of its shapes; boxes are left out."""
-    empty = rle.encode(np.zeros((1, *video.size), np.bool_))[0]
     rows = RowBuilder()
     for shape in video.shapes:
-        if shape.outside:
-            counts = empty
-        elif shape.counts is not None:
-            counts = shape.counts
-        elif shape.ring is not None:
-            counts = rle.encode(fill([shape.ring], video.size)[None])[0]
-        else:
-            continue
-        rows.add(video_id, shape.object_id, shape.frame_index, video.size, counts, shape.category)
+        if shape.box is None:
+            rows.add(video_id, shape.object_id, shape.frame_index, video.size, shape.mask(video.size), shape.category)
     return rows.table()
 
 

@@ -139,14 +139,11 @@ def fill(rings: Sequence[Points], size: tuple[int, int]) -> rle.Mask:
 def fill_through_centres(ring: Points, size: tuple[int, int]) -> rle.Mask:
     """What OpenCV's fillPoly draws: the inside and the line itself, of points cut to whole pixels."""
     height, width = rle.check_size(size)
-    image = Image.new("1", (width, height))
-    points = np.floor(np.clip(ring, -1e6, 1e6)).astype(int)
-    draw = ImageDraw.Draw(image)
-    if len(points) == 1:
-        draw.point([tuple(points[0].tolist())], fill=1)
-    else:
-        draw.polygon([tuple(point) for point in points.tolist()], fill=1, outline=1)
-    return np.array(image, np.bool_)
+    points = np.floor(np.clip(ring, -1e6, 1e6))
+    line = Image.new("1", (width, height))
+    closed = np.concatenate((points, points[:1])).astype(int)
+    ImageDraw.Draw(line).line([(x, y) for x, y in closed.tolist()], fill=1)
+    return fill([points + 0.5], size) | np.array(line, np.bool_)
 
 
 def _corners(mask: rle.Mask) -> tuple[npt.NDArray[np.int64], ...] | None:

@@ -61,15 +61,25 @@ class YoloObject:
     box: tuple[float, float, float, float]
     """x_min, y_min, x_max, y_max in shares of the frame."""
 
+    def pixels(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """The box in pixels, as wide as the pixels that the polygon's points lie in."""
+        height, width = size
+        x_min, y_min, x_max, y_max = self.box
+        if self.ring is None:
+            return x_min * width, y_min * height, x_max * width, y_max * height
+        return (
+            float(np.floor(x_min * width)), float(np.floor(y_min * height)),
+            float(np.floor(x_max * width)) + 1, float(np.floor(y_max * height)) + 1,
+        )  # fmt: skip
+
     def counts(self, size: tuple[int, int]) -> str:
         """The mask in a frame of [height, width], as Ultralytics draws it; of a box, the box."""
         height, width = size
-        scale = np.array([width, height])
         if self.ring is not None:
-            return rle.encode(fill_through_centres(self.ring * scale, size)[None])[0]
+            return rle.encode(fill_through_centres(self.ring * np.array([width, height]), size)[None])[0]
         mask = np.zeros(size, np.bool_)
-        x_min, y_min, x_max, y_max = np.round(np.array(self.box) * np.tile(scale, 2)).astype(int).tolist()
-        mask[max(y_min, 0) : y_max, max(x_min, 0) : x_max] = True
+        x_min, y_min, x_max, y_max = (max(round(side), 0) for side in self.pixels(size))
+        mask[y_min:y_max, x_min:x_max] = True
         return rle.encode(mask[None])[0]
 
 

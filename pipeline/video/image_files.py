@@ -16,7 +16,7 @@ from pipeline.video.failures import EncryptedError, NotAVideoError, NoVideoStrea
 from pipeline.video.info import Rgb, VideoLimits
 from pipeline.video.source import Source
 
-FORMATS = ("JPEG", "MPO", "PNG")
+FORMATS = ("JPEG", "PNG")
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 _EXIF_ORIENTATION = 0x0112
 ImageFiles = Mapping[str, Callable[[], bytes]]

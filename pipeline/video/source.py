@@ -6,7 +6,7 @@ import stat
 import tempfile
 import threading
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 from pipeline.errors import StorageError
 from pipeline.video.failures import TooLargeError
@@ -47,7 +47,8 @@ class Source:
             return self._read_at(offset, size)
         except Exception as error:
             self.failure = error
-            raise
+        self.check()
+        return b""
 
     def check(self) -> None:
         """Raise what a read has raised: storage, not the video, was at fault."""
@@ -96,6 +97,12 @@ class Cursor(io.RawIOBase):
         data = self._source.read(self._position, count) if count else b""
         self._position += len(data)
         return data
+
+    def readinto(self, buffer: Any, /) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
 
 
 def _is_file(file: BinaryIO) -> bool:

@@ -1,0 +1,80 @@
+"""Decoding in a process of its own: the same frames, and its crash or hang is the video's failure alone."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import PromptError, VideoError
+from pipeline.video import VideoLimits, open_video
+from tests.video.clips import Clip, backward, forward
+
+GOOD = Clip(name="isolated.mp4", frames=40)
+
+BROKEN = """
+import json, os, signal, sys, time
+from pipeline.video import child, container
+plain = container.Decoder._decode
+count = 0
+def broken(self, packet):
+    global count
+    count += 1
+    if count > 20:
+        {what}
+    return plain(self, packet)
+container.Decoder._decode = broken
+child.main(json.loads(sys.argv[1]))
+"""
+
+
+def test_the_same_frames_facts_and_failures(clip: Callable[[Clip], Path], shared: Path):
+    for path in (clip(GOOD), shared / "hard" / "rot90.mov", shared / "hard" / "animated.gif"):
+        with open_video(path, name=path.name) as plain, open_video(path, name=path.name, isolate=True) as video:
+            frames = forward(plain)
+            assert forward(video) == frames
+            assert next(iter(video.forward())).rgb.flags.writeable
+            assert backward(video, 2) == frames[2::-1]
+            assert list(video.at([1, 0])) == [0, 1]
+            assert video.index_at([frames[1][1]]) == [1]
+            assert (video.info, video.damage) == (plain.info, plain.damage)
+            with pytest.raises(PromptError, match="frame 99 is beyond the end"):
+                video.at([99])
+    for name in ("audio_only.mp4", "header_only_derived.mp4"):
+        with pytest.raises(VideoError) as caught:
+            open_video(shared / "hard" / name, name=name, isolate=True)
+        assert caught.value.failure_class == "no_video_stream"
+
+
+def test_a_remote_segment(clip: Callable[[Clip], Path]):
+    import io
+
+    data = io.BytesIO(clip(GOOD).read_bytes())
+    with open_video(data, name="bytes", isolate=True, start_s=0.4, end_s=0.8) as video:
+        assert [index for index, *_ in forward(video)] == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("what", "failure_class", "message"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "crash", r"the decoding process died of SIGSEGV after frame \d+"),
+        ("os._exit(3)", "crash", r"died of exit status 3 after frame \d+"),
+        ("time.sleep(60)", "hang", r"no frame within 2 s, after frame \d+; its process was ended"),
+        (  # native code that never returns to Python
+            "import ctypes; ctypes.PyDLL(None).usleep(60_000_000)",
+            "hang",
+            r"no frame within 2 s, after frame \d+; its process was ended",
+        ),
+    ],
+)
+def test_a_crash_or_hang_is_blamed_on_its_video(
+    clip: Callable[[Clip], Path], monkeypatch, what: str, failure_class: str, message: str
+):
+    with open_video(clip(GOOD), name="suspect", isolate=True, limits=VideoLimits(stall_s=2.0)) as video:
+        monkeypatch.setattr(video, "_command", (sys.executable, "-c", BROKEN.format(what=what)))
+        seen: list[int] = []
+        with pytest.raises(VideoError, match=f"suspect: .*{message}") as caught:
+            seen.extend(frame.index for frame in video.forward())
+        assert seen == list(range(len(seen)))
+        assert len(seen) > 5, "frames before the crash were handed out"
+        assert caught.value.failure_class == failure_class

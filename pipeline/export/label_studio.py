@@ -134,5 +134,7 @@ def _keyframes(video_id: str, at: int, result: dict[str, Any]) -> Iterator[Label
 def _video_id(data: dict[str, Any]) -> str:
     if "video_id" in data:
         return str(data["video_id"])
-    path = str(next(iter(data.values())) if "video" not in data else data["video"])
+    path = str(data["video"] if "video" in data else next(iter(data.values()), ""))
+    if not path:
+        raise ValueError("a task has no video")
     return path.partition("?")[0].rstrip("/").rpartition("/")[2].rpartition(".")[0] or path

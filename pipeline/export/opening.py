@@ -156,11 +156,11 @@ def _read_table(store: Store, name: str) -> pa.Table:
     return table
 
 
-def _open_documents(read: Callable[..., pa.Table]) -> Callable[[Store, str], Source]:
+def _open_documents(kind: Kind, read: Callable[..., pa.Table]) -> Callable[[Store, str], Source]:
     def open_them(store: Store, path: str) -> Source:
         names = files(store, path, ".json")
         tables = [read(store.read(name), name=store.uri_of(name)) for name in names]
-        return TableSource(pa.concat_tables(tables))
+        return TableSource(pa.concat_tables(tables), kind)
 
     return open_them
 
@@ -293,8 +293,8 @@ _OPENERS: dict[Kind, Callable[[Store, str], Source]] = {
     "table": _open_table,
     "png": _open_png,
     "sav": _open_sav,
-    "coco": _open_documents(read_coco),
-    "youtube-vis": _open_documents(read_youtube_vis),
+    "coco": _open_documents("coco", read_coco),
+    "youtube-vis": _open_documents("youtube-vis", read_youtube_vis),
     "mots": _open_mots,
     "yolo": _open_yolo,
     "cvat": _open_cvat,

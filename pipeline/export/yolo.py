@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from pipeline import rle
-from pipeline.errors import UsageError
+from pipeline.errors import CorpusError, UsageError
 from pipeline.export.formats import Context, Document, Piece, VideoMasks, lines
 from pipeline.export.polygons import Points, fill_through_centres, polygon
 
@@ -130,7 +130,7 @@ def read_tracks(text: str, *, name: str = "tracks") -> dict[str, YoloFrame]:
                 size=rle.check_size((int(height), int(width))),
                 object_ids=tuple(int(one) for one in objects.split()),
             )
-    except (ValueError, csv.Error) as error:
+    except (ValueError, csv.Error, CorpusError) as error:
         raise UsageError(f"{name} is not a table of frames and objects: {error}") from error
     return found
 

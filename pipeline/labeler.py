@@ -173,7 +173,7 @@ class Labeler:
         merged = parameters.non_overlapping and parameters.direction == "both"
         checkpoints = Checkpoints(store=self._store, video_id=task.video.video_id, label_key=task.label_key)
         saved = None if merged else checkpoints.load()
-        last = 0
+        last = max(frame for each in objects for frame in each.prompts)
         for rows in saved.rows if saved else ():
             builder.add_rows(rows)
             last = max(last, pc.max(rows["frame_index"]).as_py() or 0)

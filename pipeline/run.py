@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version as package_version
 from typing import Any
@@ -58,7 +59,8 @@ def label_corpus(
     prepared = prepare(config, manifest=manifest, retry=retry)
     plan, store = prepared.plan, prepared.store
     store.check_writable()
-    run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + f"-{secrets.token_hex(3)}"
+    # Sorts by time: of two runs that want different labels of a video, publishing believes the later.
+    run_id = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ") + f"-{secrets.token_hex(2)}"
     now = time.time()
     progress = Progress(run_id=run_id, videos=len(plan.order), cost=plan.total("cost"), started=now, now=now)
     failures, stopped_by = list(prepared.quarantined), None

@@ -1,12 +1,13 @@
 """Labels as SQL tables: DuckDB over the Delta tables, through Arrow, so that no DuckDB extension is downloaded."""
 
+import csv
 import functools
 import json
 import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal, TextIO
 
 import duckdb
 import pyarrow as pa
@@ -41,7 +42,7 @@ class Labels:
     """
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self.store = store
         self._datasets = {name: dataset(store, name) for name in TABLES}
         if not any(self._datasets.values()):
             raise UsageError(f"{store} holds no published labels; publish them first: python -m jobs.publish {store}")
@@ -115,6 +116,63 @@ def open_labels(output: str | os.PathLike[str] | Store, *, storage: Storage | No
         StorageError: The output cannot be read.
     """
     return Labels(output if isinstance(output, Store) else Store(output, storage=storage))
+
+
+def write_answer(
+    labels: Labels, query: str, out: TextIO, *, form: Literal["table", "csv", "json"] = "table", rows: int = 100
+) -> None:
+    """Write the answer to one statement: a table of at most `rows` rows, or all of it as CSV or JSON lines.
+
+    Raises:
+        UsageError: DuckDB does not understand the statement, or cannot execute it.
+    """
+    try:
+        answer = labels.sql(query)
+        if answer is None:  # a statement without an answer, such as CREATE TABLE
+            return
+        if form == "table":
+            shown = answer.limit(rows + 1).fetchall()
+            out.write(table_text(answer.columns, shown[:rows]) + "\n")
+            if len(shown) > rows:
+                out.write(f"... more than {rows} rows; --rows N shows more, --format csv or json all\n")
+            return
+        reader = pa.RecordBatchReader.from_stream(answer)
+        write = csv.writer(out).writerow if form == "csv" else None
+        if write:
+            write(reader.schema.names)
+        for batch in reader:
+            if write:
+                for values in zip(*batch.to_pydict().values(), strict=True):
+                    write(values)
+            else:
+                for record in batch.to_pylist():
+                    out.write(json.dumps(record, default=str, ensure_ascii=False) + "\n")
+    except duckdb.Error as error:
+        raise UsageError(str(error)) from None
+
+
+def table_text(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Plain text columns, numbers to the right. Control characters are escaped: they may come from anywhere."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max([len(name), *(len(row[at]) for row in cells)]) for at, name in enumerate(names)]
+    numeric = [all(isinstance(row[at], int | float | None) for row in rows) for at in range(len(names))]
+    lines = [list(names), ["-" * width for width in widths], *cells]
+    return "\n".join(
+        "  ".join(
+            text.rjust(width) if right else text.ljust(width)
+            for text, width, right in zip(line, widths, numeric, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = str(value)
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
 def labelled_videos(store: Store, columns: Sequence[str] = KEY_COLUMNS) -> pa.Table:

@@ -2,13 +2,19 @@
 
 from pipeline.publish.publish import Published, publish
 from pipeline.publish.tables import TABLES, dataset, open_table
+from pipeline.publish.upkeep import Upkeep, delete_videos, expire_parts, optimize, vacuum
 from pipeline.publish.wanted import wanted_keys
 
 __all__ = [
     "TABLES",
     "Published",
+    "Upkeep",
     "dataset",
+    "delete_videos",
+    "expire_parts",
     "open_table",
+    "optimize",
     "publish",
+    "vacuum",
     "wanted_keys",
 ]

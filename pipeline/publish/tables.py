@@ -47,7 +47,7 @@ def open_table(store: Store, name: str, *, version: int | None = None) -> DeltaT
     except TableNotFoundError:
         return None
     except (DeltaError, OSError) as error:
-        raise _explained(store, name, "open", error) from None
+        raise explained(store, name, "open", error) from None
 
 
 def create_table(store: Store, name: str) -> DeltaTable:
@@ -61,7 +61,7 @@ def create_table(store: Store, name: str) -> DeltaTable:
         )
         return DeltaTable(_location(store, name), storage_options=options)
     except (DeltaError, OSError) as error:
-        raise _explained(store, name, "create", error) from None
+        raise explained(store, name, "create", error) from None
 
 
 def replace_videos(
@@ -109,12 +109,12 @@ def commit(
             )
         except CommitFailedError as error:
             if pinned is not None or tries == COMMIT_TRIES:
-                raise _explained(store, name, "commit to", error) from None
+                raise explained(store, name, "commit to", error) from None
             log.warning("another writer was faster in the table %s; trying again", name)
             time.sleep(random.uniform(0, 0.2 * 2**tries))
             continue
         except (DeltaError, OSError) as error:
-            raise _explained(store, name, "write", error) from None
+            raise explained(store, name, "write", error) from None
         after = _files(open_table(store, name) or table)
         return sum(size for path, size in after.items() if path not in before)
     raise AssertionError("unreachable")
@@ -140,7 +140,7 @@ def published_keys(store: Store) -> pa.Table:
     try:
         return videos.to_table(columns=columns)
     except (DeltaError, OSError) as error:
-        raise _explained(store, "videos", "read", error) from None
+        raise explained(store, "videos", "read", error) from None
 
 
 def newest_turn(store: Store) -> int:
@@ -150,8 +150,12 @@ def newest_turn(store: Store) -> int:
 
 def any_of(video_ids: Sequence[str]) -> str:
     """The SQL predicate of these videos; with their range, by which delta-rs skips files."""
-    literals = ["'" + video_id.replace("'", "''") + "'" for video_id in sorted(video_ids)]
+    literals = [text_literal(video_id) for video_id in sorted(video_ids)]
     return f"video_id >= {literals[0]} AND video_id <= {literals[-1]} AND video_id IN ({', '.join(literals)})"
+
+
+def text_literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def merged_schema(table: pa.Schema, rows: pa.Schema) -> pa.Schema:
@@ -218,6 +222,6 @@ def _location(store: Store, name: str) -> str:
     return Path(store.uri_of(name)).as_uri()
 
 
-def _explained(store: Store, name: str, what: str, error: BaseException) -> StorageError:
+def explained(store: Store, name: str, what: str, error: BaseException) -> StorageError:
     words: Any = redact(" ".join(str(error).split()))[:400]
     return StorageError(f"cannot {what} the table {store}/{name}: {words}")

@@ -1,0 +1,52 @@
+"""Ask the published labels in SQL (DuckDB): tables masks, masklets, videos, failures and runs.
+
+python -m jobs.query OUTPUT "SELECT category, avg(area) FROM masks JOIN masklets USING (video_id, object_id) GROUP BY 1"
+"""
+
+import argparse
+import logging
+import sys
+
+from pipeline.errors import CorpusError, UsageError
+
+ROWS_SHOWN = 100
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m jobs.query",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="exit codes: 0 answered; 2 wrong usage or SQL, or nothing is published; 1 unexpected",
+    )
+    add = p.add_argument
+    add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
+    add("sql", metavar="SQL", help="one SQL statement")
+    add("--format", choices=["table", "csv", "json"], default="table", help="json: one object a line (default: table)")
+    add("--rows", type=int, default=ROWS_SHOWN, metavar="N", help=f"rows of a table shown (default: {ROWS_SHOWN})")
+    add("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    given = parser().parse_args(arguments)
+    from pipeline.query import open_labels, write_answer  # loads much: only once the options are right
+    from pipeline.store import Storage
+
+    try:
+        storage = Storage.from_toml(given.storage) if given.storage else None
+        with open_labels(given.output, storage=storage) as labels:
+            write_answer(labels, given.sql, sys.stdout, form=given.format, rows=given.rows)
+    except CorpusError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except BrokenPipeError:  # `| head` has seen enough
+        sys.stderr.close()
+    return 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    sys.exit(main())

@@ -66,6 +66,7 @@ class Decoder:
         self.last_time: int | None = None
         """Latest timestamp of a packet, in the terms of the container's index: MP4's is by decoding time."""
         self._reorder_depth = 0
+        self._unread = 0
 
     @property
     def time_base(self) -> Fraction:
@@ -132,13 +133,18 @@ class Decoder:
                 packet = next(packets)
             except StopIteration:
                 return
+            except IndexError:
+                # A packet of a stream that appeared only now (MPEG-TS), which PyAV's demux does not expect.
+                packets = self._container.demux(self.stream)
+                continue
             except (av.error.FFmpegError, OSError) as error:
                 self._source.check()
                 if isinstance(error, av.error.ExitError):
                     self._hang()
                 self.last_error = error
-                self.damaged.add(-errors - 1)
                 errors += 1
+                self._unread += 1
+                self.damaged.add(-self._unread)
                 packets = self._container.demux(self.stream)
                 continue
             errors = 0

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 from pipeline.errors import VideoError
 from pipeline.video import FAILURE_CLASSES, VideoLimits, open_video
-from tests.video.clips import Clip, backward, forward, x264
+from tests.video.clips import Clip, backward, forward, picture, x264
 
 GOOD = x264("good.mp4", "bframes=2", frames=60, size=(160, 120))
 
@@ -190,3 +192,22 @@ def test_wrong_options_are_named(clip: Callable[[Clip], Path]):
         open_video(clip(GOOD), name="good", start_s=2, end_s=Fraction(1))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"VideoLimits\.max_pixels must be positive, not 0"):
         VideoLimits(max_pixels=0)
+
+
+def test_a_stream_that_appears_later_does_not_disturb(clip: Callable[[Clip], Path], tmp_path: Path):
+    """PyAV's demux raises IndexError there; broken MPEG-TS files show streams that are none, too."""
+    path = tmp_path / "later.ts"
+    with av.open(str(path), "w") as out:
+        video, sound = out.add_stream("libx264", rate=25), out.add_stream("mp2", rate=48000)
+        video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
+        for index in range(20):
+            frame = av.VideoFrame.from_ndarray(picture(index, 160, 120), format="rgb24")
+            out.mux(video.encode(frame))
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1152 * 2), "int16"), format="s16", layout="stereo")
+            silence.sample_rate = 48000
+            out.mux(sound.encode(silence))
+        out.mux(video.encode(None))
+    alone = clip(Clip(name="alone.ts", frames=400, size=(160, 120)))
+    path.write_bytes(alone.read_bytes() + path.read_bytes())
+    with open_video(path, name="later") as got:
+        assert len(forward(got)) == 420

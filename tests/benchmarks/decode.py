@@ -1,0 +1,100 @@
+"""`python -m tests.benchmarks.decode [FOLDER]`: frames a second as RGB, beside plain PyAV and torchcodec, in one run.
+
+torchcodec is measured where it can be imported, or by another interpreter: TORCHCODEC_PYTHON=/path/of/its/python.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import av
+
+from pipeline.video import open_video
+
+ROUNDS = 3
+FILES = {
+    "540p h264": "videos/bedroom.mp4",
+    "720p h264": "videos/juggle.mp4",
+    "1440x1080 hevc": "hard/vfr_hevc_rot_two_video.mp4",
+    "180p av1": "hard/long_21766_frames_av1.mp4",
+}
+MOST_FRAMES = 3000
+
+TORCHCODEC = """
+import sys, time
+import torch
+from torchcodec.decoders import VideoDecoder
+torch.set_num_threads(1)
+begun, count = time.perf_counter(), 0
+for frame in VideoDecoder(sys.argv[1], dimension_order="NHWC", num_ffmpeg_threads=int(sys.argv[2])):
+    count += 1
+    if count == int(sys.argv[3]):
+        break
+print(count / (time.perf_counter() - begun))
+"""
+
+
+def plain(path: Path, *, threads: str | None) -> Iterator[object]:
+    with av.open(str(path)) as container:
+        stream = container.streams.best("video")
+        assert isinstance(stream, av.VideoStream)
+        if threads:
+            stream.thread_type = threads
+        for frame in container.decode(stream):
+            yield frame.to_ndarray(format="rgb24")
+
+
+def ours(path: Path) -> Iterator[object]:
+    with open_video(path, name=path.name) as video:
+        yield from video.forward()
+
+
+def ours_backward(path: Path) -> Iterator[object]:
+    with open_video(path, name=path.name) as video:
+        count = min(MOST_FRAMES, video.info.container_frames or 1)
+        yield from video.backward(count - 1)
+
+
+def rate(frames: Iterator[object]) -> tuple[float, float]:
+    """Frames a second, and frames a second of processor time."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    count = sum(1 for _ in islice(frames, MOST_FRAMES))
+    return count / (time.perf_counter() - wall), count / (time.process_time() - cpu)
+
+
+def torchcodec(path: Path) -> float | None:
+    python = os.environ.get("TORCHCODEC_PYTHON", sys.executable)
+    run = subprocess.run(
+        [python, "-c", TORCHCODEC, path, "1", str(MOST_FRAMES)], capture_output=True, text=True, check=False
+    )
+    return float(run.stdout) if run.returncode == 0 else None
+
+
+def main() -> None:
+    shared = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[3] / "shared"
+    contenders: dict[str, Callable[[Path], Iterator[object]]] = {
+        "PyAV": lambda path: plain(path, threads=None),
+        "PyAV, AUTO threads": lambda path: plain(path, threads="AUTO"),
+        "pipeline.video": ours,
+        "and backward": ours_backward,
+    }
+    print(f"best of {ROUNDS} rounds, frames/s (in brackets: by processor time), {os.cpu_count()} cores")
+    print(f"{'':16}" + "".join(f"{title:>22}" for title in (*contenders, "torchcodec", "ratio to PyAV")))
+    for title, name in FILES.items():
+        best = dict.fromkeys(contenders, (0.0, 0.0))
+        other = 0.0
+        for _ in range(ROUNDS):
+            for contender, frames in contenders.items():
+                best[contender] = max(best[contender], rate(frames(shared / name)))
+            other = max(other, torchcodec(shared / name) or 0.0)
+        cells = [f"{wall:.0f} ({cpu:.0f})" for wall, cpu in best.values()] + [f"{other:.0f}" if other else "absent"]
+        ratios = [best["pipeline.video"][kind] / best["PyAV"][kind] for kind in (0, 1)]
+        print(f"{title:16}" + "".join(f"{cell:>22}" for cell in [*cells, f"{ratios[0]:.2f} ({ratios[1]:.2f})"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -32,8 +32,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
         prog="python -m jobs.manifest",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=str(__doc__).partition("\n")[0],
         epilog="exit codes: 0 done; 3 done, but some videos or rows were left out; 2 wrong usage or manifest; 1 else",
     )
     commands = p.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -50,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         "and height), full-frame, points:3x4 or boxes:3x4 (rows x columns, each an object)")  # fmt: skip
     add("--pattern", metavar="GLOB", help="which files, by their path below the folder (default: video suffixes)")
     add("--size", type=_size, metavar="WxH", help="displayed size of all videos; without it each one is opened")
-    add("--threads", type=int, default=16, metavar="N", help="videos opened at the same time (default: 16)")
+    add("--threads", type=_count, default=16, metavar="N", help="videos opened at the same time (default: 16)")
     _output(add)
 
     add = command("from-detections", from_detections, "boxes of any detector become prompts")
@@ -60,12 +59,12 @@ def parser() -> argparse.ArgumentParser:
     add("--match-iou", type=float, default=0.5, metavar="X", help="the same object from here on (default: 0.5)")
     add("--min-score", type=float, default=float("-inf"), metavar="X", help="leave out boxes that score less")
     add("--fps", type=float, metavar="X", help="the videos' frame rate, where no column tells")
-    _videos(add)
+    _videos(add, on_bad_row="skip")  # a detector that finds nothing in some videos is no mistake
     _output(add)
 
     add = command("from-prompts", from_prompts, "a flat prompt table and a table of videos become one manifest")
     add("--prompts", required=True, metavar="URI", help="prompt table (Parquet, CSV, JSONL), one row a prompt")
-    _videos(add)
+    _videos(add, on_bad_row="fail")
     _output(add)
 
     for name, run, text in (
@@ -77,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
         add("--prompts", metavar="URI", help="its prompts as a flat table")
         if name == "show":
             add("--video-id", metavar="ID", help="this video only")
-            add("--rows", type=int, default=SHOWN, metavar="N", help=f"the first N rows (default: {SHOWN})")
+            add("--rows", type=_count, default=SHOWN, metavar="N", help=f"the first N rows (default: {SHOWN})")
     return p
 
 
@@ -86,9 +85,17 @@ def _output(add: Any) -> None:
     add("--overwrite", action="store_true", help="replace it if it is there")
 
 
-def _videos(add: Any) -> None:
+def _videos(add: Any, *, on_bad_row: str) -> None:
+    add("--on-bad-row", choices=("fail", "skip"), default=on_bad_row,
+        help=f"stop when a video has no or unsound prompts, or leave it out (default: {on_bad_row})")  # fmt: skip
     add("--videos", metavar="URI", help="Parquet table of video_id, video_uri and a manifest's other columns")
     add("--uri-template", metavar="TEXT", help="instead: where a video lies, as in s3://bucket/videos/{video_id}.mp4")
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no count; write a whole number from 1")
+    return int(text)
 
 
 def _size(text: str) -> Shape:
@@ -101,7 +108,6 @@ def _size(text: str) -> Shape:
 def build(given: argparse.Namespace, storage: Storage) -> int:
     """Every video below a folder."""
     rule, left_out = PromptRule.parse(given.prompt), 0
-    _check_output(given, storage)
 
     def shape_of(source: Source) -> Shape:
         return given.size or prompting.probe(source, storage=storage)
@@ -121,18 +127,15 @@ def build(given: argparse.Namespace, storage: Storage) -> int:
         if write_rows(rows(), path) == 0:
             which = f"that match {given.pattern!r}" if given.pattern else "(by their suffix; --pattern picks others)"
             raise UsageError(f"no videos {which} that can be read below {redact(given.source)}")
-        manifest = read_manifest(path)
-        _publish(path, given, storage)
-    print(f"{given.output}: {len(manifest)} videos with {_prompts(manifest)} prompts; {left_out} left out")
-    return 3 if left_out else 0
+        manifest = read_manifest(path, on_bad_row="skip")
+    return _write(given, storage, manifest, left_out=left_out)
 
 
 def from_detections(given: argparse.Namespace, storage: Storage) -> int:
     """Sampled and linked boxes."""
     if not 0 < given.match_iou <= 1:
         raise UsageError(f"--match-iou is {given.match_iou}; it must be above 0 and at most 1")
-    with _open(storage)(given.detections) as file:
-        detections = read_table(given.detections, file)
+    detections = read_table(given.detections, open_file=_open(storage))
     prompts = detections_to_prompts(
         detections,
         every=Every.parse(given.every),
@@ -145,24 +148,21 @@ def from_detections(given: argparse.Namespace, storage: Storage) -> int:
 
 def from_prompts(given: argparse.Namespace, storage: Storage) -> int:
     """The nested form of a flat table."""
-    with _open(storage)(given.prompts) as file:
-        return _join(given, storage, read_table(given.prompts, file))
+    return _join(given, storage, read_table(given.prompts, open_file=_open(storage)))
 
 
 def _join(given: argparse.Namespace, storage: Storage, prompts: pa.Table) -> int:
     if (given.videos is None) == (given.uri_template is None):
         raise UsageError("give either --videos or --uri-template, which say where the videos lie")
     videos = given.videos or prompting.videos_by_template(prompts, given.uri_template)
-    return _write(given, storage, read_manifest(videos, prompts=prompts, open_file=_open(storage)))
+    manifest = read_manifest(videos, prompts=prompts, on_bad_row=given.on_bad_row, open_file=_open(storage))
+    return _write(given, storage, manifest)
 
 
 def validate(given: argparse.Namespace, storage: Storage) -> int:
     """Read it as jobs.label does."""
     manifest = read_manifest(given.manifest, prompts=given.prompts, on_bad_row="skip", open_file=_open(storage))
-    for bad in manifest.bad_rows[:SHOWN]:
-        print(bad, file=sys.stderr)
-    if len(manifest.bad_rows) > SHOWN:
-        print(f"and {len(manifest.bad_rows) - SHOWN} more", file=sys.stderr)
+    _tell(manifest)
     kinds = ", ".join(f"{count} with {kind}" for kind, count in _kinds(manifest).items())
     print(f"{len(manifest)} sound videos, {_prompts(manifest)} prompts ({kinds}); {len(manifest.bad_rows)} bad rows")
     return 2 if manifest.bad_rows else 0
@@ -183,14 +183,25 @@ def show(given: argparse.Namespace, storage: Storage) -> int:
     return 0
 
 
-def _write(given: argparse.Namespace, storage: Storage, manifest: Manifest) -> int:
-    _check_output(given, storage)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "manifest.parquet"
+def _write(given: argparse.Namespace, storage: Storage, manifest: Manifest, *, left_out: int = 0) -> int:
+    folder, name = _folder_and_name(given.output)
+    _tell(manifest)
+    left_out += len(manifest.bad_rows)
+    if len(manifest) == 0:
+        raise UsageError(f"no sound row is left to write; {left_out} left out")
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "manifest.parquet"
         write_manifest(manifest, path)
-        _publish(path, given, storage)
-    print(f"{given.output}: {len(manifest)} videos with {_prompts(manifest)} prompts")
-    return 0
+        Store(folder, storage=storage).put(name, path)
+    print(f"{redact(given.output)}: {len(manifest)} videos with {_prompts(manifest)} prompts; {left_out} left out")
+    return 3 if left_out else 0
+
+
+def _tell(manifest: Manifest) -> None:
+    for bad in manifest.bad_rows[:SHOWN]:
+        print(bad, file=sys.stderr)
+    if len(manifest.bad_rows) > SHOWN:
+        print(f"and {len(manifest.bad_rows) - SHOWN} more", file=sys.stderr)
 
 
 def _folder_and_name(uri: str) -> tuple[str, str]:
@@ -203,14 +214,9 @@ def _folder_and_name(uri: str) -> tuple[str, str]:
 def _check_output(given: argparse.Namespace, storage: Storage) -> None:
     folder, name = _folder_and_name(given.output)
     if not name:
-        raise UsageError(f"--output is {given.output!r}; it must name a file")
+        raise UsageError(f"--output is {redact(given.output)!r}; it must name a file")
     if not given.overwrite and Store(folder, storage=storage).exists(name):
-        raise UsageError(f"{given.output} is there already; --overwrite replaces it")
-
-
-def _publish(path: Path, given: argparse.Namespace, storage: Storage) -> None:
-    folder, name = _folder_and_name(given.output)
-    Store(folder, storage=storage).put(name, path)
+        raise UsageError(f"{redact(given.output)} is there already; --overwrite replaces it")
 
 
 def _open(storage: Storage) -> Callable[[str], BinaryIO]:
@@ -235,6 +241,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     try:
         storage = Storage.from_toml(given.storage) if given.storage else Storage()
+        if "output" in given:
+            _check_output(given, storage)
         code: int = given.run(given, storage)
     except CorpusError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -10,7 +10,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from pipeline.errors import ManifestError
-from pipeline.manifest.source import blaming, row_batches
+from pipeline.manifest.source import OpenFile, blaming, open_any, opened, row_batches
 from pipeline.manifest.unflatten import POINT_LISTS, SIDES
 
 _TEXTS = ("video_id", "category", "mask_counts")
@@ -19,9 +19,9 @@ _NUMBERS = ("time_s", *SIDES, "score", "fps")
 """Columns with fractions, even if the part of the file that types are inferred from has none."""
 
 
-def read_table(uri: str, file: BinaryIO) -> pa.Table:
+def read_table(uri: str, *, open_file: OpenFile = open_any) -> pa.Table:
     """All of a table of boxes or prompts."""
-    with blaming(uri):
+    with opened(uri, open_file) as file, blaming(uri):
         found = list(table_batches(uri, file))
         if not found:
             raise ManifestError("the table has no rows")

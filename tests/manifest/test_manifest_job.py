@@ -99,8 +99,30 @@ def test_detections_become_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixt
     ]
     assert main([*arguments, *where, "--overwrite", "--match-iou", "0.2"]) == 0
     assert {each.object_id for each in read_manifest(tmp_path / "m.parquet").video(1).prompts} == {1}
-    assert main([*arguments, "--output", str(tmp_path / "m.parquet")]) == 2
+    assert main([*arguments, "--output", str(tmp_path / "n.parquet")]) == 2
     assert "give either --videos or --uri-template" in capsys.readouterr().err
+
+
+def test_videos_without_detections_are_left_out(tmp_path: Path, write: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    pd.DataFrame([{"video_id": "a", "time_s": 0.5, **BOX}]).to_csv(tmp_path / "d.csv", index=False)
+    videos = write([{"video_id": name, "video_uri": "u"} for name in "ab"], "videos.parquet")
+    arguments = ["from-detections", "--detections", str(tmp_path / "d.csv"), "--videos", str(videos)]
+    arguments += ["--output", str(tmp_path / "m.parquet"), "--overwrite"]
+    assert main(arguments) == 3
+    shown = capsys.readouterr()
+    assert "row 1, video_id 'b', column prompts, value []: empty" in shown.err
+    assert "1 videos with 1 prompts; 1 left out" in shown.out
+    assert main([*arguments, "--on-bad-row", "fail"]) == 2
+    assert main([*arguments, "--min-score", "0.5", "--detections", str(tmp_path / "absent.csv")]) == 2
+    assert "absent.csv: it does not exist" in capsys.readouterr().err
+
+
+def test_names_that_are_no_ids_are_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "videos/a.mp4").rename(folder / "videos/a\n.mp4")
+    arguments = ["build", str(folder / "videos"), "--output", str(folder / "m.parquet"), "--size", "64x48"]
+    assert main(arguments) == 3
+    assert r"video_id 'a\n.mp4', column video_id, value 'a\n.mp4': control characters" in capsys.readouterr().err
+    assert ids(read_manifest(folder / "m.parquet")) == ["deep/b.MP4"]
 
 
 def test_flat_prompts_become_a_manifest(tmp_path: Path, write: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from pipeline.policy import Flight, Worker
 
 RUN, OUTPUT = "run-1", "s3://labels"
 WORKERS = 2
-DEADLY = 40
+DEADLY = 20
 
 
 @ray.remote(num_cpus=1, max_concurrency=2)
@@ -56,6 +56,8 @@ class Naps:
 
 def main(seconds: float) -> None:
     ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False)
+    while ray.cluster_resources().get("CPU", 0) < WORKERS:
+        time.sleep(0.5)
     metrics = DriverMetrics(RUN, output=OUTPUT)
     metrics.published(time.time() - 3600)
     actors = {f"worker-{number}": Naps.remote() for number in range(WORKERS)}

@@ -38,6 +38,16 @@ def free_port() -> int:
             return port
 
 
+def _wait_for_port(port: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.5)
+    raise TimeoutError(f"nothing listens on port {port}")
+
+
 class Prometheus:
     """One Prometheus on 127.0.0.1, with this repository's rules."""
 
@@ -107,7 +117,8 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
                         stderr=log,
                     )
                 )
-            time.sleep(10)
+            _wait_for_port(gcs)
+            time.sleep(3)
         prometheus = Prometheus(folder, [f"127.0.0.1:{port}" for port in metrics])
         job = subprocess.run(
             [sys.executable, "-m", "tests.infra.job_with_metrics", "75"],
@@ -115,7 +126,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
             cwd=INFRA.parent,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=200,
         )
         assert job.returncode == 0, f"{job.stderr[-3000:]}\n{(folder / 'node0.log').read_text()[-2000:]}"
         time.sleep(6)

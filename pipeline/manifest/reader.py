@@ -131,10 +131,11 @@ def _repeated(ids: pa.ChunkedArray) -> Iterator[tuple[int, int]]:
     if len(several) == 0:
         return
     first: dict[str, int] = {}
-    for row in np.flatnonzero(pc.is_in(ids, several).to_numpy()):
-        earliest = first.setdefault(ids[row].as_py(), int(row))
+    among = pc.is_in(ids, several)
+    for row, video_id in zip(np.flatnonzero(among.to_numpy()).tolist(), ids.filter(among).to_pylist(), strict=True):
+        earliest = first.setdefault(video_id, row)
         if earliest != row:
-            yield int(row), earliest
+            yield row, earliest
 
 
 def _extra_fields(schema: pa.Schema, *, flat: bool) -> list[pa.Field]:

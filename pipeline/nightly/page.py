@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 from pipeline.nightly.history import Night, total
-from pipeline.nightly.words import change, count, moment, money, number, short, text
+from pipeline.nightly.words import change, count, large, moment, money, number, short, text
 
 FAILURES_SHOWN = 50
 
@@ -81,13 +81,13 @@ def _tiles(night: Night, earlier: Sequence[Night], record: Mapping[str, Any]) ->
         ("Failed", number(night.failed), "in quarantine or unreachable" if night.failed else ""),
         ("Left", number(night.left), "the next night goes on" if night.left else ""),
         ("Frames/s", short(night.frames_per_s), change(night.frames_per_s, (n.frames_per_s for n in earlier))),
-        ("Masks", number(night.masks), f"on {number(night.frames)} frames"),
+        ("Masks", large(night.masks), f"on {large(night.frames)} frames"),
         (f"{hours} hours", short(night.gpu_hours), change(night.gpu_hours, (n.gpu_hours for n in earlier))),
     ]
     if night.cost is not None:
         each = night.cost / night.labelled if night.labelled else None
         note = f"{money(each, record['currency'])} a video" if each is not None else ""
-        tiles.append(("Cost", money(night.cost, record["currency"]), note))
+        tiles.append((f"Cost, {record['currency']}", f"{night.cost:,.2f}", note))
     cells = "\n".join(
         f"<div><dt>{text(name)}</dt><dd>{text(value)}<small>{text(note)}</small></dd></div>"
         for name, value, note in tiles

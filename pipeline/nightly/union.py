@@ -17,6 +17,7 @@ from pipeline.store import Storage, Store, open_source, redact
 
 log = logging.getLogger(__name__)
 
+_SHOWN = 20
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -88,7 +89,6 @@ def read_union(
         except CorpusError as error:
             if on_bad_row == "fail":
                 raise
-            log.warning("manifest left out: %s", error)
             unread.append(Source(uri=uri, rows=0, problem=str(error)))
     return join(manifests, unread=unread)
 
@@ -132,6 +132,10 @@ def log_union(union: Union) -> None:
         log.info("  %s: %d rows", source.uri, source.rows)
         if source.superseded:
             log.info("    %d of them are superseded: a later manifest names the video again", source.superseded)
+    for bad in union.bad_rows[:_SHOWN]:
+        log.warning("left out: %s", bad)
+    if len(union.bad_rows) > _SHOWN:
+        log.warning("and %d more bad rows", len(union.bad_rows) - _SHOWN)
 
 
 def _latest(ids: pa.ChunkedArray) -> np.ndarray:
@@ -147,6 +151,8 @@ def _latest(ids: pa.ChunkedArray) -> np.ndarray:
 
 def _bad_rows(manifests: Sequence[tuple[str, Manifest]], whole: Manifest) -> list[str]:
     bad = [(uri, row) for uri, manifest in manifests for row in manifest.bad_rows]
+    if not bad:
+        return []
     ids = pa.array([row.video_id for _, row in bad], pa.string())
     others = pc.is_in(ids, value_set=whole.table["video_id"], skip_nulls=True).to_pylist()
     return [

@@ -45,6 +45,14 @@ def number(amount: float) -> str:
     return f"{amount:,.0f}"
 
 
+def large(amount: float) -> str:
+    """Millions and billions by their names."""
+    for size, name in ((1e9, "billion"), (1e6, "million")):
+        if amount >= size:
+            return f"{amount / size:.{1 if amount >= 100 * size else 2}f} {name}"
+    return number(amount)
+
+
 def short(amount: float) -> str:
     """Three digits or so."""
     return f"{amount:,.0f}" if amount >= 100 else f"{amount:.1f}" if amount >= 1 or amount == 0 else f"{amount:.2g}"

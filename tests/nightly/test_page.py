@@ -91,7 +91,7 @@ def test_the_page_tells_what_was_done_and_what_was_left_out() -> None:
         "tried again from 2026-11-27 03:00",
         "1,200 labelled before, and unchanged",
         "No longer named: fox",
-        "1.05 EUR",
+        "Cost, EUR 1.05 0.03 EUR a video",
     ):  # fmt: skip
         assert expected in words
     assert record["exit_code"] == 4

@@ -95,7 +95,6 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(16),
         "RAY_memory_monitor_refresh_ms": "0",
-        "RAY_metrics_report_interval_ms": "2000",
         "RAY_ADDRESS": f"127.0.0.1:{gcs}",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(INFRA.parent),
@@ -129,7 +128,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
             timeout=200,
         )
         assert job.returncode == 0, f"{job.stderr[-3000:]}\n{(folder / 'node0.log').read_text()[-2000:]}"
-        time.sleep(6)
+        time.sleep(15)  # Ray reports every ten seconds
         yield prometheus, job.stdout
     finally:
         for process in [*([prometheus.process] if prometheus else []), *reversed(nodes)]:

@@ -13,6 +13,7 @@ from tests.infra.queries import dashboard_queries, rules
 from tests.infra.tools import INFRA, program
 
 TESTS = INFRA.parent / "tests/infra"
+RULE_TESTS = ["rules_test.yml", "rules_days_test.yml"]
 NOW = 1_000_000.0
 
 
@@ -156,15 +157,16 @@ def test_every_alert_has_its_place_in_the_runbook() -> None:
 
 
 def test_every_alert_is_tested_firing_and_not_firing() -> None:
-    text = (TESTS / "rules_test.yml").read_text()
+    text = "".join((TESTS / name).read_text() for name in RULE_TESTS)
     for alert in (rule["alert"] for rule in rules() if "alert" in rule):
         assert re.search(rf"alertname: {alert}\n\s+exp_alerts: *(#.*)?\n\s+- exp_labels", text), f"{alert} never fires"
         assert f"alertname: {alert}, exp_alerts: []" in text, f"{alert} is never silent"
 
 
-def test_rules_fire_and_stay_silent_as_they_should() -> None:
+@pytest.mark.parametrize("name", RULE_TESTS)
+def test_rules_fire_and_stay_silent_as_they_should(name: str) -> None:
     promtool = program("promtool", "Debian's prometheus")
-    done = subprocess.run([promtool, "test", "rules", "rules_test.yml"], cwd=TESTS, capture_output=True, text=True)
+    done = subprocess.run([promtool, "test", "rules", name], cwd=TESTS, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -102,4 +102,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    for noisy in ("botocore", "aiobotocore", "fsspec"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     sys.exit(main())

@@ -121,8 +121,9 @@ def wait(client: Any, job: str, *, show: Callable[[str], None] | None) -> int:
             continue
         answered = time.monotonic()
         if details.status.is_terminal():
-            log.info("%s: %s", job, details.status.value)
-            return exit_code(details.status.value, details.driver_exit_code)
+            code = exit_code(details.status.value, details.driver_exit_code)
+            log.info("%s has ended with exit code %d", job, code)
+            return code
         time.sleep(POLL_S)
 
 
@@ -155,6 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
         work = read_work(given.job, given.arguments, now=datetime.now(UTC))
         from ray.job_submission import JobSubmissionClient
 
+        logging.getLogger("ray").setLevel(logging.WARNING)  # it tells of every package it makes and socket it closes
         client = JobSubmissionClient(given.address)
         decision = submit(client, work)
         print(f"{decision.id}: {'is at work on this already' if decision.running else 'submitted'}", flush=True)

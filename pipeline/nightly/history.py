@@ -56,12 +56,15 @@ def note_run(store: Store, night: str, number: int, run_id: str) -> None:
     store.commit_once(f"{_folder(night, number)}/run.json", _json({"run_id": run_id}))
 
 
-def finish(store: Store, night: str, number: int, record: dict[str, Any], page: str) -> None:
+def finish(store: Store, night: str, number: int, record: dict[str, Any]) -> None:
     """Add an attempt's report to the history, and show it as the night's newest: of two at once, who ends last."""
-    folder = _folder(night, number)
-    store.commit_once(f"{folder}/report.json", _json(record))
-    store.commit_once(f"{folder}/report.html", page.encode())
+    store.commit_once(f"{_folder(night, number)}/report.json", _json(record))
     store.put(f"{NIGHTS}/{night}/report.json", _json(record))
+
+
+def add_page(store: Store, night: str, number: int, page: str) -> None:
+    """Add the page of an attempt that has a report."""
+    store.commit_once(f"{_folder(night, number)}/report.html", page.encode())
     store.put(f"{NIGHTS}/{night}/report.html", page.encode())
 
 

@@ -87,9 +87,9 @@ def run_night(
         ended = end_record(record, attempt=number, ended=now(), error=_words(error))
         if isinstance(error, UsageError):
             ended["exit_code"] = 2
+        history.finish(store, night, number, ended)
         earlier = history.read_nights(store, before=night, count=settings.compare_nights)
-        page = render(ended, attempts=before, earlier=earlier)
-        history.finish(store, night, number, ended, page)
+        history.add_page(store, night, number, render(ended, attempts=before, earlier=earlier))
     return ended
 
 

@@ -19,8 +19,9 @@ def test_attempts_are_numbered_and_each_object_is_written_once(tmp_path: Path) -
     with ThreadPoolExecutor(8) as threads:
         numbers = sorted(threads.map(lambda _: history.claim(store, "2026-11-22", {}), range(8)))
     assert numbers == list(range(1, 9))
-    history.finish(store, "2026-11-22", 1, ended(1), "page one")
-    history.finish(store, "2026-11-22", 1, ended(1, labelled=99), "another")
+    for labelled, page in ((10, "page one"), (99, "another")):
+        history.finish(store, "2026-11-22", 1, ended(1, labelled=labelled))
+        history.add_page(store, "2026-11-22", 1, page)
     folder = tmp_path / "nights" / "2026-11-22" / "attempt-001"
     assert json.loads((folder / "report.json").read_text())["labelled"] == 10
     assert (folder / "report.html").read_text() == "page one"
@@ -30,7 +31,8 @@ def test_the_newest_report_of_a_night_stands_at_its_top(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for number in (1, 2):
         history.claim(store, "2026-11-22", {})
-        history.finish(store, "2026-11-22", number, ended(number), f"page {number}")
+        history.finish(store, "2026-11-22", number, ended(number))
+        history.add_page(store, "2026-11-22", number, f"page {number}")
     assert (tmp_path / "nights/2026-11-22/report.html").read_text() == "page 2"
     assert [attempt["attempt"] for attempt in history.read_attempts(store, "2026-11-22")] == [1, 2]
 
@@ -65,7 +67,7 @@ def test_the_nights_before_are_read_oldest_first(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for day in ("2026-11-19", "2026-11-20", "2026-11-21", "2026-11-22"):
         history.claim(store, day, {})
-        history.finish(store, day, 1, ended(1, night=day), "")
+        history.finish(store, day, 1, ended(1, night=day))
     store.put("nights/notes/readme.txt", b"")
     found = history.read_nights(store, before="2026-11-22", count=2)
     assert [night.night for night in found] == ["2026-11-20", "2026-11-21"]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from jobs import nightly as job
 from pipeline.errors import CorpusError, ManifestError
 from pipeline.nightly import history
 from pipeline.nightly.night import run_night
@@ -122,3 +123,24 @@ def test_earlier_nights_are_compared_with(night: NightSettings) -> None:
     run(night, Labelling(report(frames=200)))
     page = Store(night.run.output).read("nights/2026-11-22/report.html").decode()
     assert "100% above the night before" in page
+
+
+def test_a_dry_run_says_what_is_pending_and_writes_nothing(
+    night: NightSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cat.mp4").write_bytes(b"video")
+    write_manifest(tmp_path / "m" / "c.parquet", row("cat", uri=str(tmp_path / "cat.mp4")))
+    config = tmp_path / "nightly.toml"
+    config.write_text(
+        f'manifests = "{night.manifests[0]}"\noutput = "{night.run.output}"\n[label]\nmodel = "embedded"\n'
+    )
+    assert job.main(["--config", str(config), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "1 videos pending" in said
+    assert "1 new video" in said
+    assert not Path(night.run.output).exists()
+
+
+def test_the_command_says_what_is_wrong_and_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert job.main(["--config", str(tmp_path / "none.toml")]) == 2
+    assert "cannot read the configuration" in capsys.readouterr().err

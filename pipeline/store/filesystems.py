@@ -111,6 +111,7 @@ def _s3(access: Access, options: Mapping[str, Any]) -> Any:
             "read_timeout": 30,
             "max_pool_connections": 64,
             "retries": {"mode": "standard", "total_max_attempts": 2},
+            "signature_version": "s3v4",  # for presigned URLs too
         },
     }
     if access.endpoint:

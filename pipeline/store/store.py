@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -17,7 +18,8 @@ from pipeline.store import local
 from pipeline.store.faults import RETRY_BUDGET_S, MissingError, attempt, explain, redact, s3_code
 from pipeline.store.filesystems import Storage, arrow_filesystem, deltalake_options, filesystem, local_path
 from pipeline.store.layout import SHARDS
-from pipeline.store.listing import Entry, entry_of, s3_pages
+from pipeline.store.listing import Entry, entry_of
+from pipeline.store.s3_listing import S3Lister
 from pipeline.store.sources import open_remote
 
 log = logging.getLogger(__name__)
@@ -195,7 +197,10 @@ class Store:
             bucket, _, key = top.partition("/")
             strip = len(root_path.partition("/")[2])
             strip += 1 if strip else 0
-            for page in s3_pages(self._s3_call(prefix), bucket, f"{key}/" if key else ""):
+            lister = S3Lister(fs)
+            for page in lister.pages(
+                bucket, f"{key}/" if key else "", retried=partial(self._try, what="list", path=prefix)
+            ):
                 for entry in page:
                     yield Entry(entry.path[strip:], entry.size, entry.mtime, entry.etag)
             return
@@ -289,15 +294,6 @@ class Store:
 
     def _holds(self, path: str, data: bytes | Path) -> bool:
         return self.read(path) == (data.read_bytes() if isinstance(data, Path) else data)
-
-    def _s3_call(self, path: str) -> Callable[..., dict[str, Any]]:
-        fs, _ = self._fs()
-
-        def call(method: str, **request: Any) -> dict[str, Any]:
-            found: dict[str, Any] = self._try(lambda: fs.call_s3(method, **request), "list", path)
-            return found
-
-        return call
 
 
 def _checked(path: str) -> str:

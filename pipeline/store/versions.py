@@ -10,7 +10,8 @@ from typing import Any
 from pipeline.errors import StorageError
 from pipeline.store.faults import RETRY_BUDGET_S, attempt
 from pipeline.store.filesystems import Access, Storage, filesystem, local_path
-from pipeline.store.listing import Page, entry_of, s3_page
+from pipeline.store.listing import entry_of
+from pipeline.store.s3_listing import Page, S3Lister
 from pipeline.store.sources import Version
 
 THREADS = 16
@@ -47,9 +48,11 @@ def _bucket_versions(
         names = sorted({uris[at][len(bucket_uri) + 1 :] for at in where})
         chunks = [names[at : at + KEYS_PER_TASK] for at in range(0, len(names), KEYS_PER_TASK)]
 
+        lister = S3Lister(fs)
+
         def page(prefix: str, after: str, size: int) -> Page:
             return attempt(
-                lambda: s3_page(fs.call_s3, bucket, prefix, start_after=after, page_keys=size),
+                lambda: lister.page(bucket, prefix, start_after=after, page_keys=size),
                 what="list",
                 uri=f"{bucket_uri}/{prefix}",
                 budget_s=budget_s,

@@ -56,7 +56,10 @@ class Naps:
 
 def main(seconds: float) -> None:
     ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False)
+    patience = time.time() + 60
     while ray.cluster_resources().get("CPU", 0) < WORKERS:
+        if time.time() > patience:
+            sys.exit(f"too small a cluster: {ray.nodes()}")
         time.sleep(0.5)
     metrics = DriverMetrics(RUN, output=OUTPUT)
     metrics.published(time.time() - 3600)

@@ -38,14 +38,21 @@ def free_port() -> int:
             return port
 
 
-def _wait_for_port(port: int) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.5)
-    raise TimeoutError(f"nothing listens on port {port}")
+def _start_node(command: list[str], environment: dict[str, str], log: Path) -> "subprocess.Popen[bytes]":
+    """A Ray node, once it says that it runs; it may need a second try while the head is still coming up."""
+    for _ in range(3):
+        with log.open("w") as output:
+            node = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+        deadline = time.monotonic() + 90
+        while node.poll() is None and time.monotonic() < deadline:
+            if "Ray runtime started" in log.read_text():
+                return node
+            time.sleep(0.5)
+        node.kill()
+        node.wait()
+    raise RuntimeError(f"{command} did not start:\n{log.read_text()[-3000:]}")
 
 
 class Prometheus:
@@ -107,17 +114,9 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
     prometheus = None
     try:
         for number, options in enumerate((head, node)):
-            with (folder / f"node{number}.log").open("w") as log:
-                nodes.append(
-                    subprocess.Popen(
-                        [*start, f"--metrics-export-port={metrics[number]}", *options],
-                        env={name: value for name, value in environment.items() if name != "RAY_ADDRESS"},
-                        stdout=log,
-                        stderr=log,
-                    )
-                )
-            _wait_for_port(gcs)
-            time.sleep(3)
+            command = [*start, f"--metrics-export-port={metrics[number]}", *options]
+            without = {name: value for name, value in environment.items() if name != "RAY_ADDRESS"}
+            nodes.append(_start_node(command, without, folder / f"node{number}.log"))
         prometheus = Prometheus(folder, [f"127.0.0.1:{port}" for port in metrics])
         job = subprocess.run(
             [sys.executable, "-m", "tests.infra.job_with_metrics", "75"],
@@ -127,7 +126,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
             text=True,
             timeout=200,
         )
-        assert job.returncode == 0, f"{job.stderr[-3000:]}\n{(folder / 'node0.log').read_text()[-2000:]}"
+        assert job.returncode == 0, f"{job.stderr[-3000:]}\n{(folder / 'node1.log').read_text()[-2000:]}"
         time.sleep(15)  # Ray reports every ten seconds
         yield prometheus, job.stdout
     finally:

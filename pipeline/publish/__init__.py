@@ -1,5 +1,6 @@
 """Parts into the Delta tables masks, masklets and videos, many videos at a time and each exactly once."""
 
+from pipeline.publish.history import drop_history
 from pipeline.publish.publish import Published, publish
 from pipeline.publish.tables import TABLES, dataset, open_table
 from pipeline.publish.upkeep import Upkeep, delete_videos, expire_parts, optimize, vacuum
@@ -11,6 +12,7 @@ __all__ = [
     "Upkeep",
     "dataset",
     "delete_videos",
+    "drop_history",
     "expire_parts",
     "open_table",
     "optimize",

@@ -1,0 +1,92 @@
+"""The doctor finds what crashes leave, mends what it may, and finds nothing in a healthy output."""
+
+import pytest
+
+from jobs import doctor as job
+from pipeline.checkpoint import Checkpoints
+from pipeline.doctor import examine
+from pipeline.labels import MASKS
+from pipeline.policy import Attempt
+from pipeline.publish import dataset, publish
+from pipeline.publish.tables import replace_videos
+from pipeline.quarantine import failure_of, write_failure
+from pipeline.store import Store, part_path
+from tests.publish.corpora import check, commit, key, make_part, want
+
+KEYS = {"a": key("a"), "b": key("b"), "../c": key("c")}
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Three published videos."""
+    store = Store(tmp_path)
+    for video_id, label_key in KEYS.items():
+        commit(store, video_id, label_key)
+    want(store, "1", KEYS)
+    publish(store)
+    return store
+
+
+def kinds(findings):
+    return sorted(finding.kind for finding in findings)
+
+
+def test_a_healthy_output_has_no_findings(store, capsys):
+    assert examine(store) == []
+    assert job.main([store.uri]) == 0
+    assert "is healthy" in capsys.readouterr().out
+
+
+def test_an_output_that_was_never_published_is_healthy(tmp_path):
+    assert examine(Store(tmp_path)) == []
+
+
+def test_a_committed_label_that_was_not_published_is_published(store):
+    commit(store, "a", key("new"))
+    want(store, "2", {"a": key("new")})
+    assert kinds(examine(store)) == ["unpublished label"]
+    examine(store, repair=True)
+    assert examine(store) == []
+    check(store, KEYS | {"a": key("new")})
+
+
+def test_a_part_that_cannot_be_read_is_found_and_dropped_for_the_next_run(store):
+    path = part_path("b", key("torn"))
+    store.put(path, make_part("b", key("torn"))[:-100])
+    (finding,) = examine(store)
+    assert finding.kind == "unreadable part"
+    assert "'b'" in finding.what
+    examine(store, repair=True)
+    assert not store.exists(path)
+    assert examine(store) == []
+
+
+def test_what_belongs_to_labelled_videos_is_cleared_away_and_nothing_else(store):
+    rows_so_far = MASKS.empty_table()
+    for video_id, label_key in (("a", KEYS["a"]), ("a", key("unfinished"))):
+        Checkpoints(store=store, video_id=video_id, label_key=label_key).save(
+            new_rows=rows_so_far, tracker=b"state", frames=3
+        )
+        attempts = [Attempt("killed", "gone", "", "worker-1", 0.0)]
+        write_failure(store, failure_of(attempts, video_id=video_id, label_key=label_key, run_id="1"))
+    assert kinds(examine(store, repair=True)) == ["obsolete failure", "orphan checkpoint"]
+    assert examine(store) == []
+    assert Checkpoints(store=store, video_id="a", label_key=key("unfinished")).load().frames == 3
+
+
+@pytest.mark.parametrize(
+    ("table", "damage"),
+    [
+        ("masks", lambda found: found.slice(1)),
+        ("masks", lambda found: found.take([0, 0, *range(2, found.num_rows)])),
+        ("masklets", lambda found: found.slice(1)),
+        ("videos", lambda found: found.slice(1)),
+    ],
+)
+def test_tables_that_disagree_are_found(store, table, damage):
+    found = dataset(store, table).to_table()
+    own = found.filter([video == "a" for video in found["video_id"].to_pylist()])
+    replace_videos(store, table, ["a"], lambda: iter([damage(own)]), schema=found.schema, turn=99)
+    (finding,) = [each for each in examine(store) if each.kind == "tables disagree"]
+    assert "'a'" in finding.what
+    assert job.main([store.uri]) == 3

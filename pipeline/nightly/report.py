@@ -13,6 +13,7 @@ from pipeline.nightly.retry import due_at
 from pipeline.nightly.settings import NightSettings
 from pipeline.nightly.union import Union
 from pipeline.progress import Report
+from pipeline.store import redact
 
 FORMAT = 1
 LISTED = 200
@@ -39,7 +40,7 @@ def begin_record(settings: NightSettings, *, night: str, started: datetime, stop
     return {
         "format": FORMAT,
         "night": night,
-        "output": settings.run.output,
+        "output": redact(settings.run.output),
         "model": settings.run.model,
         "timezone": settings.timezone,
         "started": _iso(started),

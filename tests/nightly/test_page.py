@@ -134,3 +134,8 @@ def test_text_is_clipped_and_what_cannot_be_seen_is_shown() -> None:
     assert text("x" * 500, limit=10) == "x" * 9 + "…"
     assert text("a\u202eb\u200bc\u00a0d\r\te") == "a\\u202eb\\u200bc\\xa0d\\r\\te"
     assert text("Füchse 狐") == "Füchse 狐"
+
+
+def test_a_password_in_the_outputs_address_is_not_told() -> None:
+    record = night_record(report(), output="s3://key:sesame@bucket/labels")
+    assert "sesame" not in render(record, attempts=[], earlier=[]) + str(record)

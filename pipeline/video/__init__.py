@@ -4,7 +4,7 @@ The contract, for files and image sequences alike:
 
 * The stream is FFmpeg's best video stream; cover pictures are none.
 * `index` counts displayed frames from 0 in presentation order (the decoder's), after edit lists, within the segment
-  that start_s and end_s cut out: start_s <= time_s < end_s, each with 1 ms of slack for rounded timestamps.
+  that start_s and end_s cut out: start_s <= time_s < end_s, with 0.6 ms of slack for timestamps that were rounded.
 * `time_s` is the frame's presentation time minus that of the file's first frame, also under start_s. A timestamp that
   is missing or runs backward becomes its predecessor's plus one frame; such repairs are counted.
 * A time picks the frame on screen then: the last one not later. Beyond the last frame's end it picks none.

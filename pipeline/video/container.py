@@ -1,6 +1,5 @@
 """One pass of FFmpeg over a source: safe opening, one stream, decoding that survives damaged packets."""
 
-import time
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import NoReturn
@@ -22,7 +21,7 @@ from pipeline.video.failures import (
     UnknownCodecError,
 )
 from pipeline.video.info import VideoLimits
-from pipeline.video.source import Source
+from pipeline.video.source import Feed, Source
 
 # Demuxers that read only the bytes they are handed. Playlists (hls, dash, concat, sdp, image2, ...) could read other
 # files or the network: they are left out, and both kinds of nested opening are refused below as well.
@@ -43,8 +42,8 @@ class Decoder:
 
     def __init__(self, source: Source, limits: VideoLimits) -> None:
         self._source, self._limits = source, limits
-        self._cursor = source.cursor()
-        self._container = _open(self._cursor, source, limits)
+        self._feed = Feed(source, patience_s=limits.stall_s)
+        self._container = _open(self._feed, source, limits)
         try:
             self.stream = _video_stream(self._container, source.name)
             _check_size(self.stream, source.name, limits)
@@ -92,26 +91,24 @@ class Decoder:
 
     def frames(self, *, from_key: bool = False) -> Iterator[VideoFrame]:
         """Decode on from where the container stands; after a seek, `from_key` skips what comes before a key packet."""
-        since = time.monotonic()
+        self._feed.restart()
         for packet in self._packets():
             if from_key and packet.size and not packet.is_keyframe:
-                self._check_stall(since)
                 continue
             from_key = False
             for frame in self._decode(packet):
                 yield frame
-                since = time.monotonic()
-            self._check_stall(since)
-        self._source.check()
+                self._feed.restart()
 
     def seek(self, timestamp: int) -> None:
         """Go to the key frame before `timestamp` (in the stream's time base), as well as the format can."""
         context = self.stream.codec_context
         self._reorder_depth = max(self._reorder_depth, context.reorder_depth)
+        self._feed.restart()
         try:
             self._container.seek(timestamp, stream=self.stream)
         finally:
-            self._source.check()
+            self._check_feed()
         # A flush may reset the learnt depth, and frames would then come out of order (PyAV's `reorder_depth`).
         context.reorder_depth = self._reorder_depth
 
@@ -131,16 +128,16 @@ class Decoder:
         while errors < _MAX_DEMUX_ERRORS:
             try:
                 packet = next(packets)
+                self._check_feed()
             except StopIteration:
+                self._check_feed()
                 return
             except IndexError:
                 # A packet of a stream that appeared only now (MPEG-TS), which PyAV's demux does not expect.
                 packets = self._container.demux(self.stream)
                 continue
             except (av.error.FFmpegError, OSError) as error:
-                self._source.check()
-                if isinstance(error, av.error.ExitError):
-                    self._hang()
+                self._check_feed()
                 self.last_error = error
                 errors += 1
                 self._unread += 1
@@ -163,7 +160,6 @@ class Decoder:
         except av.error.DecoderNotFoundError as error:
             raise UnknownCodecError(f"{self._source.name}: no decoder: {error}") from error
         except (av.error.FFmpegError, ValueError) as error:
-            self._source.check()
             self.last_error = error
             place = packet.pos if packet.pos is not None and packet.pos >= 0 else packet.dts
             self.damaged.add(place if place is not None else -1)
@@ -181,21 +177,21 @@ class Decoder:
                 self.last_error = error
         return frames
 
-    def _check_stall(self, since: float) -> None:
-        if time.monotonic() - since > self._limits.stall_s:
-            self._hang()
+    def _check_feed(self) -> None:
+        """The file seems to end: was it storage, or patience?"""
+        self._source.check()
+        if self._feed.overdue:
+            raise HangError(f"{self._source.name}: no frame within {self._limits.stall_s:g} s of decoding")
 
-    def _hang(self) -> NoReturn:
-        raise HangError(f"{self._source.name}: no frame within {self._limits.stall_s:g} s of decoding")
 
-
-def _open(cursor: object, source: Source, limits: VideoLimits) -> InputContainer:
+def _open(feed: Feed, source: Source, limits: VideoLimits) -> InputContainer:
     def refuse(url: str, _flags: int, _options: dict[str, str]) -> NoReturn:
         raise PermissionError(f"{source.name}: refers to another file, {url!r}; only the video itself is read")
 
+    failure: Exception | None = None
     try:
-        return av.open(
-            cursor,
+        container = av.open(
+            feed,
             mode="r",
             options={
                 "format_whitelist": _FORMATS,
@@ -205,16 +201,18 @@ def _open(cursor: object, source: Source, limits: VideoLimits) -> InputContainer
             },
             metadata_errors="replace",
             buffer_size=_BUFFER_BYTES,
-            timeout=limits.stall_s,
             io_open=refuse,
         )
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        source.check()
-        if isinstance(error, av.error.ExitError):
-            raise HangError(f"{source.name}: cannot be opened within {limits.stall_s:g} s") from error
-        if isinstance(error, av.error.ArgumentError):
-            raise NotAVideoError(f"{source.name}: a playlist, or another format that is never read") from error
-        raise NotAVideoError(f"{source.name}: not a video that can be read: {reason(error)}") from error
+        failure = error
+    source.check()
+    if feed.overdue:
+        raise HangError(f"{source.name}: cannot be opened within {limits.stall_s:g} s")
+    if failure is None:
+        return container
+    if isinstance(failure, av.error.ArgumentError):
+        raise NotAVideoError(f"{source.name}: a playlist, or another format that is never read") from failure
+    raise NotAVideoError(f"{source.name}: not a video that can be read: {reason(failure)}") from failure
 
 
 def _video_stream(container: InputContainer, name: str) -> VideoStream:

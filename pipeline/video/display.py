@@ -66,16 +66,13 @@ def orientation_of(frame: VideoFrame) -> Orientation:
 
 
 class RgbConverter:
-    """`frame.to_ndarray(format="rgb24")` of one video, its scaler kept between frames, turned for display."""
+    """`frame.to_ndarray(format="rgb24")`, turned for display. Keeps its scaler, which is what takes PyAV most time."""
 
-    def __init__(self, first: VideoFrame) -> None:
-        self.orientation = orientation_of(first)
-        self._width, self._height = first.width, first.height
+    def __init__(self, orientation: Orientation, size: tuple[int, int]) -> None:
+        self._orientation = orientation
+        self._width, self._height = size
         self._scaler = VideoReformatter()
-
-    def resized(self, frame: VideoFrame) -> bool:
-        return (frame.width, frame.height) != (self._width, self._height)
 
     def __call__(self, frame: VideoFrame) -> Rgb:
         rgb = self._scaler.reformat(frame, width=self._width, height=self._height, format="rgb24", threads=1)
-        return self.orientation.apply(cast(Rgb, rgb.to_ndarray()))
+        return self._orientation.apply(cast(Rgb, rgb.to_ndarray()))

@@ -1,8 +1,9 @@
 """A video file through the interface of `pipeline.video`: frames in displayed RGB, forward, backward and at random."""
 
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Self
 
@@ -10,21 +11,21 @@ from av.video.frame import VideoFrame
 
 from pipeline.errors import PromptError
 from pipeline.video.display import RgbConverter
-from pipeline.video.info import TOLERANCE_S, Damage, Frame, OnDamaged, Segment, VideoInfo, VideoLimits
+from pipeline.video.info import Damage, Frame, OnDamaged, Segment, VideoInfo, VideoLimits
 from pipeline.video.passes import Passes
 from pipeline.video.source import Source
 
 
 class VideoFile:
-    """See `pipeline.video` for the contract. Passes may be interleaved, but only one thread at a time may step any."""
+    """See `pipeline.video` for the contract. Passes may be interleaved, also by several threads."""
 
     def __init__(self, source: Source, *, segment: Segment, limits: VideoLimits, on_damaged: OnDamaged) -> None:
         self.name = source.name
         self._source, self._limits = source, limits
         self._passes = Passes(source, segment=segment, limits=limits, on_damaged=on_damaged)
         self._timeline = self._passes.timeline
-        self._convert = RgbConverter(self._passes.first_of_file)
         self._facts = self._passes.facts
+        self._lock = threading.RLock()  # over each step of each pass: they share what they learn
 
     @property
     def info(self) -> VideoInfo:
@@ -37,34 +38,38 @@ class VideoFile:
 
     def forward(self, start: int = 0) -> Iterator[Frame]:
         """Frames `start`, `start` + 1, ... to the end of the segment."""
-        with closing(self._passes.frames(_index(start))) as frames:
+        convert = self._converter()
+        with self._decoding(_index(start)) as frames:
             for index, frame in frames:
-                yield self._frame(index, frame)
+                yield Frame(index, self._timeline.time(index), convert(frame))
         if start >= len(self._timeline):
             raise self._beyond(start)
 
     def backward(self, start: int) -> Iterator[Frame]:
         """Frames `start`, `start` - 1, ... 0: stretch by stretch decoded forward and handed out reversed."""
-        if not self._passes.learn(_index(start) + 1):
+        with self._lock:
+            known = self._passes.learn(_index(start) + 1)
+        if not known:
             raise self._beyond(start)
-        high = start
+        convert, high = self._converter(), start
         while high >= 0:
             kept = self._stretch(high)
             while kept:
-                yield self._frame(high, kept.pop())
+                yield Frame(high, self._timeline.time(high), convert(kept.pop()))
                 high -= 1
 
     def at(self, indices: Iterable[int]) -> dict[int, Frame]:
         """The frames with these indices; what lies between them is decoded only where no key frame does."""
         wanted = sorted({_index(index) for index in indices})
+        convert = self._converter()
         found: dict[int, Frame] = {}
         if wanted and wanted[0] == 0:
-            found[wanted.pop(0)] = self._frame(0, self._passes.first)
+            found[wanted.pop(0)] = Frame(0, self._timeline.time(0), convert(self._passes.first))
         while wanted:
-            with closing(self._passes.frames(wanted[0])) as frames:
+            with self._decoding(wanted[0]) as frames:
                 for index, frame in frames:
                     if index == wanted[0]:
-                        found[wanted.pop(0)] = self._frame(index, frame)
+                        found[wanted.pop(0)] = Frame(index, self._timeline.time(index), convert(frame))
                     if not wanted or (self._timeline.key_at_or_before(wanted[0]) or 0) > index + 1:
                         break
                 else:
@@ -73,11 +78,11 @@ class VideoFile:
 
     def index_at(self, times_s: Sequence[float]) -> list[int]:
         """The frame on screen at each time, counted from the file's first frame."""
-        indices = []
+        indices, tolerance_s = [], self._passes.tolerance_s
         for time_s in times_s:
-            self._learn_until(time_s)
-            index = self._timeline.on_screen(time_s, TOLERANCE_S)
-            if index is None or not time_s >= self._timeline.time(0) - TOLERANCE_S:
+            self._learn_until(time_s + tolerance_s)
+            index = self._timeline.on_screen(time_s, tolerance_s)
+            if index is None or not time_s >= self._timeline.time(0) - tolerance_s:
                 raise PromptError(
                     f"{self.name}: no frame is on screen at {time_s:g} s; allowed are "
                     f"{self._timeline.time(0):g} to {self._timeline.time(len(self._timeline) - 1):g} s"
@@ -95,8 +100,26 @@ class VideoFile:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _frame(self, index: int, frame: VideoFrame) -> Frame:
-        return Frame(index, self._timeline.time(index), self._convert(frame))
+    def _converter(self) -> RgbConverter:
+        return RgbConverter(self._passes.orientation, self._passes.size)
+
+    @contextmanager
+    def _decoding(self, start: int) -> Iterator[Iterator[tuple[int, VideoFrame]]]:
+        frames = self._passes.frames(start)
+
+        def steps() -> Iterator[tuple[int, VideoFrame]]:
+            while True:
+                with self._lock:
+                    step = next(frames, None)
+                if step is None:
+                    return
+                yield step
+
+        try:
+            yield steps()
+        finally:
+            with self._lock:
+                frames.close()
 
     def _stretch(self, high: int) -> deque[VideoFrame]:
         """Decoded frames up to `high`, as many as the budget holds: from as far back as is kept whole, if it can be."""
@@ -106,7 +129,7 @@ class VideoFile:
         begin = 0 if low == 0 else keys[0] if keys else self._timeline.key_at_or_before(high) or 0
         kept: deque[VideoFrame] = deque()
         size = 0
-        with closing(self._passes.frames(begin)) as frames:
+        with self._decoding(begin) as frames:
             for index, frame in frames:
                 kept.append(frame)
                 size += _bytes(frame)
@@ -117,11 +140,12 @@ class VideoFile:
         return kept
 
     def _learn_until(self, time_s: float) -> None:
-        if self._timeline.complete or self._timeline.time(len(self._timeline) - 1) > time_s + TOLERANCE_S:
+        timeline = self._timeline
+        if timeline.complete or timeline.time(len(timeline) - 1) > time_s:
             return
-        with closing(self._passes.frames(len(self._timeline))) as frames:
+        with self._decoding(len(timeline)) as frames:
             for index, _ in frames:
-                if self._timeline.time(index) > time_s + TOLERANCE_S:
+                if timeline.time(index) > time_s:
                     break
 
     def _beyond(self, index: int) -> PromptError:

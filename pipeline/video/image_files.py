@@ -14,7 +14,7 @@ from pipeline.errors import StorageError
 from pipeline.video.display import EXIF_ORIENTATIONS, Orientation
 from pipeline.video.failures import EncryptedError, NotAVideoError, NoVideoStreamError, TooLargeError
 from pipeline.video.info import Rgb, VideoLimits
-from pipeline.video.source import Source
+from pipeline.video.source import Cursor, Source
 
 FORMATS = ("JPEG", "PNG")
 _SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -33,7 +33,7 @@ def read_folder(folder: Path) -> ImageFiles:
 def read_zip(source: Source, limits: VideoLimits) -> ImageFiles:
     """The images of a zip, by their path in it."""
     try:
-        archive = zipfile.ZipFile(io.BufferedReader(source.cursor()))
+        archive = zipfile.ZipFile(io.BufferedReader(Cursor(source)))
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         source.check()
         raise NotAVideoError(f"{source.name}: not a zip that can be read: {error}") from error

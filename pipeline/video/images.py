@@ -41,7 +41,8 @@ class ImageSequence:
         self._damaged: set[int] = set()
         self._seen = 0
         times = [index / fps for index in range(len(self._names))]
-        within = [index for index, time in enumerate(times) if segment.low <= time < segment.high]
+        low, high = segment.bounds(TOLERANCE_S)
+        within = [index for index, time in enumerate(times) if low <= time < high]
         if not within:
             raise NoFramesError(f"{name}: no image {segment}")
         if len(within) > limits.max_frames:

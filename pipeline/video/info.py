@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 OnDamaged = Literal["label", "fail"]
 Rgb = npt.NDArray[np.uint8]
-TOLERANCE_S = 1e-3
+TOLERANCE_S = 6e-4
 """Times are compared with this slack, because many containers round theirs to the millisecond."""
 
 
@@ -45,15 +45,10 @@ class Segment:
         if self.start_s is not None and self.end_s is not None and not self.end_s > self.start_s:
             raise ValueError(f"end_s must be after start_s, not {self.end_s} after {self.start_s}")
 
-    @property
-    def low(self) -> float:
-        """Times below this are before the segment."""
-        return -math.inf if self.start_s is None else self.start_s - TOLERANCE_S
-
-    @property
-    def high(self) -> float:
-        """Times from here on are behind the segment."""
-        return math.inf if self.end_s is None else self.end_s - TOLERANCE_S
+    def bounds(self, tolerance_s: float) -> tuple[float, float]:
+        """Times from the first on, and before the second, are within."""
+        low = -math.inf if self.start_s is None else self.start_s - tolerance_s
+        return low, math.inf if self.end_s is None else self.end_s - tolerance_s
 
     def __str__(self) -> str:
         return f"from {self.start_s or 0:g} s to {'the end' if self.end_s is None else f'{self.end_s:g} s'}"

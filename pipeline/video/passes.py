@@ -9,6 +9,7 @@ import av.error
 from av.video.frame import VideoFrame
 
 from pipeline.video.container import Decoder, reason
+from pipeline.video.display import orientation_of
 from pipeline.video.facts import facts_of
 from pipeline.video.failures import DamagedError, NoFramesError, TooLargeError
 from pipeline.video.info import TOLERANCE_S, Damage, OnDamaged, Segment, VideoLimits
@@ -44,21 +45,23 @@ class Passes:
             first = next(frames, None)
             if first is None:
                 raise NoFramesError(f"{source.name}: no frame can be decoded{_because(decoder)}")
-            self.first_of_file = first
+            self.orientation = orientation_of(first)
             self.facts = facts_of(decoder, first)
             self._by_dts = decoder.by_dts
             rate = decoder.stream.guessed_rate or decoder.stream.average_rate or 25
             self._time_base = decoder.time_base
             self._step = max(1, round(1 / (rate * self._time_base)))
+            self.tolerance_s = min(TOLERANCE_S, float(self._step * self._time_base) / 4)
             self._zero = timestamp(first, self._by_dts) or 0
             self.timeline = Timeline(time_base=self._time_base, zero=self._zero, step=self._step, by_dts=self._by_dts)
-            self._size = (first.width, first.height)
+            self.size = (first.width, first.height)
             run = self._from_start(decoder, chain([first], frames))
             head = next(run, None)
         except BaseException:
             decoder.close()
             raise
         if head is None:
+            self._drop_idle()
             raise NoFramesError(f"{source.name}: no frame {segment}")
         self.first = head[1]
         self._ahead: tuple[Stamped, Run] | None = (head, run)
@@ -127,7 +130,7 @@ class Passes:
             raise TooLargeError(f"{self._source.name}: more than {self._limits.max_frames} frames")
         self.timeline.append(stamp, frame)
         self._concealed += bool(frame.is_corrupt)
-        self._resized += (frame.width, frame.height) != self._size
+        self._resized += (frame.width, frame.height) != self.size
         self._refuse_damage()
 
     def _refuse_damage(self) -> None:
@@ -154,7 +157,7 @@ class Passes:
         """From the segment's first frame on; under start_s from the nearest key frame, where the format can seek."""
         start = self._segment.start_s or 0.0
         try:
-            if start > TOLERANCE_S:
+            if start > self.tolerance_s:
                 found = self._sought(decoder, start)
                 if found is None:
                     decoder.close()
@@ -184,7 +187,7 @@ class Passes:
             frames = decoder.frames(from_key=True)
             first = next(frames, None)
             stamp = None if first is None else timestamp(first, self._by_dts)
-            if first is not None and stamp is not None and self.timeline.seconds(stamp) < start + TOLERANCE_S:
+            if first is not None and stamp is not None and self.timeline.seconds(stamp) < start + self.tolerance_s:
                 return chain([first], frames)
         return None
 
@@ -227,7 +230,7 @@ class Passes:
 
     def _cut(self, decoder: Decoder, frames: Iterator[VideoFrame], clock: Clock) -> Run:
         """Frames within the segment, with their times; at the end of the file, looks whether there should be more."""
-        low, high = self._segment.low, self._segment.high
+        low, high = self._segment.bounds(self.tolerance_s)
         for frame in frames:
             stamp = clock.stamp(frame)
             time = self.timeline.seconds(stamp)

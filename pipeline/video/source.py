@@ -5,6 +5,7 @@ import os
 import stat
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -57,16 +58,13 @@ class Source:
         if self.failure is not None:
             raise StorageError(f"{self.name}: cannot be read: {self.failure}") from self.failure
 
-    def cursor(self) -> "Cursor":
-        return Cursor(self)
-
     def close(self) -> None:
         if self._own is not None:
             self._own.close()
 
 
 class Cursor(io.RawIOBase):
-    """A position of its own in a shared source; what PyAV and zipfile read from."""
+    """A position of its own in a shared source, as a file."""
 
     def __init__(self, source: Source) -> None:
         super().__init__()
@@ -103,6 +101,45 @@ class Cursor(io.RawIOBase):
         data = self.read(len(view))
         view[: len(data)] = data
         return len(data)
+
+
+class Feed(Cursor):
+    """What FFmpeg reads from. It never raises: an exception inside FFmpeg's callback may surface in the next video.
+
+    After a failed read, or once `overdue`, the file seems to end; whoever decodes asks for the reason afterwards.
+    """
+
+    def __init__(self, source: Source, *, patience_s: float) -> None:
+        super().__init__(source)
+        self._patience_s = patience_s
+        self._storage_s = 0.0
+        self.restart()
+
+    def restart(self) -> None:
+        """Something was achieved: patience starts anew."""
+        self._since = time.monotonic() - self._storage_s
+
+    @property
+    def overdue(self) -> bool:
+        """More than the allowed time has passed since `restart`, the time that storage took not counted."""
+        return time.monotonic() - self._storage_s - self._since > self._patience_s
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except OSError:
+            return -1
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self._source.failure is not None or self.overdue:
+            return b""
+        begun = time.monotonic()
+        try:
+            return super().read(size)
+        except StorageError:
+            return b""
+        finally:
+            self._storage_s += time.monotonic() - begun
 
 
 def _is_file(file: BinaryIO) -> bool:

@@ -66,7 +66,7 @@ def main(seconds: float, seed: int, scratch: Path, log: Path, files: list[Path])
         begun = time.monotonic()
         outcomes[attempt(path)] += 1
         slowest = max(slowest, time.monotonic() - begun)
-        if rounds == 100:
+        if rounds == 500:
             gc.collect()
             warm, descriptors = rss(), len(list(Path("/proc/self/fd").iterdir()))
     gc.collect()

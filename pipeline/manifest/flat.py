@@ -51,6 +51,7 @@ class PromptTable(NamedTuple):
                 for batch in batches:
                     mine = Notes()
                     _check_columns(batch.schema)
+                    batch.validate(full=True)
                     chunks.append(to_prompts(batch, mine))
                     names.append(conform(batch.column("video_id"), pa.string(), column="video_id", notes=mine))
                     for index, note in mine.items():
@@ -127,7 +128,7 @@ def _check_columns(schema: pa.Schema) -> None:
                 f"column {name} is missing; the file has {clip(names)}, allowed are {', '.join(COLUMNS)}"
             )
     for name in names:
-        if name not in COLUMNS and not name.startswith("__index_level_"):  # pandas' index
+        if name not in COLUMNS and name and not name.startswith("__index_level_"):  # pandas' index
             raise ManifestError(f"column {clip(name)} is unknown; allowed are {', '.join(COLUMNS)}")
         if names.count(name) > 1:
             raise ManifestError(f"column {clip(name)} stands there twice")

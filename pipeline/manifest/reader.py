@@ -112,12 +112,14 @@ class _Reading:
         """Whatever needs all rows: each id once."""
         table = pa.Table.from_batches(self._batches, schema=self._schema)
         good = np.concatenate([np.zeros(0, np.bool_), *self._good])
-        for row, first in _repeated(table.column("video_id")):
-            if good[row]:
-                good[row] = False
-                video_id = table.column("video_id")[row].as_py()
-                rule = f"row {first} has this id already; each video has one row"
-                self.bad.append(BadRow(row, video_id, "video_id", clip(video_id), rule))
+        ids = table.column("video_id")
+        if repeated := dict(_repeated(ids)):  # the reason that is told, as a repeated id has no flat prompts either
+            self.bad = [bad for bad in self.bad if bad.row not in repeated]
+        for row, first in repeated.items():
+            good[row] = False
+            video_id = ids[row].as_py()
+            rule = f"row {first} has this id already; each video has one row"
+            self.bad.append(BadRow(row, video_id, "video_id", clip(video_id), rule))
         if not good.all():
             table = table.filter(pa.array(good))
         self.bad.sort(key=lambda bad: bad.row)

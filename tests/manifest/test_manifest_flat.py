@@ -175,6 +175,30 @@ def test_columns_that_are_wrong(complain: Any) -> None:
     assert "column box.x_min has the type large_string, not a number" in complain([{**SOUND[0], "x_min": "left"}])
 
 
+def test_an_index_that_pandas_wrote_is_no_column(tmp_path: Path) -> None:
+    frame = pd.DataFrame(SOUND)
+    frame.to_csv(tmp_path / "p.csv")
+    frame.iloc[::-1].to_parquet(tmp_path / "p.parquet")
+    videos = pa.table({"video_id": ["a", "b"], "video_uri": ["u", "u"]})
+    from_csv, from_parquet = (read_manifest(videos, prompts=tmp_path / f"p.{each}") for each in ("csv", "parquet"))
+    assert from_csv.table.equals(from_parquet.table)
+
+
+def test_a_repeated_id_is_told_as_such(tmp_path: Path) -> None:
+    write_flat(SOUND, tmp_path / "p.parquet")
+    videos = pa.table({"video_id": ["a", "b", "a"], "video_uri": ["u", "u", "u"]})
+    with pytest.raises(ManifestError, match="row 2, video_id 'a', column video_id, value 'a': row 0 has this id"):
+        read_manifest(videos, prompts=tmp_path / "p.parquet")
+
+
+def test_text_that_is_not_utf8(tmp_path: Path) -> None:
+    raw = pa.array([b"\xff", b"b"]).view(pa.string())
+    pq.write_table(pa.Table.from_pylist(SOUND).append_column("category", raw), tmp_path / "p.parquet")
+    videos = pa.table({"video_id": ["a", "b"], "video_uri": ["u", "u"]})
+    with pytest.raises(ManifestError, match=r"p.parquet: cannot be read: .*UTF8"):
+        read_manifest(videos, prompts=tmp_path / "p.parquet")
+
+
 def test_both_forms_at_once(tmp_path: Path, write: Any) -> None:
     write_flat(SOUND, tmp_path / "prompts.parquet")
     with pytest.raises(ManifestError, match="column prompts, and a prompt table beside it; only one of them"):

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -34,9 +35,10 @@ def make_labels(store: Store) -> Store:
 
 
 @pytest.fixture(params=["local", "s3"])
-def labels(request: pytest.FixtureRequest, tmp_path: Path) -> Labels:
+def labels(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Labels]:
     store = Store(tmp_path if request.param == "local" else f"{request.getfixturevalue('s3').uri}/out")
-    return open_labels(make_labels(store))
+    with open_labels(make_labels(store)) as labels:
+        yield labels
 
 
 def test_all_five_tables_answer(labels: Labels) -> None:
@@ -83,8 +85,7 @@ def test_labelled_videos(labels: Labels) -> None:
 
 @pytest.mark.parametrize("query", ["selec 1", "select nope from masks", "select * from nope"])
 def test_sql_that_cannot_be_answered(tmp_path: Path, query: str) -> None:
-    labels = open_labels(make_labels(Store(tmp_path)))
-    with pytest.raises(UsageError, match="Error"):
+    with open_labels(make_labels(Store(tmp_path))) as labels, pytest.raises(UsageError, match="Error"):
         labels.sql(query)
 
 

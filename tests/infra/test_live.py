@@ -174,7 +174,9 @@ def test_counts_are_those_the_job_printed(scraped: tuple[Prometheus, str]) -> No
     }
     print(seen)
     wanted = {"labelled": labelled, "failed": failed, "deaths": deaths, "frames": 10 * labelled}
+    frames, wanted_frames = seen.pop("frames"), wanted.pop("frames")
     assert seen == pytest.approx(wanted, abs=0.01)
+    assert 0.6 * wanted_frames < frames < wanted_frames + 1  # a worker's last ten seconds may go with it
 
 
 def test_the_last_publish_is_remembered_after_the_driver_is_gone(scraped: tuple[Prometheus, str]) -> None:

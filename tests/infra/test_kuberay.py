@@ -5,6 +5,7 @@ several, each in a folder of its own); without it the schema tests are skipped.
 """
 
 import subprocess
+import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,16 @@ def test_nights_do_not_overlap_and_are_not_repeated_when_that_does_not_help() ->
     fail = next(rule for rule in job["podFailurePolicy"]["rules"] if rule["action"] == "FailJob")
     assert fail["onExitCodes"]["values"] == [2, 3, 4]
     assert fail["onExitCodes"]["containerName"] == container["name"]
+
+
+@pytest.mark.parametrize("overlay", ["small", "large"])
+def test_nights_ask_for_as_many_gpus_as_there_may_be_nodes(overlay: str) -> None:
+    """The cluster has no GPU when a night begins; what the driver does not ask for, the autoscaler does not start."""
+    label = tomllib.loads(only(f"kuberay/overlays/{overlay}", "ConfigMap")["data"]["nightly.toml"])["label"]
+    group = only(f"kuberay/overlays/{overlay}", "RayCluster")["spec"]["workerGroupSpecs"][0]
+    assert (label["device"], label["actors"]) == ("cuda", group["maxReplicas"])
+    cpus = float(group["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"])
+    assert label["cpus_per_actor"] < cpus
 
 
 def test_every_image_is_pinned() -> None:

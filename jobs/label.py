@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     add("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
     add("--allow-uri", action="append", metavar="PREFIX", help="the manifest may name videos below PREFIX only; repeat")
     add("--checkpoint-every", dest="checkpoint_every_s", type=options.duration, metavar="TIME", help="default: 120s")
+    add("--deadline-floor", dest="deadline_floor_s", type=options.duration, metavar="TIME", help="default: 15m a video")
     add("--grace", dest="grace_s", type=options.duration, metavar="TIME", help="to save work at a stop (default: 60s)")
     add("--stop-at", type=options.moment, metavar="TIME", help="save what is in hand and stop at 06:00, or an ISO time")
     add("--budget-gpu-hours", type=float, metavar="X", help="stop likewise after so many GPU hours")

@@ -39,6 +39,8 @@ class RunConfig:
     publish: bool = True
     checkpoint_every_s: float = 120.0
     """Seconds between two checkpoints of a video in hand."""
+    deadline_floor_s: float = 900.0
+    """Seconds that any video may take, however little it seems to cost."""
     grace_s: float = 60.0
     """Seconds that actors have to save what is in hand when the run is asked to stop."""
     stop_at: float | None = None
@@ -66,6 +68,7 @@ class RunConfig:
         self._require("gpus_per_actor", gpus is None or gpus >= 0, "0 or more; a fraction shares a GPU")
         self._require("gpus_per_actor", gpus is None or gpus <= 1 or gpus == int(gpus), "a fraction or a whole number")
         self._require("checkpoint_every_s", self.checkpoint_every_s > 0, "seconds above 0")
+        self._require("deadline_floor_s", self.deadline_floor_s > 0, "seconds above 0")
         self._require("grace_s", self.grace_s >= 0, "0 seconds or more")
         self._require("budget_gpu_hours", self.budget_gpu_hours is None or self.budget_gpu_hours > 0, "above 0")
         self._require("sample", self.sample is None or 0 < self.sample <= 1, "above 0%, up to 100%")

@@ -156,6 +156,8 @@ def _download(name: str, revision: str | None, timeout_s: float) -> Path:
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every retry, also after our deadline
+
     def cached() -> Path | None:
         try:
             return Path(snapshot_download(name, revision=revision, allow_patterns=_FILES, local_files_only=True))

@@ -110,7 +110,7 @@ def _label(prepared: Prepared, progress: Progress, watch: Callable[[Progress], N
     lanes = config.lanes or (8 if resources.gpus else 1)
     pool = Pool(
         partial(Labeler, _settings(prepared, progress.run_id, lanes, resources)),
-        limits=Limits(workers=resources.actors, in_flight=lanes + 1),
+        limits=Limits(workers=resources.actors, in_flight=lanes + 1, deadline_floor_s=config.deadline_floor_s),
         resources=resources,
         grace_s=config.grace_s,
     )

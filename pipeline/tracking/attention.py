@@ -52,19 +52,18 @@ class MemoryAttention:
         self.device = device
         self.mem_dim: int = model.mem_dim
         height, width = model.backbone_feature_sizes[-1]
-        with torch.inference_mode():
-            top = model.vision_encoder.neck.position_encoding((1, 1, height, width), device, torch.float32)
-            self.position_nc = weights.cast(0.1 * top.flatten(2).transpose(1, 2)[0])
-            cos, sin = attention.rotary_emb(torch.empty(0, device=device), attention.position_ids)
-            self.rotation_nc = torch.complex(cos[0, :, ::2].float(), sin[0, :, ::2].float()).contiguous()
-            spatial = model.memory_encoder.position_encoding((1, 1, height, width), device, torch.float32)
-            spatial_nm = spatial.flatten(2).transpose(1, 2)[0]
-            temporal = model.memory_temporal_positional_encoding.detach()[:, 0]
-            # a prompted frame's age is 0, and transformers' index of it -1
-            self.position_by_age = [spatial_nm + temporal[age - 1] for age in range(config.num_maskmem)]
-            half = model.hidden_dim // 2
-            index = torch.arange(half, dtype=torch.float32, device=device)
-            self.wave_lengths = 10000 ** (2 * (index // 2) / half)
+        top = model.vision_encoder.neck.position_encoding((1, 1, height, width), device, torch.float32)
+        self.position_nc = weights.cast(0.1 * top.flatten(2).transpose(1, 2)[0])
+        cos, sin = attention.rotary_emb(torch.empty(0, device=device), attention.position_ids)
+        self.rotation_nc = torch.complex(cos[0, :, ::2].float(), sin[0, :, ::2].float()).contiguous()
+        spatial = model.memory_encoder.position_encoding((1, 1, height, width), device, torch.float32)
+        spatial_nm = spatial.flatten(2).transpose(1, 2)[0]
+        temporal = model.memory_temporal_positional_encoding.detach()[:, 0]
+        # a prompted frame's age is 0, and transformers' index of it -1
+        self.position_by_age = [spatial_nm + temporal[age - 1] for age in range(config.num_maskmem)]
+        half = model.hidden_dim // 2
+        index = torch.arange(half, dtype=torch.float32, device=device)
+        self.wave_lengths = 10000 ** (2 * (index // 2) / half)
         projection = model.temporal_positional_encoding_projection_layer
         self.distance_projection = weights.dense(projection) if hasattr(projection, "weight") else None
         self.use_distance = config.enable_temporal_pos_encoding_for_object_pointers

@@ -33,15 +33,14 @@ class Decoder:
         self.device = device
         self.grid: tuple[int, int] = tuple(model.backbone_feature_sizes[-1])
         prompts = model.prompt_encoder
-        with torch.inference_mode():
-            self.position_nc = model.get_image_wide_positional_embeddings()[0].flatten(1).t().contiguous()
-            self.output_tokens = torch.cat(
-                [decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight]
-            )
-            self.no_mask_c = prompts.no_mask_embed.weight[0].clone()
-            nowhere = torch.zeros(1, 1, 1, 2, device=device)
-            not_a_point = -torch.ones(1, 1, 1, dtype=torch.int32, device=device)
-            self.no_points = prompts(nowhere, not_a_point, None, None)[0][0, 0]
+        self.position_nc = model.get_image_wide_positional_embeddings()[0].flatten(1).t().contiguous()
+        self.output_tokens = torch.cat(
+            [decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight]
+        )
+        self.no_mask_c = prompts.no_mask_embed.weight[0].clone()
+        nowhere = torch.zeros(1, 1, 1, 2, device=device)
+        not_a_point = -torch.ones(1, 1, 1, dtype=torch.int32, device=device)
+        self.no_points = prompts(nowhere, not_a_point, None, None)[0][0, 0]
         transformer = decoder.transformer
         self.layers = [_TwoWayLayer(layer, weights, self.position_nc) for layer in transformer.layers]
         final = transformer.final_attn_token_to_image
@@ -57,8 +56,7 @@ class Decoder:
         self.stability = decoder.dynamic_multimask_via_stability
         self.stability_delta = decoder.dynamic_multimask_stability_delta
         self.stability_threshold = decoder.dynamic_multimask_stability_thresh
-        with torch.inference_mode():
-            self.without_prompt = self.start(self.no_points[None])
+        self.without_prompt = self.start(self.no_points[None])
 
     def start(self, sparse_bpc: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens, and the queries after what of the first layer does not depend on the image."""

@@ -47,8 +47,7 @@ class Encoder:
         self.patch_bias = weights.cast(patch.bias)
         self.patch_stride, self.patch_padding = patch.stride, patch.padding
         size = model.config.image_size // patch.stride[0]
-        with torch.inference_mode():
-            self.position = backbone._get_pos_embed((size, size)).contiguous()
+        self.position = backbone._get_pos_embed((size, size)).contiguous()
         self.blocks = [_Block(block, weights) for block in backbone.blocks]
         self.stage_ends = list(backbone.stage_ends)
         self.neck = _Neck(model, weights)

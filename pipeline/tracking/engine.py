@@ -24,7 +24,6 @@ class Engine:
             raise ValueError(f"Invalid lanes ({lanes}). There must be at least one.")
         self.image_size = sam2.image_size
         self.device = sam2.device
-        self.dtype = dtype
         self._stepper = Stepper(sam2, dtype=dtype)
         self._lanes: Lanes[Work, Done] = Lanes(self._run, most=lanes)
 
@@ -66,10 +65,7 @@ class Engine:
 
     def _run(self, works: Sequence[Work]) -> list[Done]:
         """All lanes' frames, prompts and tracks, each kind in one go."""
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16),
-        ):
+        with self._stepper.inference():
             pixels = [p for work in works for p in work.encode]
             encoded = iter(self._stepper.encode(pixels) if pixels else [])
             features = [[next(encoded) for _ in work.encode] for work in works]

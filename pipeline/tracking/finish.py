@@ -5,25 +5,48 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from pipeline.tracking.components import drop_sprinkles, fill_holes
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finish:
-    """How logits become masks."""
+    """How logits become masks: enlarged as transformers' `post_process_masks` does, then in the order of the fields."""
 
     mask_threshold: float = 0.0
     max_hole_area: float = 0.0
-    """Background areas of at most this many displayed pixels, enclosed by the mask, are filled."""
+    """Background areas of at most this many displayed pixels are filled."""
     max_sprinkle_area: float = 0.0
-    """Mask areas of at most this many displayed pixels are dropped."""
+    """Mask areas of at most this many displayed pixels are dropped, after filling."""
     non_overlapping: bool = False
-    """A pixel claimed by several objects goes to the one with the highest logit."""
+    """A pixel that several objects claim goes to the one with the highest logit."""
 
     def masks(self, logits: torch.Tensor, *, height: int, width: int) -> torch.Tensor:
-        """(O, h, w) logits to (O, height, width) bool on the same device."""
+        """(O, h, w) logits of one frame to (O, height, width) bool on the host, with one wait for the device.
+
+        From a GPU it is a view of masks that lie transposed, which is what run-length encoding wants.
+        """
         with torch.inference_mode():
             full = F.interpolate(logits[:, None], (height, width), mode="bilinear", align_corners=False)[:, 0]
-            masks = full > self.mask_threshold
+            masks = _to_host(full > self.mask_threshold)
+            if self.max_hole_area > 0:
+                masks = torch.from_numpy(fill_holes(masks.numpy(), self.max_hole_area))
+            if self.max_sprinkle_area > 0:
+                masks = torch.from_numpy(drop_sprinkles(masks.numpy(), self.max_sprinkle_area))
             if self.non_overlapping and len(masks) > 1:
-                best = full.masked_fill(~masks, -torch.inf).argmax(dim=0)
-                masks &= best == torch.arange(len(masks), device=best.device)[:, None, None]
-            return masks
+                masks = _without_overlap(masks.to(full.device), full)
+        return masks
+
+
+def _without_overlap(claimed_ohw: torch.Tensor, full_ohw: torch.Tensor) -> torch.Tensor:
+    owner = full_ohw.masked_fill(~claimed_ohw, -torch.inf).argmax(0)
+    return _to_host(claimed_ohw & (owner == torch.arange(len(full_ohw), device=owner.device)[:, None, None]))
+
+
+def _to_host(masks_ohw: torch.Tensor) -> torch.Tensor:
+    if masks_ohw.device.type == "cpu":
+        return masks_ohw
+    columns = masks_ohw.transpose(1, 2).contiguous()
+    host = torch.empty(columns.shape, dtype=torch.bool, pin_memory=True)
+    host.copy_(columns, non_blocking=True)
+    torch.cuda.current_stream(columns.device).synchronize()
+    return host.transpose(1, 2)

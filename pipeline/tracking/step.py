@@ -1,7 +1,8 @@
 """One step of the model over a batch: frames to features, prompts and recalled memories to masks and new memories."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -70,17 +71,28 @@ class Stepper:
             conditioning=config.max_cond_frame_num,
         )
         self.max_pointers = int(config.max_object_pointers_in_encoder)
-        weights = Weights(dtype)
+        self._dtype = dtype
         self._model = model
-        self._encoder = Encoder(model, weights, sam2.device)
-        self._attention = MemoryAttention(model, weights, sam2.device)
-        self._decoder = Decoder(model, weights, sam2.device)
-        self._memory = MemoryEncoder(model, weights)
+        weights = Weights(dtype)
+        with self.inference():
+            self._encoder = Encoder(model, weights, sam2.device)
+            self._attention = MemoryAttention(model, weights, sam2.device)
+            self._decoder = Decoder(model, weights, sam2.device)
+            self._memory = MemoryEncoder(model, weights)
         self._no_memory = model.no_memory_embedding.detach()[0]
         height, width = model.backbone_feature_sizes[-1]
         tokens = _CPU_TOKENS if sam2.device.type == "cpu" else _GPU_TOKENS
         self.tracks_at_once = max(1, tokens // (height * width))
         self.frames_at_once = max(1, tokens // (height * width) // 2)
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """What the rest must run in."""
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._dtype == torch.bfloat16),
+        ):
+            yield
 
     def encode(self, pixels: Sequence[torch.Tensor]) -> list[Features]:
         def run(part: Sequence[torch.Tensor]) -> list[Features]:

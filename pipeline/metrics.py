@@ -11,7 +11,7 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -156,30 +156,54 @@ class WorkerMetrics:
         self._gpu.set(_gpu_peak_bytes())
 
 
-@contextmanager
-def clock(totals: MutableMapping[str, float], name: str) -> Iterator[None]:
-    """Add the seconds spent inside to `totals[name]`."""
-    started = time.perf_counter()
-    try:
-        yield
-    finally:
-        totals[name] = totals.get(name, 0.0) + time.perf_counter() - started
+class Totals:
+    """Running totals of one worker, by name. Its lanes and their threads add to them at the same time."""
 
+    def __init__(self) -> None:
+        self._values: dict[str, float] = {}
+        self._lock = threading.Lock()
 
-def watched(tracked: Iterable[Item], totals: MutableMapping[str, float]) -> Generator[Item, None, None]:
-    """The items of `tracked`; adds to `step_s` the seconds they took, and to `blocked_s` those until the next is asked.
+    def add(self, name: str, value: float) -> None:
+        """Raise the total of this name."""
+        with self._lock:
+            self._values[name] = self._values.get(name, 0.0) + value
 
-    Run by the thread that drives a lane, so that a lane's time is a step's, blocked, or that of no video at all.
-    """
-    items = iter(tracked)
-    while True:
-        with clock(totals, "step_s"):
-            try:
-                item = next(items)
-            except StopIteration:
-                return
-        with clock(totals, "blocked_s"):
-            yield item
+    def values(self) -> dict[str, float]:
+        """The totals so far."""
+        with self._lock:
+            return dict(self._values)
+
+    @contextmanager
+    def clock(self, name: str) -> Iterator[None]:
+        """Add the seconds spent inside."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(name, time.perf_counter() - started)
+
+    def timed(self, items: Iterable[Item], took: str, waited: str | None = None) -> Generator[Item, None, None]:
+        """The items; adds to `took` the seconds each took to come, and to `waited` those until the next was asked for.
+
+        Around a lane's propagation, as `timed(steps, "step_s", "blocked_s")`, these two are all of the lane's time
+        while it has a video.
+        """
+        iterator = iter(items)
+        try:
+            while True:
+                with self.clock(took):
+                    try:
+                        item = next(iterator)
+                    except StopIteration:
+                        return
+                asked = time.perf_counter()
+                yield item
+                if waited:
+                    self.add(waited, time.perf_counter() - asked)
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
 
 
 class _Total:

@@ -6,12 +6,13 @@ Run as a process by test_live.py, against the cluster that RAY_ADDRESS names.
 import os
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError
 
-from pipeline.metrics import DriverMetrics, WorkerMetrics, clock, watched
+from pipeline.metrics import DriverMetrics, Totals, WorkerMetrics
 from pipeline.policy import Flight, Worker
 
 RUN, OUTPUT = "run-1", "s3://labels"
@@ -21,37 +22,36 @@ DEADLY = 20
 
 @ray.remote(num_cpus=1, max_concurrency=2)
 class Naps:
-    """A labeler that sleeps, with the same totals as the real one."""
+    """A labeler that sleeps, and tells what it does as the real one."""
 
     def __init__(self) -> None:
-        self._totals: dict[str, float] = {}
+        self._totals = Totals()
         self._metrics = WorkerMetrics(RUN, output=OUTPUT, lanes=1)
 
     def progress(self) -> None:
-        self._metrics.update(self._totals)
+        self._metrics.update(self._totals.values())
 
     def label(self, video: int) -> bool:
         if video == DEADLY:
             os._exit(1)
         if video % 10 == 3:
             return False
-        for _ in watched(self._steps(), self._totals):
-            with clock(self._totals, "encode_s"):
+        for _ in self._totals.timed(self._steps(), "step_s", "blocked_s"):
+            with self._totals.clock("encode_s"):
                 time.sleep(0.02)
-            self._totals["frames"] = self._totals.get("frames", 0) + 1
-            self._totals["masks"] = self._totals.get("masks", 0) + 3
-        with clock(self._totals, "commit_s"):
+            self._totals.add("frames", 1)
+            self._totals.add("masks", 3)
+        with self._totals.clock("commit_s"):
             time.sleep(0.05)
-        self._metrics.update(self._totals, force=True)
         return True
 
-    def _steps(self) -> Any:
+    def _steps(self) -> Iterator[None]:
         for _ in range(10):
-            with clock(self._totals, "starved_s"):
+            with self._totals.clock("starved_s"):
                 time.sleep(0.02)
-            self._totals["decode_s"] = self._totals.get("decode_s", 0) + 0.02
+            self._totals.add("decode_s", 0.02)
             time.sleep(0.03)
-            yield None
+            yield
 
 
 def main(seconds: float) -> None:

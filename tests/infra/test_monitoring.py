@@ -3,6 +3,8 @@
 import json
 import re
 import subprocess
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -126,13 +128,38 @@ def test_frequent_updates_are_dropped(recorded: dict[str, Recorder]) -> None:
     assert recorded["sam2_lanes"].calls == 1
 
 
-def test_watched_tells_work_from_waiting_for_the_reader() -> None:
-    clock = iter([0.0, 3.0, 3.0, 5.0, 5.0, 6.0])  # a step of 3 s, 2 s until the next is asked, 1 s to find the end
-    totals: dict[str, float] = {}
+def test_timed_tells_work_from_waiting_for_the_reader() -> None:
+    clock = iter([0.0, 3.0, 3.0, 5.0, 5.0, 6.0])  # a step of 3 s, 2 s until the next is asked for, 1 s to find the end
+    totals = metrics.Totals()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics.time, "perf_counter", lambda: next(clock))
-        assert list(metrics.watched(["frame"], totals)) == ["frame"]
-    assert totals == {"step_s": 4.0, "blocked_s": 2.0}
+        assert list(totals.timed(["frame"], "step_s", "blocked_s")) == ["frame"]
+    assert totals.values() == {"step_s": 4.0, "blocked_s": 2.0}
+
+
+def test_timed_closes_what_it_reads_when_it_is_closed() -> None:
+    closed = []
+
+    def frames() -> Iterator[int]:
+        try:
+            yield from range(9)
+        finally:
+            closed.append(True)
+
+    timed = metrics.Totals().timed(frames(), "decode_s")
+    next(timed)
+    timed.close()
+    assert closed
+
+
+def test_threads_lose_no_count() -> None:
+    totals = metrics.Totals()
+    threads = [threading.Thread(target=lambda: [totals.add("frames", 1) for _ in range(5000)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert totals.values() == {"frames": 20_000}
 
 
 def test_rules_and_dashboard_ask_only_for_metrics_that_exist(recorded: dict[str, Recorder]) -> None:

@@ -5,7 +5,7 @@ import functools
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, TextIO
 
@@ -35,30 +35,29 @@ RUNS = pa.schema([("run_id", pa.string()), ("started", pa.string()), ("run", pa.
 
 
 class Labels:
-    """The published labels of one output.
+    """The published labels of one output: DuckDB relations `masks`, `masklets`, `videos`, `failures` and `runs`.
 
-    `masks`, `masklets` and `videos` are DuckDB relations over the tables as they were when opened; `failures` and
-    `runs` are read when first asked for. All five names work in `sql`.
+    Each is opened when first asked for, and then stays as it was at that moment. All five names work in `sql`.
     """
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._datasets = {name: dataset(store, name) for name in TABLES}
-        if not any(self._datasets.values()):
+        if not set(TABLES) & set(store.list_dirs("")):
             raise UsageError(f"{store} holds no published labels; publish them first: python -m jobs.publish {store}")
-        self.connection = duckdb.connect(
+        self._connection = duckdb.connect(
             config={
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
                 "python_enable_replacements": False,
             }
         )
-        for name, found in self._datasets.items():
-            self.connection.register(name, found if found is not None else TABLES[name].empty_table())
-        self._lazy: dict[str, Callable[[], pa.Table]] = {
+        self._sources: dict[str, Callable[[], ds.Dataset | pa.Table]] = {
+            **{name: functools.partial(self.arrow, name) for name in TABLES},
             "failures": functools.partial(read_failures, store),
             "runs": functools.partial(read_runs, store),
         }
+        self._datasets: dict[str, ds.Dataset] = {}
+        self._opened: set[str] = set()
 
     def __enter__(self) -> "Labels":
         return self
@@ -67,16 +66,22 @@ class Labels:
         self.close()
 
     @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """DuckDB itself, with masks, masklets and videos, and what else `sql` has named so far."""
+        self._open(TABLES)
+        return self._connection
+
+    @property
     def masks(self) -> duckdb.DuckDBPyRelation:
-        return self.connection.table("masks")
+        return self.sql("FROM masks")
 
     @property
     def masklets(self) -> duckdb.DuckDBPyRelation:
-        return self.connection.table("masklets")
+        return self.sql("FROM masklets")
 
     @property
     def videos(self) -> duckdb.DuckDBPyRelation:
-        return self.connection.table("videos")
+        return self.sql("FROM videos")
 
     @property
     def failures(self) -> duckdb.DuckDBPyRelation:
@@ -87,25 +92,33 @@ class Labels:
         return self.sql("FROM runs")
 
     def sql(self, query: str) -> duckdb.DuckDBPyRelation:
-        """The answer to one SQL statement over masks, masklets, videos, failures and runs.
+        """The answer to one SQL statement.
 
         Raises:
             UsageError: DuckDB does not understand the statement.
         """
-        for name in [name for name in self._lazy if re.search(rf"\b{name}\b", query, re.IGNORECASE)]:
-            self.connection.register(name, self._lazy.pop(name)())
+        named = [name for name in self._sources if re.search(rf"\b{name}\b", query, re.IGNORECASE)]
+        self._open(named or self._sources)
         try:
-            return self.connection.sql(query)
+            return self._connection.sql(query)
         except (duckdb.ProgrammingError, duckdb.NotSupportedError) as error:
             raise UsageError(str(error)) from None
 
     def arrow(self, name: str) -> ds.Dataset:
         """One of masks, masklets and videos as an Arrow dataset, for pandas: `.to_table(filter=...).to_pandas()`."""
-        found = self._datasets[name]
-        return ds.dataset(TABLES[name].empty_table()) if found is None else found
+        if name not in self._datasets:
+            found = dataset(self.store, name)
+            self._datasets[name] = ds.dataset(TABLES[name].empty_table()) if found is None else found
+        return self._datasets[name]
 
     def close(self) -> None:
-        self.connection.close()
+        self._connection.close()
+
+    def _open(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self._opened:
+                self._connection.register(name, self._sources[name]())
+                self._opened.add(name)
 
 
 def open_labels(output: str | os.PathLike[str] | Store, *, storage: Storage | None = None) -> Labels:

@@ -226,7 +226,7 @@ class Store:
     def list_dirs(self, prefix: str) -> Names:
         """Names of the folders directly below `prefix`, sorted."""
         if self._root:
-            folder = self._file(prefix)
+            folder = self._file(prefix) if prefix else self._root
             return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
         fs, root = self._fs()
         try:

@@ -66,6 +66,7 @@ def test_listing_is_complete_and_never_stale(store: Store) -> None:
     assert len(shards) == 256
     assert [len(shards[0]), len(shards[255]), sum(map(len, shards))] == [2, 1, 3]
     assert store.list_dirs("parts") == ["00", "ff"]
+    assert store.list_dirs("") == ["parts", "partsx"]
     store.delete("parts/00/v/k1.parquet")
     store.put("parts/00/v/k3.parquet", b"")
     assert [entry.path for entry in store.list("parts/00")] == ["parts/00/v/k2.parquet", "parts/00/v/k3.parquet"]

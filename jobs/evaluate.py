@@ -10,15 +10,14 @@ import json
 import logging
 import math
 import sys
-from pathlib import Path
 from typing import get_args
 
 from rich.console import Console
 
 from pipeline.errors import CorpusError, UsageError
 from pipeline.evaluate import Evaluation, Group, Interval, Protocol, Summary, evaluate, summarise, to_csv
-from pipeline.export.opening import Kind, open_masks
-from pipeline.store import Storage, Store
+from pipeline.export.opening import Kind, locate, open_masks
+from pipeline.store import Storage
 
 SHOWN = 20
 COLUMNS = (
@@ -154,8 +153,8 @@ def _interval(interval: Interval, *, signed: bool = False) -> str:
 
 
 def _write(uri: str, text: str, storage: Storage | None) -> None:
-    folder, _, name = uri.rpartition("/")
-    Store(folder or str(Path.cwd()), storage=storage).put(name, text.encode())
+    store, name = locate(uri, storage)
+    store.put(name, text.encode())
 
 
 if __name__ == "__main__":

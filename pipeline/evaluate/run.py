@@ -23,7 +23,7 @@ READ_ROWS = 20_000
 INLINE_ROWS = 1_500
 """Below this much work starting processes takes longer than it saves."""
 
-DEFAULT_PROTOCOL: Mapping[str, Protocol] = {"sav": "sav", "labels": "all"}
+DEFAULT_PROTOCOL: Mapping[str, Protocol] = {"sav": "sav", "png by object": "sav", "labels": "all"}
 """How truths of a kind are meant to be used; `davis` where nothing else is said."""
 
 
@@ -63,7 +63,8 @@ def evaluate(
         UsageError: The two have no video in common.
     """
     protocol = protocol or DEFAULT_PROTOCOL.get(truth.kind, "davis")
-    wanted, there = truth.rows(), found.rows()
+    known, there = truth.rows(), found.rows()
+    wanted = known
     missing = [video_id for video_id in wanted if video_id not in there]
     if wanted and len(missing) == len(wanted):
         examples = ", ".join(repr(video_id) for video_id in (*missing[:1], *list(there)[:1]))
@@ -83,7 +84,7 @@ def evaluate(
         scores=tuple(sorted(scores, key=lambda score: (score.video_id, score.object_id))),
         problems=tuple(problems),
         missing_videos=tuple(missing),
-        extra_videos=len(there) - (len(truth.rows()) - len(missing)),
+        extra_videos=len(there) - (len(known) - len(missing)),
         protocol=protocol,
         bound_th=bound_th,
     )

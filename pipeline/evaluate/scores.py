@@ -114,7 +114,7 @@ def _score_masklet(
     score = MaskletScore(
         video_id=video_id,
         object_id=object_id,
-        category=next((one for one in truth.column("category").to_pylist() if one is not None), None),
+        category=_category(truth) or (_category(found) if found is not None else None),
         size=size_bucket(float(np.mean(visible))) if visible else "never visible",
         frames=len(pairs),
         missing=missing,
@@ -123,6 +123,10 @@ def _score_masklet(
         presence=float(values[:, 2].mean()) if len(pairs) else float("nan"),
     )
     return score, problems
+
+
+def _category(masks: pa.Table) -> str | None:
+    return next((str(one) for one in masks.column("category").to_pylist() if one is not None), None)
 
 
 def _answers(found: pa.Table | None) -> Mapping[int, tuple[int, int, str]]:

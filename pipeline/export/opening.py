@@ -2,8 +2,9 @@
 
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from pipeline.export.rows import MASK_ROWS, RowBuilder
 from pipeline.export.sav import read_sav
 from pipeline.export.sources import FileSource, LabelSource, Source, TableSource
 from pipeline.store import Storage, Store
+from pipeline.store.filesystems import local_path
 from pipeline.store.layout import unquote_id
 
 Kind = Literal["labels", "table", "png", "sav", "coco", "youtube-vis", "mots", "yolo", "cvat"]
@@ -96,10 +98,13 @@ def kind_of(store: Store, path: str) -> Kind:
 
 def locate(uri: str, storage: Storage | None = None) -> tuple[Store, str]:
     """The store above a file or folder, and its name there."""
+    if (local := local_path(uri)) is not None:
+        path = Path(os.path.abspath(local))  # noqa: PTH100 - `..` must go, links may stay
+        return Store(path.parent, storage=storage), path.name
     folder, _, name = uri.rstrip("/").rpartition("/")
     if folder.endswith(":/"):  # a bucket of its own
         return Store(uri, storage=storage), ""
-    return Store(folder or ("/" if uri.startswith("/") else "."), storage=storage), name
+    return Store(folder, storage=storage), name
 
 
 def files(store: Store, path: str, *suffixes: str) -> list[str]:
@@ -174,7 +179,8 @@ def _open_png(store: Store, path: str) -> Source:
         ids = png.read_ids(renumbered) if renumbered else {}
         return _named(png.read_png_video(store, root, folders[video_id], object_ids=ids), video_id)
 
-    return FileSource(folders, read, "png")
+    by_object = any(store.list_dirs(_join(root, folder)) for folder in itertools.islice(folders.values(), 1))
+    return FileSource(folders, read, "png by object" if by_object else "png")
 
 
 def _open_sav(store: Store, path: str) -> Source:

@@ -18,10 +18,12 @@ from PIL import Image
 from jobs import evaluate as evaluate_job
 from jobs import export as job
 from pipeline.errors import StorageError, UsageError
+from pipeline.evaluate import evaluate, summarise
 from pipeline.export.opening import open_masks
 from pipeline.export.registry import format_of
 from pipeline.export.run import export
 from pipeline.export.selection import chunks
+from pipeline.export.sources import LabelSource
 from pipeline.export.split import Splits
 from pipeline.store import Store
 from tests.export.conftest import SIZE, VIDEOS, labels_of, part
@@ -29,9 +31,9 @@ from tests.export.conftest import SIZE, VIDEOS, labels_of, part
 FORMATS = ("sav", "davis", "png", "coco", "youtube-vis", "yolo", "mots", "label-studio", "cvat")
 
 
-def write(labels, target: Path, name: str = "coco", **options):
+def write(labels, target: Path | Store, name: str = "coco", **options):
     where = options.pop("where", None)
-    store = options.pop("store", Store)(target)
+    store = target if isinstance(target, Store) else options.pop("store", Store)(target)
     return export(labels.select(where=where), store, name, format_of(name), chunk_rows=60, **options)
 
 
@@ -168,7 +170,7 @@ def test_the_commands_on_published_labels(labels, tmp_path: Path, capsys: pytest
     output, target = publish(labels, tmp_path / "labels"), str(tmp_path / "out")
     assert job.main([output, "--format", "coco", "--to", target, "--split", "val=0.4", "--where", "area > 0"]) == 0
     assert "wrote 188 masks of 8 videos" in capsys.readouterr().out
-    assert evaluate_job.main([target, "--truth", output, "--fail-under", "1"]) == 0
+    assert evaluate_job.main([target, "--truth", output, "--fail-under", "1", "--workers", "1"]) == 0
     assert evaluate_job.main([output, "--truth", output, "--where", "category = 'dog'", "--fail-under", "0.9"]) == 3
     assert job.main([output, "--format", "mots", "--to", target]) == 2
     assert job.main([output, "--format", "coco", "--to", target, "--tolerance", "1"]) == 2
@@ -202,12 +204,24 @@ def test_pictures_are_the_videos_frames(tmp_path: Path) -> None:
     assert all((target / "train" / image["file_name"]).exists() for image in document["images"])
 
 
-def test_the_store_may_be_anywhere_fsspec_reaches(labels) -> None:
-    target = "memory://exports/coco"
-    write_to = Store(target)
-    export(labels.select(), write_to, "coco", format_of("coco"))
-    assert open_masks(target).kind == "coco"
-    assert len(open_masks(target).rows()) == 8
+@pytest.mark.parametrize("name", ["coco", "png"])
+def test_on_s3(labels, s3, name: str) -> None:
+    target, where = f"{s3.uri}/{name}", "frame_index < 3"
+    done = write(labels, Store(target), name, where=where)
+    assert write(labels, Store(target), name, where=where).chunks_done_before == done.chunks
+    found = open_masks(target)
+    assert found.kind == ("coco" if name == "coco" else "png by object")
+    result = evaluate(found, LabelSource(labels.select(where=where)), protocol="all", workers=1)
+    assert summarise(result).overall.j_and_f == 1
+
+
+def test_paths_may_be_relative(labels, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(labels, target, "mots")
+    monkeypatch.chdir(target)
+    for path in (".", "../out", "./instances_txt/..", str(target) + "/", f"file://{target}"):
+        assert len(open_masks(path).rows()) == 8
+    assert evaluate_job.main([".", "--truth", "../out", "--workers", "1", "--json", "../scores.json"]) == 0
+    assert json.loads((target.parent / "scores.json").read_text())["overall"]["j_and_f"] == 1
 
 
 @pytest.mark.slow

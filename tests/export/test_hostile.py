@@ -122,7 +122,7 @@ def test_pngs_that_cannot_be_read_are_named_and_the_other_videos_scored(tmp_path
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
     source = open_masks(str(tmp_path))
-    result = evaluate(source, source, protocol="all")
+    result = evaluate(source, source, protocol="all", workers=1)
     assert {score.video_id for score in result.scores} == {"good"}
     assert {problem.video_id for problem in result.problems} == videos.keys() - {"good"}
     said = {problem.video_id: problem.message for problem in result.problems}
@@ -138,7 +138,9 @@ def test_frames_of_other_sizes_are_named_one_by_one(tmp_path: Path) -> None:
             path = tmp_path / folder / "v" / f"{t:05}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(png(np.eye(size, dtype=np.uint8)))
-    result = evaluate(open_masks(str(tmp_path / "found")), open_masks(str(tmp_path / "truth")), protocol="all")
+    result = evaluate(
+        open_masks(str(tmp_path / "found")), open_masks(str(tmp_path / "truth")), protocol="all", workers=1
+    )
     assert [problem.frame_index for problem in result.problems] == [2]
     assert result.scores[0].frames == 3
 

@@ -1,18 +1,22 @@
 """Log lines for machines: one JSON object a line, with the ids of the run and of the video it speaks of.
 
-`setup` is called once by each process, by its entry point; library code only logs. Text stays the default, for people.
+`setup_from_environment` is called once by each process, by its entry point; library code only logs. Text stays the default, for people.
 """
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, get_args
+
+from pipeline.errors import UsageError
 
 LogFormat = Literal["text", "json"]
+VARIABLE = "SAM2_CORPUS_LOGS"
 
 TEXT = "%(asctime)s %(levelname)s %(message)s"
 
@@ -58,6 +62,14 @@ def setup(log_format: LogFormat, *, stream: TextIO | None = None, **ids: str) ->
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+
+
+def setup_from_environment(**ids: str) -> None:
+    """Set up as SAM2_CORPUS_LOGS says, `text` (the default) or `json`; for entry points: commands, and workers' start."""
+    wanted = os.environ.get(VARIABLE, "text")
+    if wanted not in get_args(LogFormat):
+        raise UsageError(f"{VARIABLE} is {wanted!r}; allowed are {', '.join(get_args(LogFormat))}")
+    setup("json" if wanted == "json" else "text", **ids)
 
 
 @contextmanager

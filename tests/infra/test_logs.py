@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline import logs
+from pipeline.errors import UsageError
 
 
 @pytest.fixture
@@ -78,6 +79,17 @@ def test_text_is_for_people(stream: io.StringIO) -> None:
     logs.setup("text", stream=stream, run_id="r1")
     logging.getLogger("x").info("hello")
     assert stream.getvalue().endswith(" INFO hello\n")
+
+
+def test_the_environment_chooses(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(logs.VARIABLE, "json")
+    monkeypatch.setattr(logs.sys, "stderr", stream)
+    logs.setup_from_environment(run_id="r1")
+    logging.getLogger("x").info("hello")
+    assert lines(stream)[0]["run_id"] == "r1"
+    monkeypatch.setenv(logs.VARIABLE, "yaml")
+    with pytest.raises(UsageError, match="SAM2_CORPUS_LOGS is 'yaml'; allowed are text, json"):
+        logs.setup_from_environment()
 
 
 def test_setting_up_twice_does_not_double_lines(stream: io.StringIO) -> None:

@@ -19,8 +19,8 @@ class YoloFormat:
     """`labels/SPLIT/VIDEO_000012.txt` and `data.yaml`, as Ultralytics reads them.
 
     Points are pixel centres, so that filling the polygon with its outline, as OpenCV does, gives back the mask; parts
-    of a mask and its holes are linked by lines, which are drawn too. What the format has no place for - which line is which object, and the frame's size
-    - stands in `tracks_SPLIT.csv`.
+    of a mask and its holes are linked by lines, which are drawn too. What the format has no place for - which line is
+    which object, and the frame's size - stands in `tracks_SPLIT.csv`.
     """
 
     def pieces(self, video: VideoMasks, context: Context) -> Iterator[Piece]:

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from jobs import evaluate as job
 from pipeline import rle
 from pipeline.errors import UsageError
 from pipeline.evaluate import bootstrap, compare, evaluate, j_and_f, statistics, summarise, to_csv
+from pipeline.export.opening import open_masks
 from pipeline.export.rows import RowBuilder
 from pipeline.export.sources import TableSource
 
@@ -217,3 +219,27 @@ def test_200_frames_of_480p_with_3_objects_take_far_less_than_20_seconds() -> No
     result = evaluate(*tables, workers=1)
     assert sum(score.frames for score in result.scores) == 594
     assert time.perf_counter() - start < 10
+
+
+def test_davis_folders_as_the_benchmark_reads_them(tmp_path: Path) -> None:
+    """Void pixels are background, an object that is absent from a frame is there as an empty mask."""
+    truth = tmp_path / "DAVIS/Annotations/480p/bear"
+    truth.mkdir(parents=True)
+    for t in range(5):
+        indices = np.zeros(SIZE, np.uint8)
+        indices[10:30, 10 + t : 40 + t] = 1
+        if t < 3:
+            indices[35:50, 10:30] = 2
+        indices[30:33] = 255
+        image = Image.fromarray(indices)
+        image.putpalette(list(range(256)) * 3)
+        image.save(truth / f"{t:05}.png")
+    found = open_masks(str(tmp_path / "DAVIS"))
+    tables, problems = found.read(["bear"])
+    assert not problems
+    rows = tables["bear"].to_pylist()
+    assert [(row["object_id"], row["frame_index"]) for row in rows] == [(one, t) for one in (1, 2) for t in range(5)]
+    assert [rle.area(row["counts"]) for row in rows] == [600] * 5 + [300] * 3 + [0] * 2
+    result = evaluate(found, found)
+    assert result.protocol == "davis"
+    assert [(score.frames, score.j_and_f) for score in result.scores] == [(3, 1.0), (3, 1.0)]

@@ -1,6 +1,7 @@
 """Log lines for machines: one JSON object a line, with the ids of the run and of the video it speaks of.
 
-`setup_from_environment` is called once by each process, by its entry point; library code only logs. Text stays the default, for people.
+`setup_from_environment` is called once by each process, by its entry point; library code only logs. Text stays the
+default, for people.
 """
 
 import json
@@ -65,11 +66,11 @@ def setup(log_format: LogFormat, *, stream: TextIO | None = None, **ids: str) ->
 
 
 def setup_from_environment(**ids: str) -> None:
-    """Set up as SAM2_CORPUS_LOGS says, `text` (the default) or `json`; for entry points: commands, and workers' start."""
+    """Set up as SAM2_CORPUS_LOGS says: text, the default, or json. For commands, and for workers as they start."""
     wanted = os.environ.get(VARIABLE, "text")
     if wanted not in get_args(LogFormat):
         raise UsageError(f"{VARIABLE} is {wanted!r}; allowed are {', '.join(get_args(LogFormat))}")
-    setup("json" if wanted == "json" else "text", **ids)
+    setup("json" if wanted == "json" else "text", stream=None, **ids)
 
 
 @contextmanager

@@ -3,13 +3,14 @@
 from pipeline.video.source import Source
 
 _MAX_BOXES = 64
+_BOXES = frozenset(b"ftyp styp moov moof mdat free skip wide sidx mfra uuid meta udta emsg pdin prft pnot".split())
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 def ends_early(source: Source) -> bool:
     """MP4/MOV, Matroska/WebM and AVI state their extent; other formats (or an unstated extent) give False."""
     head = source.read(0, 12)
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"styp", b"moof"):
+    if head[4:8] in _BOXES:
         return _boxes_end(source) > source.size
     if head[:4] == _EBML:
         return _segment_end(source) > source.size
@@ -23,8 +24,7 @@ def _boxes_end(source: Source) -> int:
     offset = 0
     for _ in range(_MAX_BOXES):
         head = source.read(offset, 16)
-        if len(head) < 8:
-            # A few stray bytes at the end are no box.
+        if len(head) < 8 or head[4:8] not in _BOXES:  # what some programs leave behind the last box is none
             return offset
         size = int.from_bytes(head[:4])
         if size == 1 and len(head) == 16:

@@ -166,13 +166,8 @@ class Passes:
             self._damaged |= decoder.damaged
             decoder.damaged = self._damaged
             yield from self._cut(decoder, frames, Clock(step=self._step, zero=self._zero, by_dts=self._by_dts))
-        except GeneratorExit:
+        finally:
             self._release(decoder)
-            raise
-        except BaseException:
-            decoder.close()
-            raise
-        self._release(decoder)
 
     def _sought(self, decoder: Decoder, start: float) -> Iterator[VideoFrame] | None:
         """Frames from a key frame at or before `start`; None where seeking does not lead there."""
@@ -204,13 +199,8 @@ class Passes:
                     yield stamped
                     if index + 1 == len(self.timeline):
                         decoder.damaged = self._damaged
-        except GeneratorExit:
+        finally:
             self._release(decoder)
-            raise
-        except BaseException:
-            decoder.close()
-            raise
-        self._release(decoder)
 
     def _sought_key(self, decoder: Decoder, wanted: int) -> Iterator[VideoFrame] | None:
         for back in (0.0, 1.0):

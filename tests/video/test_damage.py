@@ -50,6 +50,14 @@ def test_a_file_that_ends_early_is_labelled_as_far_as_it_goes(clip: Callable[[Cl
     assert failure(cut, on_damaged="fail").failure_class == "damaged"
 
 
+def test_bytes_behind_the_end_are_no_truncation(clip: Callable[[Clip], Path], tmp_path: Path):
+    path = tmp_path / "longer.mp4"
+    path.write_bytes(clip(GOOD).read_bytes() + b"left behind by some recorder")
+    with open_video(path, name="longer") as video:
+        assert len(forward(video)) == 60
+        assert not video.damage.any
+
+
 def test_a_damaged_packet_is_skipped_and_counted(shared: Path):
     path = shared / "hard" / "corrupt_h264.mp4"
     with open_video(path, name="corrupt") as video:

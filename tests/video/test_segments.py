@@ -1,15 +1,16 @@
 """start_s and end_s: a part of a file, with the file's times and indices of its own."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import PromptError
-from pipeline.video import open_video
+from pipeline.video import open_video, prefetch
 from pipeline.video.container import Decoder
-from tests.video.clips import CLIPS, Clip, backward, forward
+from tests.video.clips import CLIPS, Clip, backward, forward, summary
 
 LONG = Clip(name="long.mp4", frames=500, gop=50)
 
@@ -73,6 +74,20 @@ def test_beyond_the_end(clip: Callable[[str], Path]):
             next(iter(video.backward(10)))
         with pytest.raises(PromptError, match=message):
             next(iter(video.forward(10)))
+
+
+def test_threads_may_share_a_video(clip: Callable[[Clip], Path]):
+    with open_video(clip(LONG), name="long") as video:
+        frames = forward(video)
+    with open_video(clip(LONG), name="long") as video, ThreadPoolExecutor(3) as threads:
+        ahead = prefetch(video.forward(), summary, depth=4)
+        back = threads.submit(backward, video, 400)
+        some = threads.submit(lambda: [summary(video.at([index])[index]) for index in range(499, 0, -37)])
+        again = threads.submit(forward, video, 250)
+        assert list(ahead) == frames
+        assert back.result() == frames[400::-1]
+        assert some.result() == [frames[index] for index in range(499, 0, -37)]
+        assert again.result() == frames[250:]
 
 
 def test_passes_may_be_interleaved_and_abandoned(clip: Callable[[Clip], Path]):

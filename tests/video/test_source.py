@@ -1,6 +1,7 @@
 """Where bytes come from: ranged reads, streams that cannot seek, storage that fails."""
 
 import io
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,6 +117,21 @@ def test_storage_that_fails_is_no_end_of_file(clip: Callable[[Clip], Path], part
         open_video(Remote(data, fail_at=int(len(data) * part)), name="big") as video,
     ):
         list(video.forward())
+
+
+def test_slow_storage_is_no_hang_of_the_video(clip: Callable[[Clip], Path]):
+    class Slow(Remote):
+        def readinto(self, buffer) -> int:
+            time.sleep(0.3)
+            return super().readinto(buffer)
+
+    made = Clip(name="slow.mp4", frames=60, size=(320, 240), options={"crf": "1"})
+    with open_video(Slow(clip(made).read_bytes()), name="slow", limits=VideoLimits(stall_s=1.0)) as video:
+        begun = time.monotonic()
+        assert len(forward(video)) == 60
+        assert time.monotonic() - begun < 60
+    with pytest.raises(VideoError, match="slow: cannot be opened within 1e-09 s"):
+        open_video(clip(made), name="slow", limits=VideoLimits(stall_s=1e-9))
 
 
 def test_a_missing_file_is_storage(tmp_path: Path):

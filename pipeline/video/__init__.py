@@ -9,11 +9,10 @@ The contract, for files and image sequences alike:
   is missing or runs backward becomes its predecessor's plus one frame; such repairs are counted.
 * A time picks the frame on screen then: the last one not later. Beyond the last frame's end it picks none.
 * `rgb` is PyAV's `to_ndarray(format="rgb24")`, then mirrored and turned as the display matrix says. Interlaced frames
-  stay as decoded, anamorphic pixels are not scaled, alpha is dropped. A frame that comes in another size than the
-  file's first is scaled to that.
+  stay as decoded, anamorphic pixels are not scaled, HDR is not tone-mapped, alpha is dropped. A frame that comes in
+  another size than the file's first is scaled to that.
 * A damaged packet is skipped and counted, decoding goes on. A file that ends early gives what it has and is flagged.
 * Backward and random frames are those of forward, bit for bit.
-
 * Images are a video too: JPEG and PNG files of one size in name order, numbers in names compared as numbers.
 
 Two decisions stand behind this. Decoding is single-threaded, see `Decoder`: with frame threads FFmpeg loses frames of

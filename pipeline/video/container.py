@@ -220,7 +220,7 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
     if best is not None and best.disposition & Disposition.attached_pic:
         best = next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None)
     if best is None:
-        kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
+        kinds = ", ".join("cover picture" if s.type == "video" else s.type for s in container.streams) or "nothing"
         raise NoVideoStreamError(f"{name}: no video stream (it holds {kinds})")
     assert isinstance(best, VideoStream)
     if best.codec_context is None:

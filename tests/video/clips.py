@@ -92,6 +92,13 @@ CLIPS = (
     Clip(name="gray.mkv", codec="ffv1", pix_fmt="gray", frames=10),
     Clip(name="444.mp4", pix_fmt="yuv444p", frames=10),
     Clip(name="ten-bit.mp4", pix_fmt="yuv420p10le", frames=10),
+    Clip(
+        name="hdr.mp4",
+        codec="libx265",
+        pix_fmt="yuv420p10le",
+        frames=10,
+        options={"x265-params": "log-level=none:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc"},
+    ),
     Clip(name="full-range.mp4", frames=10, color_range=2),
     Clip(name="alpha.mkv", codec="ffv1", pix_fmt="bgra", frames=10),
     Clip(name="odd-size.mkv", codec="ffv1", frames=10, size=(95, 63)),

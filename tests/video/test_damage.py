@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.errors import VideoError
 from pipeline.video import FAILURE_CLASSES, VideoLimits, open_video
@@ -137,6 +138,33 @@ def test_mp4s_that_point_to_other_files_do_not_open_them(tmp_path: Path, clip: C
 def test_no_video_stream(shared: Path):
     assert failure(shared / "hard" / "audio_only.mp4").failure_class == "no_video_stream"
     assert failure(shared / "hard" / "header_only_derived.mp4").failure_class == "no_video_stream"
+
+
+def test_a_cover_picture_is_no_video(tmp_path: Path):
+    path = tmp_path / "song.m4a"
+    with av.open(str(path), "w", format="mp4") as out:
+        sound, cover = out.add_stream("aac", rate=48000), out.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        out.mux(cover.encode(av.VideoFrame.from_ndarray(picture(0, 64, 48), format="rgb24")))
+        silence = av.AudioFrame.from_ndarray(np.zeros((2, 1024), "float32"), format="fltp", layout="stereo")
+        silence.sample_rate = 48000
+        out.mux(sound.encode(silence))
+        out.mux(sound.encode(None))
+    error = failure(path)
+    assert error.failure_class == "no_video_stream"
+    assert "it holds audio, cover picture" in str(error)
+
+
+def test_animated_webp_is_read_where_ffmpeg_does_and_refused_elsewhere(tmp_path: Path):
+    path = tmp_path / "animated.webp"
+    images = [Image.fromarray(picture(index, 48, 32)) for index in range(4)]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=100, lossless=True)
+    try:
+        with open_video(path, name="animated") as video:
+            assert len(forward(video)) == 4
+    except VideoError as error:
+        assert error.failure_class == "no_frames"  # noqa: PT017 - FFmpeg 8.1 opens it and decodes nothing
 
 
 def test_an_initialisation_segment_has_no_frames(clip: Callable[[str], Path], tmp_path: Path):

@@ -51,7 +51,8 @@ def make_batch(rng: np.random.Generator, *, clips: int, frames: int, rows: int, 
     correct = int(rng.integers(2, frames)) if frames >= 4 and rng.random() < 0.25 else None
     prompted = [0] if correct is None else [0, correct]
     gap = int(rng.integers(1, 40)) if frames > 1 and rng.random() < 0.4 else 0
-    pixels, masks = [], []
+    pixels: list[Tensor] = []
+    masks: list[list[NDArray[np.bool_]]] = []
     while len(pixels) < clips:
         height, width = (round(size * rng.uniform(1, 1.5)) for _ in range(2))
         clip = render(
@@ -66,7 +67,9 @@ def make_batch(rng: np.random.Generator, *, clips: int, frames: int, rows: int, 
             torch.from_numpy(clip.frames).permute(0, 3, 1, 2), size=(size, size), mode="bilinear", antialias=True
         )
         pixels.append((resized.float() / 255 - MEAN) / STD)
-        start = int(rng.integers(len(seen)))
+        hides = [i for i in seen if not (ids == i).any((1, 2)).all()]
+        first = rng.choice(hides if hides and rng.random() < 0.7 else seen)
+        start = int(np.flatnonzero(seen == first)[0])
         masks.append([ids == seen[(start + k) % len(seen)] for k in range(rows)])
 
     order = rng.permutation(clips * rows)  # prompt kinds go by blocks of rows, so clips are dealt to all kinds
@@ -77,7 +80,7 @@ def make_batch(rng: np.random.Generator, *, clips: int, frames: int, rows: int, 
 
 
 def _times(rng: np.random.Generator, frames: int, gap: int) -> list[float]:
-    stride = int(rng.integers(1, 1 + min(4, (DURATION - 2) // max(1, frames - 1))))
+    stride = int(rng.integers(1, 1 + min(6, (DURATION - 2) // max(1, frames - 1))))
     times = rng.uniform(0, DURATION - 1 - stride * (frames - 1)) + stride * np.arange(frames)
     if rng.random() < 0.4:
         times = times[::-1].copy()

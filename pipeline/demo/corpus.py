@@ -123,7 +123,8 @@ def make_corpus(folder: Path) -> None:
     manifest = folder / "manifest.parquet"
     if manifest.exists() and pq.read_table(manifest, columns=["video_uri"])["video_uri"].to_pylist() == uris:
         return
-    rows, truth = [], []
+    rows: list[Row] = []
+    truth: list[Row] = []
     for video, uri in zip(_VIDEOS, uris, strict=True):
         clip = render(
             EVAL_SEEDS + video.seed, frames=video.frames, height=video.height, width=video.width, split="eval"
@@ -142,7 +143,7 @@ def held_out_corpus(folder: Path, *, clips: int = 100, frames: int = 48) -> dict
     Every object that shows at least MIN_SHARE of the frame on frame 0 is prompted there, and there alone.
     """
     rows: dict[str, list[Row]] = {kind: [] for kind in PROMPTS}
-    truth = []
+    truth: list[Row] = []
     for number in range(clips):
         height, width = _HELD_OUT_SIZES[number % len(_HELD_OUT_SIZES)]
         clip = render(_HELD_OUT_SEEDS + number, frames=frames, height=height, width=width, split="eval")

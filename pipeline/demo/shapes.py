@@ -39,7 +39,8 @@ def outline(kind: str, rng: np.random.Generator) -> Array:
         reach = np.where(np.arange(2 * points) % 2 == 0, 1, rng.uniform(0.5, 0.75))
         return np.stack([reach * np.cos(angle), reach * np.sin(angle)], 1)
     if kind == "blob":
-        reach = 1 + sum(rng.uniform(0, 0.2) * np.cos(k * turn + rng.uniform(0, 6)) for k in (2, 3, 4))
+        waves = [rng.uniform(0, 0.2) * np.cos(k * turn + rng.uniform(0, 6)) for k in (2, 3, 4)]
+        reach = 1 + np.sum(waves, axis=0)
         return circle * (reach / reach.max())[:, None]
     if kind == "capsule":
         thick = rng.uniform(0.4, 0.6)
@@ -135,13 +136,13 @@ def path(kind: str, rng: np.random.Generator, extent: tuple[float, float], radiu
         return _excursion(rng, extent, radius, duration, home)
     if kind == "orbit":
         middle = rng.uniform(0.35, 0.65, 2) * extent
-        reach, pace, phase = rng.uniform(0.15, 0.4), rng.choice([-1, 1]) * rng.uniform(0.04, 0.1), rng.uniform(0, 6)
-        return lambda t: _pair(middle + reach * np.array([math.cos(pace * t + phase), math.sin(pace * t + phase)]))
+        span, turn, start = rng.uniform(0.15, 0.4), rng.choice([-1, 1]) * rng.uniform(0.04, 0.1), rng.uniform(0, 6)
+        return lambda t: _pair(middle + span * np.array([math.cos(turn * t + start), math.sin(turn * t + start)]))
     if kind == "hop":
         drift = _bounce(home, np.array([rng.choice([-1, 1]) * rng.uniform(0.008, 0.02), 0.0]), low, high)
         ground, height, beat = high[1], rng.uniform(0.25, 0.6) * (high[1] - low[1]), rng.uniform(14, 26)
-        phase = rng.uniform(0, 1)
-        return lambda t: (drift(t)[0], float(ground - height * (1 - (2 * ((t / beat + phase) % 1) - 1) ** 2)))
+        start = rng.uniform(0, 1)
+        return lambda t: (drift(t)[0], float(ground - height * (1 - (2 * ((t / beat + start) % 1) - 1) ** 2)))
     raise ValueError(f"unknown motion {kind!r}")
 
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.labels.part import footer, parquet_settings
 from pipeline.labels.schemas import MASKLETS, MASKS, aggregate, video_table
+from pipeline.quality.motion import add_motion
 
 ROW_GROUP_ROWS = 16_384
 MEMORY_BUDGET_BYTES = 64 * 2**20
@@ -38,7 +39,7 @@ class PartBuilder:
         self.video_id = video_id
         self.label_key = label_key
         self.rows = 0
-        self._constant = {"video_id": video_id, "label_key": label_key, "height": height, "width": width}
+        self._constant: dict[str, Any] = {"video_id": video_id, "label_key": label_key, "height": height, "width": width}
         self._schema = schema
         self._inner = pa.schema([field for field in schema if field.name not in self._constant])
         self._budget = memory_budget_bytes
@@ -88,7 +89,10 @@ class PartBuilder:
     def add_rows(self, rows: pa.Table) -> None:
         """Rows as `drain` gave them, to go on where a checkpoint ended; they do not count as new."""
         assert self._drained == len(self._batches), "restore before adding rows"
-        self._batches.append(rows.select(self._inner.names).cast(self._inner))
+        held = set(rows.schema.names)  # a checkpoint of an older version may lack columns
+        nulls = {field.name: pa.nulls(rows.num_rows, field.type) for field in self._inner if field.name not in held}
+        columns = [nulls[n] if n in nulls else rows.column(n).cast(self._inner.field(n).type) for n in self._inner.names]
+        self._batches.append(pa.Table.from_arrays(columns, schema=self._inner))
         self._drained = len(self._batches)
         self.rows += rows.num_rows
         if sum(batch.nbytes for batch in self._batches if isinstance(batch, pa.Table)) > self._budget:
@@ -186,7 +190,7 @@ class PartBuilder:
             frames = rows.column("frame_index").to_numpy()
             if (repeated := frames[1:][np.diff(frames) == 0]).size:
                 raise ValueError(f"object {object_id} has two rows for frame {repeated[0]} of {self.video_id!r}")
-            yield int(object_id), rows
+            yield int(object_id), add_motion(rows, height=self._constant["height"], width=self._constant["width"])
 
 
 def _loaded(batch: pa.Table | Path) -> pa.Table:

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.store import redact
+
 UTC_TIME = pa.timestamp("us", tz="UTC")
 
 MASKS = pa.schema(
@@ -26,10 +28,17 @@ MASKS = pa.schema(
         pa.field("y_max", pa.int32()),
         pa.field("object_logit", pa.float32()),
         pa.field("predicted_iou", pa.float32()),
+        pa.field("stability", pa.float32()),
+        pa.field("parts", pa.int32()),
+        pa.field("overlap", pa.float32()),
+        pa.field("overlap_object_id", pa.int64()),
+        pa.field("touches_border", pa.bool_()),
+        pa.field("area_change", pa.float32()),
+        pa.field("center_shift", pa.float32()),
         pa.field("label_key", pa.string(), nullable=False),
     ]
 )
-"""One row per video, object and frame. Quality columns are added before label_key, nullable."""
+"""One row per video, object and frame. From stability on: `pipeline.quality`, nullable, absent in older labels."""
 
 MASKLETS = pa.schema(
     [
@@ -143,6 +152,7 @@ def video_table(row: Mapping[str, Any]) -> pa.Table:
     known = {name: value for name, value in row.items() if name != "extra"}
     if unknown := sorted(set(known) - set(VIDEOS.names)):
         raise ValueError(f"unknown videos columns {unknown}; the manifest's own go under 'extra'")
+    known["uri"] = redact(str(known["uri"]))  # a signed URL's signature is nobody's business
     table = pa.Table.from_pylist([known], schema=VIDEOS)
     taken = {name.lower() for name in VIDEOS.names}
     for name, value in sorted((row.get("extra") or {}).items()):

@@ -33,7 +33,7 @@ from pipeline.store import Store, parse_path
 
 log = logging.getLogger(__name__)
 
-SORT_ROWS = 500_000
+SORT_ROWS = 131_072
 """Rows sorted at once, of one or more videos: bounds memory."""
 TIDY_OVERLAP = 4
 """Row groups of a file that may hold the same video before the file is rewritten; delta-rs may reorder a few."""

@@ -140,7 +140,7 @@ def explain(error: BaseException, *, what: str, uri: str, tried_s: float | None 
         return StorageError(f"{head}no space left; free some or choose another place")
     if isinstance(error, OSError) and error.errno == errno.EROFS:
         return StorageError(f"{head}the file system is read-only; choose another place")
-    if isinstance(error, (IsADirectoryError, NotADirectoryError)):
+    if isinstance(error, (IsADirectoryError, NotADirectoryError, FileExistsError)):
         return StorageError(f"{head}a folder stands where a file should be, or the other way round")
     if name == "FileExpired":
         return ChangedError(f"{head}it was replaced while it was being read; run again")

@@ -73,9 +73,9 @@ def remove(path: Path, *, root: Path) -> None:
 
 def _write_beside(target: Path, data: bytes | Path) -> Path:
     for _ in range(100):  # another process may remove the emptied folder between the two steps
-        target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
         try:
+            _make_folder(target.parent)
             file = temporary.open("xb")
             break
         except FileNotFoundError:
@@ -95,6 +95,15 @@ def _write_beside(target: Path, data: bytes | Path) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def _make_folder(folder: Path) -> None:
+    """As mkdir -p; what is made is still there after a power failure."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync(folder.parent)
 
 
 def _sync(folder: Path) -> None:

@@ -100,7 +100,7 @@ STEPS = {
     "optimize": "from pipeline.publish import optimize; done = optimize(store); "
     "said = f'{done[0].files_before} to {done[0].files_after} files, {done[0].bytes_rewritten / 1e6:.0f} MB rewritten'",
     "lookup": "from pipeline.query import open_labels; "
-    "said = open_labels(store).sql(\"SELECT count(*) FROM masks WHERE video_id = 'v000777'\").fetchall()",
+    "said = open_labels(store).sql(\"SELECT count(*) FROM masks WHERE video_id = 'v000077'\").fetchall()",
     "areas": "from pipeline.query import open_labels; "
     'said = open_labels(store).sql("SELECT object_id, avg(area) FROM masks GROUP BY 1").fetchall()[:1]',
 }

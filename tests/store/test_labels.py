@@ -191,6 +191,12 @@ def test_columns_that_do_not_fit_are_refused() -> None:
             builder.add(0, 0.0, row | {"counts": ["a", "b"]})
 
 
+def test_secrets_in_uris_do_not_reach_the_labels() -> None:
+    row = {"video_id": "v", "label_key": KEY, "outcome": "labelled"}
+    uri = "https://user:pass@h/v.mp4?X-Amz-Signature=ab"
+    assert video_table(row | {"uri": uri})["uri"].to_pylist() == ["https://***@h/v.mp4?***"]
+
+
 def test_unknown_videos_columns_are_refused_and_taken_names_moved() -> None:
     with pytest.raises(ValueError, match=r"unknown videos columns \['nmae'\]"):
         video_table({"nmae": 1})

@@ -90,6 +90,26 @@ def test_commit_once_of_a_local_file(store: Store, tmp_path: Path) -> None:
     assert store.read("p/y") == source.read_bytes()
 
 
+def test_large_objects_race_too(store: Store) -> None:
+    """Beyond 32 MiB S3 gets them in several uploads, of which only the end is conditional."""
+    if store.uri.startswith("memory:"):
+        pytest.skip("fsspec's memory file system has no atomic create")
+    contents = [bytes([at]) * (33 * 2**20) for at in range(3)]
+    with ThreadPoolExecutor(3) as threads:
+        won = list(threads.map(lambda content: store.commit_once("big", content), contents))
+    assert won.count(True) == 1
+    assert store.read("big") == contents[won.index(True)]
+
+
+def test_many_are_deleted_at_once(store: Store) -> None:
+    names = [f"a/{at} é%20" for at in range(30)]
+    for name in names:
+        store.put(name, b"x")
+    store.delete_many([*names[:29], "never/there"])
+    assert [entry.path for entry in store.list()] == names[29:]
+    store.delete_many([])
+
+
 def test_a_store_travels_to_other_processes(store: Store) -> None:
     store.put("x", b"1")
     assert pickle.loads(pickle.dumps(store)).read("x") == b"1"
@@ -124,7 +144,7 @@ from pipeline.store import Store
 store, me = Store(sys.argv[1]), sys.argv[2]
 print("ready", flush=True)
 sys.stdin.readline()
-print(sum(store.commit_once(f"race/{i}", me.encode() * 5000) for i in range(8)))
+print(sum(store.commit_once(f"race/{i}", me.encode() * 5000) for i in range(4)))
 """
 
 
@@ -135,7 +155,7 @@ def test_one_of_many_processes_wins(where: str, tmp_path: Path, request: pytest.
         subprocess.Popen(
             [sys.executable, "-c", RACE, uri, str(me)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        for me in range(4)
+        for me in range(3)
     ]
     for racer in racers:
         assert racer.stdout
@@ -145,11 +165,11 @@ def test_one_of_many_processes_wins(where: str, tmp_path: Path, request: pytest.
         racer.stdin.write("go\n")
         racer.stdin.flush()
     won = [int(racer.communicate(timeout=60)[0]) for racer in racers]
-    assert sum(won) == 8
+    assert sum(won) == 4
     store = Store(uri)
-    winners = [store.read(f"race/{i}") for i in range(8)]
+    winners = [store.read(f"race/{i}") for i in range(4)]
     assert all(len(data) == 5000 and len(set(data)) == 1 for data in winners)
-    assert [sum(data[:1] == b"%d" % me for data in winners) for me in range(4)] == won
+    assert [sum(data[:1] == b"%d" % me for data in winners) for me in range(3)] == won
 
 
 def test_local_writes_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,7 +323,7 @@ def test_versions_of_many_sources_take_few_requests(s3: S3, monkeypatch: pytest.
 def test_versions_are_found_in_any_order_of_listing(s3: S3) -> None:
     """SeaweedFS lists a/ before a.b/, which is not the order of the keys."""
     store = Store(s3.uri)
-    names = [f"{folder}/{i}" for folder in ("a", "a.b") for i in range(8)]
+    names = [f"{folder}/{i}" for folder in ("a", "a.b") for i in range(4)]
     for name in names:
         store.put(name, name.encode())
     found = source_versions([store.uri_of(name) for name in names])

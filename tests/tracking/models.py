@@ -85,12 +85,11 @@ def random_sam2(config: dict[str, Any], *, seed: int = 0) -> Sam2:
     model = Sam2VideoModel(Sam2VideoConfig(**config))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if parameter.abs().max() == 0 and "bias" not in name:  # embeddings that transformers starts at zero
-                parameter.normal_(std=0.02)
-            if name.endswith("memory_fuser.layers.0.scale"):
+            if parameter.dim() > 1:  # transformers' start is so small that every logit would be near zero
+                parameter.normal_(std=parameter[0].numel() ** -0.5)
+            elif name.endswith("memory_fuser.layers.0.scale"):
                 parameter.fill_(0.1)
-        for layer in (model.mask_decoder.pred_obj_score_head.proj_out,):
-            layer.bias.fill_(2.0)
+        model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(2.0)
     size = config["image_size"]
     extent = {"height": size, "width": size}
     processor = Sam2VideoProcessor(

@@ -26,6 +26,7 @@ from pipeline.model import Sam2, load
 from pipeline.passes import merge_passes
 from pipeline.plan import ALGORITHM_VERSION, Parameters
 from pipeline.prompts import resolve_prompts
+from pipeline.quality.frames import measure
 from pipeline.store import Storage, Store, open_source, part_path
 from pipeline.tracking import Engine, Finish, Propagation, TrackedFrame
 from pipeline.video import Frame, VideoReader, open_video, prefetch
@@ -225,6 +226,7 @@ class Labeler:
             "boxes": [rle.bbox(each, (height, width)) for each in counts],
             "object_logit": frame.object_logit.tolist(),
             "predicted_iou": frame.predicted_iou.tolist(),
+            **measure(frame.logits, frame.object_ids, mask_threshold=self.settings.parameters.mask_threshold),
         }
 
     def _videos_row(self, task: Task, reader: VideoReader, frames: int, size: int, started: float) -> dict[str, Any]:

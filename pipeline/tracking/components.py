@@ -26,6 +26,14 @@ def drop_sprinkles(masks: NDArray[np.bool_], max_area: float) -> NDArray[np.bool
     return kept
 
 
+def count_parts(masks: NDArray[np.bool_]) -> Ints:
+    """(N,) connected areas of (N, H, W) masks; pixels that touch at a corner are connected."""
+    row, start, stop = _runs(masks)
+    label = _labels(row, start, stop, masks.shape[1], masks.shape[2])
+    first = np.flatnonzero(label == np.arange(len(label)))  # a component is named after its first run
+    return np.bincount(row[first] // masks.shape[1], minlength=len(masks))
+
+
 def _runs(masks: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
     """Row (over all masks), first column and end of each run of pixels, in reading order."""
     count, height, width = masks.shape
@@ -38,6 +46,12 @@ def _runs(masks: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
 
 def _areas(row: Ints, start: Ints, stop: Ints, height: int, width: int) -> Ints:
     """For each run, the pixels of the area it belongs to."""
+    label = _labels(row, start, stop, height, width)
+    return np.bincount(label, weights=stop - start, minlength=len(row)).astype(np.int64)[label]
+
+
+def _labels(row: Ints, start: Ints, stop: Ints, height: int, width: int) -> Ints:
+    """For each run, the first run of the area it belongs to."""
     line = width + 2
     below = (row + 1) * line
     lowest = np.searchsorted(row * line + stop, below + start, side="left")
@@ -46,8 +60,7 @@ def _areas(row: Ints, start: Ints, stop: Ints, height: int, width: int) -> Ints:
     touching = np.maximum(touching, 0)
     upper = np.repeat(np.arange(len(row)), touching)
     lower = np.repeat(lowest - np.cumsum(touching) + touching, touching) + np.arange(touching.sum())
-    label = _connect(len(row), upper, lower)
-    return np.bincount(label, weights=stop - start, minlength=len(row)).astype(np.int64)[label]
+    return _connect(len(row), upper, lower)
 
 
 def _connect(count: int, one: Ints, other: Ints) -> Ints:

@@ -31,12 +31,12 @@ class Statistics:
 
 def jaccard(truth: str, found: str, size: tuple[int, int]) -> float:
     """J of two RLE masks of [height, width]: intersection over union; 1 where both are empty."""
-    return _jaccard_of_runs(rle.runs_of(truth, size), rle.runs_of(found, size))
+    return jaccard_of_runs(rle.runs_of(truth, size), rle.runs_of(found, size))
 
 
 def boundary_f(truth: str, found: str, size: tuple[int, int], *, bound_th: float = BOUND_TH) -> float:
     """F of two RLE masks of [height, width]: how well their outlines match; 1 where neither has one."""
-    return _boundary_f_of_runs(rle.runs_of(truth, size), rle.runs_of(found, size), size, bound_th)
+    return boundary_f_of_runs(rle.runs_of(truth, size), rle.runs_of(found, size), size, bound_th=bound_th)
 
 
 def j_and_f(truth: str, found: str, size: tuple[int, int], *, bound_th: float = BOUND_TH) -> tuple[float, float]:
@@ -45,7 +45,7 @@ def j_and_f(truth: str, found: str, size: tuple[int, int], *, bound_th: float = 
         rle.runs_of(truth, size)
         return 1.0, 1.0
     a, b = rle.runs_of(truth, size), rle.runs_of(found, size)
-    return _jaccard_of_runs(a, b), _boundary_f_of_runs(a, b, size, bound_th)
+    return jaccard_of_runs(a, b), boundary_f_of_runs(a, b, size, bound_th=bound_th)
 
 
 def jaccard_of_masks(truth: rle.Mask, found: rle.Mask) -> float:
@@ -98,7 +98,8 @@ def statistics(values: npt.NDArray[np.float64]) -> Statistics:
     )
 
 
-def _jaccard_of_runs(a: rle.Ints, b: rle.Ints) -> float:
+def jaccard_of_runs(a: rle.Ints, b: rle.Ints) -> float:
+    """J of two masks given by their runs."""
     area_a, area_b = int(a[1::2].sum()), int(b[1::2].sum())
     if not area_a or not area_b:
         return float(area_a == area_b)
@@ -111,7 +112,8 @@ def _jaccard_of_runs(a: rle.Ints, b: rle.Ints) -> float:
     return shared / (area_a + area_b - shared)
 
 
-def _boundary_f_of_runs(a: rle.Ints, b: rle.Ints, size: tuple[int, int], bound_th: float) -> float:
+def boundary_f_of_runs(a: rle.Ints, b: rle.Ints, size: tuple[int, int], *, bound_th: float = BOUND_TH) -> float:
+    """F of two masks given by their runs."""
     boxes = [box for box in (rle.bbox_of_runs(a, size), rle.bbox_of_runs(b, size)) if box is not None]
     if not boxes:
         return 1.0

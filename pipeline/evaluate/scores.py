@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline import rle
 from pipeline.errors import RleError
-from pipeline.evaluate.measures import BOUND_TH, Statistics, j_and_f, statistics
+from pipeline.evaluate.measures import BOUND_TH, Statistics, boundary_f_of_runs, jaccard_of_runs, statistics
 from pipeline.export.rows import by_object
 from pipeline.export.sav import size_bucket
 from pipeline.export.sources import Problem
@@ -95,7 +95,9 @@ def _score_masklet(
     missing = 0
     for frame, (height, width, counts) in zip(frames, masks, strict=True):
         try:
-            area = int(rle.runs_of(counts, (height, width))[1::2].sum())
+            size = (height, width)
+            runs = rle.runs_of(counts, size)
+            area = int(runs[1::2].sum())
             areas.append(area)
             if frame in dropped:
                 continue
@@ -103,10 +105,14 @@ def _score_masklet(
                 missing += 1
                 pairs.append((0.0, 0.0, False) if area else (1.0, 1.0, True))
                 continue
-            if answer[:2] != (height, width):
+            if answer[:2] != size:
                 raise RleError(f"a mask of {answer[0]} x {answer[1]} cannot be judged by one of {height} x {width}")
-            j, f = j_and_f(counts, answer[2], (height, width), bound_th=bound_th)
-            pairs.append((j, f, (rle.area(answer[2]) > 0) == (area > 0)))
+            if answer[2] == counts:
+                pairs.append((1.0, 1.0, True))
+                continue
+            theirs = rle.runs_of(answer[2], size)
+            f = boundary_f_of_runs(runs, theirs, size, bound_th=bound_th)
+            pairs.append((jaccard_of_runs(runs, theirs), f, (int(theirs[1::2].sum()) > 0) == (area > 0)))
         except RleError as error:
             problems.append(Problem(video_id=video_id, object_id=object_id, frame_index=frame, message=str(error)))
     values = np.array(pairs, np.float64).reshape(-1, 3)

@@ -17,6 +17,9 @@ COLUMNS = (
     "x_min", "y_min", "x_max", "y_max", "object_logit", "predicted_iou", "category",
 )  # fmt: skip
 
+_AMONG = "video_id BETWEEN $first AND $last"
+"""Arrow skips files and row groups by it, as it does not by a list."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
@@ -54,7 +57,7 @@ class Selection:
         self._where = f"({where})" if where else "true"
         if every > 1:
             self._where += f" AND frame_index % {every} = 0"
-        self._from = self._joined()
+        self._names = {table: self._columns(table) for table in ("masks", "masklets", "videos")}
         self.where = where
         self.every = every
 
@@ -62,43 +65,43 @@ class Selection:
         """The selected videos in order of their ids."""
         found = self._run(
             f"SELECT video_id, count(*) AS rows, count(DISTINCT frame_index) AS frames, min(label_key) AS label_key "
-            f"FROM {self._from} "
-            f"WHERE {self._where} GROUP BY video_id ORDER BY video_id"
+            f"FROM {self._joined()} WHERE {self._where} GROUP BY video_id ORDER BY video_id"
         )
         return [VideoCount(**row) for row in found.to_pylist()]
 
     def categories(self) -> list[str | None]:
         """Names of the classes that occur, sorted; None where an object has none."""
-        sql = f"SELECT DISTINCT category FROM {self._from} WHERE {self._where} ORDER BY category"
+        sql = f"SELECT DISTINCT category FROM {self._joined()} WHERE {self._where} ORDER BY category"
         return list(self._run(sql).column("category").to_pylist())
 
     def read(self, video_ids: Sequence[str]) -> pa.Table:
         """Mask rows of some videos, sorted by video, frame and object."""
         return self._run(
-            f"SELECT {', '.join(COLUMNS)} FROM {self._from} WHERE video_id BETWEEN $first AND $last "
-            f"AND list_contains($ids, video_id) AND {self._where} ORDER BY video_id, frame_index, object_id",
+            f"SELECT {', '.join(COLUMNS)} FROM {self._joined(_AMONG)} WHERE list_contains($ids, video_id) "
+            f"AND {self._where} ORDER BY video_id, frame_index, object_id",
             {"first": min(video_ids), "last": max(video_ids), "ids": list(video_ids)},
         )
 
     def videos(self, video_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Rows of the videos table."""
         found = self._run(
-            "SELECT * FROM videos WHERE video_id BETWEEN $first AND $last AND list_contains($ids, video_id)",
+            f"SELECT * FROM videos WHERE {_AMONG} AND list_contains($ids, video_id)",
             {"first": min(video_ids), "last": max(video_ids), "ids": list(video_ids)},
         )
         return {row["video_id"]: row for row in found.to_pylist()}
 
-    def _joined(self) -> str:
-        names = {table: self._columns(table) for table in ("masks", "masklets", "videos")}
-        taken = {name.lower() for name in names["masks"]}
-        wanted = ["masks.*"]
-        for table in ("masklets", "videos"):
-            new = [name for name in names[table] if name.lower() not in taken]
+    def _joined(self, condition: str = "true") -> str:
+        """The three tables as one; the condition on video_id holds for each, so that none is read as a whole."""
+        taken: set[str] = set()
+        wanted = []
+        for table, names in self._names.items():
+            new = [name for name in names if name.lower() not in taken]
             taken |= {name.lower() for name in new}
             wanted += [f'{table}."{name}"' for name in new]
+        masks, masklets, videos = (f"(SELECT * FROM {table} WHERE {condition}) AS {table}" for table in self._names)
         return (
-            f"(SELECT {', '.join(wanted)} FROM masks LEFT JOIN masklets USING (video_id, object_id) "
-            "LEFT JOIN videos USING (video_id))"
+            f"(SELECT {', '.join(wanted)} FROM {masks} LEFT JOIN {masklets} USING (video_id, object_id) "
+            f"LEFT JOIN {videos} USING (video_id))"
         )
 
     def _columns(self, table: str) -> list[str]:

@@ -1,6 +1,7 @@
 """`python -m tests.export.million FOLDER`: peak memory in MiB of work on a million mask rows, as JSON at the end."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from deltalake import write_deltalake
 
 from tests.export.conftest import VIDEOS, labels_of, part
 
-ROWS = 1_000_000
+ROWS = int(os.environ.get("ROWS", "1_000_000"))
 
 RUN = """
 import json, resource, sys

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,12 @@ class PartBuilder:
         self.video_id = video_id
         self.label_key = label_key
         self.rows = 0
-        self._constant: dict[str, Any] = {"video_id": video_id, "label_key": label_key, "height": height, "width": width}
+        self._constant: dict[str, Any] = {
+            "video_id": video_id,
+            "label_key": label_key,
+            "height": height,
+            "width": width,
+        }
         self._schema = schema
         self._inner = pa.schema([field for field in schema if field.name not in self._constant])
         self._budget = memory_budget_bytes
@@ -91,7 +97,9 @@ class PartBuilder:
         assert self._drained == len(self._batches), "restore before adding rows"
         held = set(rows.schema.names)  # a checkpoint of an older version may lack columns
         nulls = {field.name: pa.nulls(rows.num_rows, field.type) for field in self._inner if field.name not in held}
-        columns = [nulls[n] if n in nulls else rows.column(n).cast(self._inner.field(n).type) for n in self._inner.names]
+        columns = [
+            nulls[n] if n in nulls else rows.column(n).cast(self._inner.field(n).type) for n in self._inner.names
+        ]
         self._batches.append(pa.Table.from_arrays(columns, schema=self._inner))
         self._drained = len(self._batches)
         self.rows += rows.num_rows
@@ -143,16 +151,16 @@ class PartBuilder:
         for at, batch in enumerate(self._batches):
             if isinstance(batch, pa.Table):
                 path = self._folder / f"rows-{at}.arrow"
-                with pa.ipc.new_file(str(path), self._inner) as writer:
-                    writer.write_table(batch.sort_by([("object_id", "ascending"), ("frame_index", "ascending")]))
+                _HeldRows(batch).write(path)
                 self._batches[at] = path
 
     def _write(self, sink: Any, video: Mapping[str, Any], masklets: Mapping[int, Mapping[str, Any]]) -> None:
         aggregated: list[dict[str, Any]] = []
+        pixels = self._constant["height"] * self._constant["width"]
         with pq.ParquetWriter(sink, self._schema, **parquet_settings()) as writer:
             waiting: list[pa.Table] = []
             for object_id, rows in self._by_object():
-                aggregated.append(aggregate(object_id, rows) | dict(masklets.get(object_id, {})))
+                aggregated.append(aggregate(object_id, rows, pixels=pixels) | dict(masklets.get(object_id, {})))
                 waiting.append(rows)
                 if sum(table.num_rows for table in waiting) >= ROW_GROUP_ROWS:
                     self._write_groups(writer, waiting)
@@ -160,7 +168,8 @@ class PartBuilder:
             self._write_groups(writer, waiting)
             ids = {"video_id": self.video_id, "label_key": self.label_key}
             masklet_table = pa.Table.from_pylist([row | ids for row in aggregated], schema=MASKLETS)
-            known = ids | {"mask_rows": self.rows, "objects": len(aggregated)}
+            doubt = max((row["doubt"] for row in aggregated), default=None)
+            known = ids | {"mask_rows": self.rows, "objects": len(aggregated), "doubt": doubt}
             writer.add_key_value_metadata(footer(masklet_table, video_table(known | dict(video) | ids)))
 
     def _write_groups(self, writer: pq.ParquetWriter, tables: list[pa.Table]) -> None:
@@ -177,26 +186,59 @@ class PartBuilder:
         writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema), row_group_size=ROW_GROUP_ROWS)
 
     def _by_object(self) -> Iterator[tuple[int, pa.Table]]:
-        order = [("object_id", "ascending"), ("frame_index", "ascending")]
-        batches = [_loaded(batch) if isinstance(batch, Path) else batch.sort_by(order) for batch in self._batches]
-        ids = [batch.column("object_id").to_numpy() for batch in batches]
-        for object_id in np.unique(np.concatenate(ids)) if ids else ():
-            pieces = []
-            for batch, found in zip(batches, ids, strict=True):
-                low, high = np.searchsorted(found, [object_id, object_id + 1])
-                if high > low:
-                    pieces.append(batch.slice(low, high - low))
-            rows = pa.concat_tables(pieces).sort_by("frame_index").combine_chunks()
-            frames = rows.column("frame_index").to_numpy()
-            if (repeated := frames[1:][np.diff(frames) == 0]).size:
-                raise ValueError(f"object {object_id} has two rows for frame {repeated[0]} of {self.video_id!r}")
-            yield int(object_id), add_motion(rows, height=self._constant["height"], width=self._constant["width"])
+        with ExitStack() as files:
+            runs = [
+                _SpilledRows(files, batch) if isinstance(batch, Path) else _HeldRows(batch) for batch in self._batches
+            ]
+            for object_id in sorted(set().union(*(run.object_ids for run in runs))):
+                pieces = [run.rows(object_id) for run in runs if object_id in run.object_ids]
+                rows = pa.concat_tables(pieces).sort_by("frame_index").combine_chunks()
+                frames = rows.column("frame_index").to_numpy()
+                if (repeated := frames[1:][np.diff(frames) == 0]).size:
+                    raise ValueError(f"object {object_id} has two rows for frame {repeated[0]} of {self.video_id!r}")
+                yield object_id, add_motion(rows, height=self._constant["height"], width=self._constant["width"])
+
+
+class _HeldRows:
+    """Some rows in memory, by object."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self._rows = rows.sort_by("object_id")
+        ids = self._rows.column("object_id").to_numpy()
+        first = np.flatnonzero(np.diff(ids, prepend=ids[0] - 1 if len(ids) else 0))
+        self.object_ids = {
+            int(ids[low]): (int(low), int(high)) for low, high in zip(first, [*first[1:], len(ids)], strict=True)
+        }
+
+    def rows(self, object_id: int) -> pa.Table:
+        low, high = self.object_ids[object_id]
+        return self._rows.slice(low, high - low)
+
+    def write(self, path: Path) -> None:
+        """One record batch per object."""
+        with pa.ipc.new_file(str(path), self._rows.schema) as writer:
+            for object_id in self.object_ids:
+                writer.write_table(self.rows(object_id).combine_chunks())
+
+
+class _SpilledRows:
+    """Rows in a local file, read by object: not mapped into memory, where they would count as this process's."""
+
+    def __init__(self, files: ExitStack, path: Path) -> None:
+        self._reader = pa.ipc.open_file(files.enter_context(pa.OSFile(str(path))))
+        self.object_ids = {
+            self._reader.get_batch(at).column("object_id")[0].as_py(): at
+            for at in range(self._reader.num_record_batches)
+        }
+
+    def rows(self, object_id: int) -> pa.Table:
+        return pa.Table.from_batches([self._reader.get_batch(self.object_ids[object_id])])
 
 
 def _loaded(batch: pa.Table | Path) -> pa.Table:
     if isinstance(batch, pa.Table):
         return batch
-    with pa.memory_map(str(batch)) as file:
+    with pa.OSFile(str(batch)) as file:
         return pa.ipc.open_file(file).read_all()
 
 

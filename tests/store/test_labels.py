@@ -2,6 +2,8 @@
 
 import math
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,7 +86,8 @@ def test_masklets_summarise_their_rows() -> None:
         assert masklet["mean_logit"] == pytest.approx(sum(logits) / len(logits))
     assert part.masklets.to_pylist()[1]["category"] == "cat"
     assert part.masklets.to_pylist()[1]["reasons"] == ["small"]
-    assert part.masklets.to_pylist()[2]["doubt"] is None
+    assert part.masklets.to_pylist()[1]["doubt"] == 0.5
+    assert 0 <= part.masklets.to_pylist()[2]["doubt"] <= 1
 
 
 @pytest.mark.parametrize("budget", [1, 3_000, 30_000])
@@ -202,3 +205,34 @@ def test_unknown_videos_columns_are_refused_and_taken_names_moved() -> None:
         video_table({"nmae": 1})
     row = {"video_id": "v", "label_key": KEY, "outcome": "labelled", "uri": "u", "extra": {"FPS": 1, "fps": 2, "a": 3}}
     assert video_table(row).schema.names[len(VIDEOS.names) :] == ["manifest_FPS", "a", "manifest_manifest_fps"]
+
+
+HOUR = """
+import random, resource, sys
+from pipeline.labels import PartBuilder
+frames, objects = int(sys.argv[1]), 20
+rng = random.Random(0)
+counts = ["".join(rng.choices("0123456789abcdefghijklmnop", k=150)) for _ in range(997)]
+with PartBuilder("v", label_key="ab", height=1080, width=1920) as builder:
+    for frame in range(frames):
+        builder.add(frame, frame / 30, {
+            "object_id": list(range(objects)), "is_prompted": [False] * objects,
+            "counts": [counts[(frame * 31 + at * 7) % 997][at:] for at in range(objects)],
+            "area": [frame + 1] * objects, "boxes": [(0, 0, 9, 9)] * objects,
+            "object_logit": [0.5] * objects, "predicted_iou": [0.9] * objects,
+        })
+    part = builder.finish({"outcome": "labelled", "uri": "u"})
+    size = len(part) if isinstance(part, bytes) else part.stat().st_size
+print(builder.rows, builder.spilled, size >> 20, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+"""
+
+
+@pytest.mark.slow
+def test_an_hour_of_twenty_objects_is_built_in_bounded_memory() -> None:
+    peaks = []
+    for count in (9_000, 108_000):
+        done = subprocess.run([sys.executable, "-c", HOUR, str(count)], capture_output=True, text=True, check=True)
+        rows, spilled, _, peak = done.stdout.split()
+        assert (int(rows), spilled) == (count * 20, "True")
+        peaks.append(int(peak))
+    assert peaks[1] - peaks[0] < 200  # MiB: one object of the hour, not twenty

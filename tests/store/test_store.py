@@ -17,7 +17,7 @@ from pipeline.errors import StorageError
 from pipeline.store import MissingError, Storage, Store, open_source, source_versions
 from pipeline.store.s3_listing import S3Lister, parse_page
 from tests.fixtures_s3 import S3
-from tests.s3 import READER_KEY, READER_SECRET, WRITER_KEY, WRITER_SECRET
+from tests.s3 import BUCKET, READER_KEY, READER_SECRET, WRITER_KEY, WRITER_SECRET, SeaweedFS
 
 BACKENDS = ["local", "memory", "s3"]
 
@@ -376,3 +376,21 @@ def test_prefixes_may_have_their_own_access(s3: S3, monkeypatch: pytest.MonkeyPa
         store.put("x", b"2")
     assert READER_SECRET not in repr(storage) + repr(store)
     assert READER_SECRET.encode() not in pickle.dumps(store)
+
+
+def test_a_server_that_dies_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = SeaweedFS(tmp_path)
+    server.start()
+    try:
+        for name, value in server.env().items():
+            monkeypatch.setenv(name, value)
+        store = Store(f"s3://{BUCKET}/out")
+        store.put("before", b"1")
+        server.kill()
+        restart = threading.Timer(1.0, server.start)
+        restart.start()
+        assert store.commit_once("after", b"2")
+        assert sorted(entry.path for entry in store.list()) == ["after", "before"]
+        restart.join()
+    finally:
+        server.kill()

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.quality.doubt import masklet_quality
 from pipeline.store import redact
 
 UTC_TIME = pa.timestamp("us", tz="UTC")
@@ -59,12 +60,22 @@ MASKLETS = pa.schema(
         pa.field("min_logit", pa.float32()),
         pa.field("mean_iou", pa.float64()),
         pa.field("min_iou", pa.float32()),
+        pa.field("visible_share", pa.float32()),
+        pa.field("appearances", pa.int32()),
+        pa.field("disappearances", pa.int32()),
+        pa.field("mean_stability", pa.float32()),
+        pa.field("min_stability", pa.float32()),
+        pa.field("jumps", pa.int32()),
+        pa.field("whole_frame_masks", pa.int32()),
+        pa.field("max_overlap", pa.float32()),
+        pa.field("swap_suspicions", pa.int32()),
         pa.field("doubt", pa.float32()),
         pa.field("reasons", pa.list_(pa.string())),
         pa.field("label_key", pa.string(), nullable=False),
     ]
 )
-"""One row per video and object; first to last and the means are over the frames where it is visible."""
+"""One row per video and object; first to last and the means are over the frames where it is visible.
+From visible_share on: `pipeline.quality.doubt`."""
 
 VIDEOS = pa.schema(
     [
@@ -106,14 +117,16 @@ VIDEOS = pa.schema(
         pa.field("model_s", pa.float64()),
         pa.field("total_s", pa.float64()),
         pa.field("peak_memory_bytes", pa.int64()),
+        pa.field("doubt", pa.float32()),
         pa.field("label_key", pa.string(), nullable=False),
     ]
 )
-"""One row per video; the manifest's extra columns follow under their own names. Publishing sets published_at."""
+"""One row per video; the manifest's extra columns follow under their own names. Publishing sets published_at; doubt is
+that of its most doubtful object."""
 
 
-def aggregate(object_id: int, rows: pa.Table) -> dict[str, Any]:
-    """The masklet row of one object from its mask rows in frame order."""
+def aggregate(object_id: int, rows: pa.Table, *, pixels: int) -> dict[str, Any]:
+    """The masklet row of one object from its mask rows in frame order; `pixels` of a frame."""
     frames = rows.column("frame_index").to_numpy()
     present = rows.column("is_present").to_numpy()
     visible = np.flatnonzero(present)
@@ -124,6 +137,7 @@ def aggregate(object_id: int, rows: pa.Table) -> dict[str, Any]:
         "visible_frames": len(visible),
         "gaps": 0,
         "longest_gap": 0,
+        **masklet_quality(rows, pixels=pixels),
     }
     if not len(visible):
         return row

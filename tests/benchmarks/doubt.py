@@ -1,0 +1,173 @@
+"""Is doubt worth something? Doubt of the embedded model's labels against their true J&F, masklet by masklet.
+
+    python -m tests.benchmarks.doubt [--clips 100] [--folder KEPT] [--fit]
+
+Calibration (`--fit`) sees only rendered clips from the training split (its outlines, textures and motions); the table
+is about held-out clips, which have outlines, textures, motions and sizes that no training clip has. Each object is
+prompted on frame 0 by one click, by its box (every third clip) or by its mask (every sixth).
+"""
+
+import argparse
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from pipeline import model
+from pipeline.demo import corpus
+from pipeline.demo.renderer import render
+from pipeline.evaluate import j_and_f
+from pipeline.labeler import Labeler, LabelerSettings, Task
+from pipeline.labels import read_part
+from pipeline.manifest import SCHEMA, read_manifest
+from pipeline.plan import Parameters
+from pipeline.quality.doubt import REASONS, WEIGHTS, doubt_of, signs_of
+from pipeline.store import Storage, open_source, part_path
+
+CALIBRATION_SEEDS = 700_000_000
+SIZES = ((240, 320), (256, 256), (288, 216), (200, 320), (320, 240))
+Floats = npt.NDArray[np.float64]
+
+
+def calibration_corpus(folder: Path, *, clips: int, frames: int) -> dict[str, Path]:
+    """As `held_out_corpus`, from the training split."""
+    rows: dict[str, list[dict]] = {kind: [] for kind in corpus.PROMPTS}
+    truth: list[dict] = []
+    for number in range(clips):
+        height, width = SIZES[number % len(SIZES)]
+        clip = render(CALIBRATION_SEEDS + number, frames=frames, height=height, width=width, split="train")
+        shown = [i + 1 for i in range(len(clip.objects)) if clip.mask(i + 1)[0].mean() >= corpus.MIN_SHARE]
+        if not shown:
+            continue
+        name = f"calibration-{number:03}"
+        path = (folder / "videos" / f"{name}.mp4").absolute()
+        corpus.write_video(path, clip.frames, Fraction(24))
+        truth += corpus._truth(name, clip)
+        for kind, prompt in zip(corpus.PROMPTS, (corpus.click, corpus.box, corpus.exact), strict=True):
+            prompts = [corpus._prompt_row(clip, corpus._Prompt(i, prompt), Fraction(24)) for i in shown]
+            rows[kind].append({"video_id": name, "video_uri": str(path), "num_frames": frames, "prompts": prompts})
+    manifests = {kind: folder / f"manifest-{kind}.parquet" for kind in corpus.PROMPTS}
+    for kind, path in manifests.items():
+        pq.write_table(pa.Table.from_pylist(rows[kind], schema=SCHEMA), path)
+    pq.write_table(pa.Table.from_pylist(truth, schema=corpus.TRUTH), folder / "truth.parquet")
+    return manifests
+
+
+def label(folder: Path, manifests: dict[str, Path]) -> list[tuple[str, Path]]:
+    """Labels in this process, each clip with one kind of prompt; those of an earlier call are kept."""
+    torch.set_num_threads(1)
+    settings = LabelerSettings(
+        output=str(folder / "out"), storage=Storage(), model="embedded", revision=None,
+        weights_digest=model.resolve("embedded").digest, device="cpu", threads=1, lanes=1, parameters=Parameters(),
+        on_damaged="label", checkpoint_every_s=1e9, run_id="doubt",
+    )  # fmt: skip
+    labeler, found = Labeler(settings), []
+    read = {kind: read_manifest(str(path)) for kind, path in manifests.items()}
+    for i in range(len(read["click"])):
+        kind = "mask" if i % 6 == 5 else "box" if i % 3 == 2 else "click"
+        video = read[kind].video(i)
+        file, version = open_source(video.video_uri)
+        file.close()
+        labeler.label(
+            Task(video=video, label_key=kind, version=version.token(), prompts_digest="", attempt=1, isolate=False)
+        )
+        found.append((kind, folder / "out" / part_path(video.video_id, kind)))
+    return found
+
+
+def measure(folder: Path, parts: list[tuple[str, Path]]) -> tuple[Floats, Floats, list[str]]:
+    """Signs (n, signs), true J&F (n,) of each masklet over its frames that no prompt marks, and its prompt."""
+    truth = pq.read_table(folder / "truth.parquet").to_pylist()
+    true = {(row["video_id"], row["object_id"], row["frame_index"]): row["counts"] for row in truth}
+    signs, scores, kinds = [], [], []
+    for kind, path in parts:
+        masks = read_part(path).masks
+        for object_id in sorted(set(masks["object_id"].to_pylist())):
+            rows = masks.filter(pa.compute.field("object_id") == object_id)
+            held = signs_of(rows, pixels=rows["height"][0].as_py() * rows["width"][0].as_py())
+            signs.append([held[name] for name in WEIGHTS])
+            frames = [
+                j_and_f(true[row["video_id"], object_id, row["frame_index"]], row["counts"], (row["height"], row["width"]))
+                for row in rows.select(["video_id", "frame_index", "counts", "height", "width", "is_prompted"]).to_pylist()
+                if not row["is_prompted"]
+            ]
+            scores.append(float(np.mean(frames)))
+            kinds.append(kind)
+    return np.array(signs), np.array(scores), kinds
+
+
+def spearman(a: Floats, b: Floats) -> float:
+    """Rank correlation, ties at their mean rank."""
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(a, b).statistic) if np.ptp(a) and np.ptp(b) else float("nan")
+
+
+def fit(signs: Floats, scores: Floats) -> dict[str, float]:
+    """Weights, none negative, that make 1 - exp(-weights . signs) come close to 1 - J&F."""
+    from scipy.optimize import minimize
+
+    target = 1 - scores
+
+    def loss(weights: Floats) -> float:
+        error = 1 - np.exp(-signs @ weights) - target
+        return float((error**2).mean() + 1e-3 * (weights**2).mean())
+
+    start = np.full(signs.shape[1], 0.3)
+    best = minimize(loss, start, bounds=[(0, 4)] * len(start), method="L-BFGS-B")
+    return dict(zip(WEIGHTS, best.x.round(2).tolist(), strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=int, default=100)
+    parser.add_argument("--frames", type=int, default=48)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--fit", action="store_true", help="also find weights, on clips of the training split")
+    args = parser.parse_args()
+    folder = args.folder or Path(tempfile.mkdtemp(prefix="doubt-"))
+    if args.fit:
+        where = folder / "calibration"
+        made = {kind: where / f"manifest-{kind}.parquet" for kind in corpus.PROMPTS}
+        if not (where / "truth.parquet").exists():
+            made = calibration_corpus(where, clips=args.clips, frames=args.frames)
+        signs, scores, _ = measure(where, label(where, made))
+        print(f"weights from {len(scores)} masklets of the training split: {fit(signs, scores)}")
+    where = folder / "held-out"
+    made = {kind: where / f"manifest-{kind}.parquet" for kind in corpus.PROMPTS}
+    if not made["mask"].exists():
+        made = corpus.held_out_corpus(where, clips=args.clips, frames=args.frames)
+    report(*measure(where, label(where, made)))
+
+
+def report(signs: Floats, scores: Floats, kinds: list[str]) -> None:
+    """The tables."""
+    weights = np.array(list(WEIGHTS.values()))
+    doubt = np.array([doubt_of(dict(zip(WEIGHTS, row, strict=True)))[0] for row in signs.tolist()])
+    bad = scores < 0.5
+    print(f"\n{len(scores)} held-out masklets: {kinds.count('click')} clicks, {kinds.count('box')} boxes, ", end="")
+    print(f"{kinds.count('mask')} masks; mean J&F {scores.mean():.3f}; {bad.sum()} below 0.5")
+    print(f"Spearman of doubt with J&F: {-spearman(doubt, scores):.3f} (required 0.6)")
+    order = np.argsort(-doubt, kind="stable")
+    print("\nreviewed   found below 0.5   mean J&F there")
+    for share in (0.05, 0.1, 0.2, 0.3, 0.5):
+        worst = order[: max(1, round(share * len(order)))]
+        found = int(bad[worst].sum())
+        print(f"{share:7.0%}    {found:4} of {bad.sum()} ({found / max(bad.sum(), 1):4.0%})   {scores[worst].mean():.3f}")
+    print(f"\n{'reason':<44}{'weight':>7}{'share':>8}{'alone':>8}{'without':>9}")
+    parts = signs * weights
+    for at, name in enumerate(WEIGHTS):
+        kept = np.arange(len(weights)) != at
+        without = spearman(parts[:, kept].sum(1), 1 - scores)
+        share = parts[:, at].sum() / parts.sum()
+        print(f"{REASONS[name]:<44}{weights[at]:7.2f}{share:8.0%}{spearman(signs[:, at], 1 - scores):8.2f}{without:9.2f}")
+    print("share: of all doubt; alone: Spearman of that sign by itself; without: Spearman of doubt without it")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,19 +3,19 @@
 import itertools
 import logging
 import math
-import os
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import ray
 from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from pipeline.errors import CorpusError, InterruptedLabelingError
+from pipeline.cluster import PoolError, Resources
+from pipeline.errors import InterruptedLabelingError
 from pipeline.policy import NODE, Abort, Assign, Attempt, Kill, Limits, Numbers, Quarantine, Scheduler, Start, Stop
 
 log = logging.getLogger(__name__)
@@ -37,10 +37,6 @@ class Labels(Protocol):
 
     def stop(self) -> None:
         """Interrupt what is in hand: `label` then raises an error of failure class "interrupted"."""
-
-
-class PoolError(CorpusError):
-    """Workers cannot be started, so the run cannot go on."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,7 @@ class Pool:
         grace_s: how long actors may take to checkpoint after `stop`.
     """
 
-    def __init__(self, build: Callable[[], Labels], *, limits: Limits, resources: "Resources", grace_s: float) -> None:
+    def __init__(self, build: Callable[[], Labels], *, limits: Limits, resources: Resources, grace_s: float) -> None:
         self._build, self._limits, self.resources, self._grace_s = build, limits, resources, grace_s
         self._stop_at = math.inf
         self._stop_asked = threading.Event()
@@ -289,37 +285,3 @@ class Pool:
 
     def _attempt(self, cause: str, message: str, trace: str, worker: str) -> Attempt:
         return Attempt(cause, message, trace, f"{worker} on {self._nodes.get(worker, 'a node')[:12]}", time.time())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resources:
-    """What each actor reserves, and how many there may be."""
-
-    actors: int
-    cpus: float
-    gpus: float
-    """GPUs an actor reserves; a fraction shares one."""
-
-
-def connect(
-    address: str | None, *, cpus: float, gpus: float | None, actors: int | None, device: Literal["auto", "cpu", "cuda"]
-) -> Resources:
-    """Join the Ray cluster at `address` (or RAY_ADDRESS), or start a Ray of this process's own; settle what actors get.
-
-    Actors get one GPU each where `gpus` is not given and there are GPUs, unless the device is the CPU; there is one
-    actor for each of the cluster's GPUs, or two without, where `actors` is not given.
-
-    Raises:
-        PoolError: A local Ray has fewer GPUs than one actor asks for.
-    """
-    local = not (address or os.environ.get("RAY_ADDRESS"))
-    if not ray.is_initialized():
-        own: dict[str, Any] = {"include_dashboard": False, "num_cpus": max(os.cpu_count() or 1, math.ceil(cpus))}
-        own["object_store_memory"] = 100_000_000  # only small messages pass
-        ray.init(address, log_to_driver=False, logging_level=logging.WARNING, **(own if local else {}))
-    there = ray.cluster_resources().get("GPU", 0)
-    if gpus is None:
-        gpus = 0.0 if device == "cpu" else 1.0 if device == "cuda" or there else 0.0
-    if local and gpus > there:
-        raise PoolError(f"an actor asks for {gpus:g} GPUs and this machine has {there:g}; try --device cpu")
-    return Resources(actors=actors or (max(1, int(there / gpus)) if gpus else 2), cpus=cpus, gpus=gpus)

@@ -63,16 +63,15 @@ def prepare(
         )
     manifest = _select(_allowed(manifest, config), config)
     model = models.resolve(config.model, revision=config.revision)
-    found = source_versions(manifest.table["video_uri"].to_pylist(), storage=storage)
-    given = manifest.table["video_version"].to_pylist()
+    versions, sizes = _versions(manifest, storage)
     failures = {(failure.video_id, failure.label_key): failure for failure in read_failures(store)}
     retried = {key for key, f in failures.items() if f.failure_class in RETRIED_UNASKED or retry(f)}
     parts = (parse_path(entry.path) for shard in store.list_sharded("parts") for entry in shard)
     labelled = labelled_videos(store)
     plan = make_plan(
         manifest.table,
-        versions=[own or (v.token() if v else None) for own, v in zip(given, found, strict=True)],
-        sizes=[v.size if v else None for v in found],
+        versions=versions,
+        sizes=sizes,
         prompt_digests=prompt_digests(manifest),
         weights=model.digest,
         parameters=config.parameters,
@@ -94,6 +93,18 @@ def prepare(
         quarantined=[failures[key] for key in keys],
         failures={v: list(group) for v, group in itertools.groupby(failures.values(), lambda f: f.video_id)},
     )
+
+
+def _versions(manifest: Manifest, storage: Storage) -> tuple[list[str | None], list[int | None]]:
+    """Version and size of every source; storage is asked only where the manifest does not give the version."""
+    versions: list[str | None] = manifest.table["video_version"].to_pylist()
+    sizes: list[int | None] = [None] * len(versions)
+    unknown = pc.indices_nonzero(pc.is_null(manifest.table["video_version"]))
+    found = source_versions(manifest.table["video_uri"].take(unknown).to_pylist(), storage=storage)
+    for index, version in zip(unknown.to_pylist(), found, strict=True):
+        if version:
+            versions[index], sizes[index] = version.token(), version.size
+    return versions, sizes
 
 
 def _allowed(manifest: Manifest, config: RunConfig) -> Manifest:

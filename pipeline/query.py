@@ -1,6 +1,7 @@
 """Labels as SQL tables: DuckDB over the Delta tables, through Arrow, so that no DuckDB extension is downloaded."""
 
 import csv
+import dataclasses
 import functools
 import json
 import os
@@ -13,10 +14,11 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from pipeline import quarantine
 from pipeline.errors import StorageError, UsageError
 from pipeline.labels import VIDEOS
 from pipeline.publish import TABLES, dataset
-from pipeline.store import Storage, Store, parse_path
+from pipeline.store import Storage, Store
 
 READERS = 32
 KEY_COLUMNS = (
@@ -201,8 +203,7 @@ def labelled_videos(store: Store, columns: Sequence[str] = KEY_COLUMNS) -> pa.Ta
 
 def read_failures(store: Store) -> pa.Table:
     """All failure records of an output."""
-    paths = [entry.path for shard in store.list_sharded("failures") for entry in shard if parse_path(entry.path)]
-    rows = [_texts(record, FAILURES) for record in _json_records(store, paths)]
+    rows = [_texts(dataclasses.asdict(failure), FAILURES) for failure in quarantine.read_failures(store)]
     return pa.Table.from_pylist(rows, schema=FAILURES)
 
 

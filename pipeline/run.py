@@ -17,12 +17,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.cluster import Resources, connect
 from pipeline.config import RunConfig
 from pipeline.labeler import Labeler, LabelerSettings, Task
 from pipeline.lease import Lease
 from pipeline.manifest import Manifest
 from pipeline.policy import ALONE, Attempt, Limits
-from pipeline.pool import Finished, Pool, Resources, connect
+from pipeline.pool import Finished, Pool
 from pipeline.prepare import Prepared, prepare
 from pipeline.progress import FLIGHTS_SHOWN, Progress, Report, StoppedBy
 from pipeline.publish import publish

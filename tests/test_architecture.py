@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 DOORS = {
-    "ray": {"pipeline/pool.py", "pipeline/metrics.py"},
+    "ray": {"pipeline/cluster.py", "pipeline/pool.py", "pipeline/metrics.py"},
     "transformers": {"pipeline/model.py", "pipeline/tracking", "pipeline/demo"},
     "fsspec": {"pipeline/store"},
     "s3fs": {"pipeline/store"},
@@ -20,9 +20,21 @@ DOORS = {
 LAYERS = [
     {"errors", "rle"},
     {"store", "video", "manifest", "labels", "model", "tracking"},
-    {"plan", "config", "policy", "prompts", "passes", "checkpoint", "lease", "quarantine", "metrics", "logs"},
+    {
+        "plan",
+        "config",
+        "policy",
+        "prompts",
+        "passes",
+        "checkpoint",
+        "lease",
+        "quarantine",
+        "metrics",
+        "logs",
+        "cluster",
+    },
     {"labeler", "pool", "publish", "query"},
-    {"prepare", "progress", "run"},
+    {"prepare", "progress", "doctor", "forget", "run"},
 ]
 """The labelling path, lowest first: a room imports its own layer and those below."""
 

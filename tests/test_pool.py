@@ -6,8 +6,9 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from pipeline.cluster import PoolError, Resources
 from pipeline.policy import Limits, Quarantine
-from pipeline.pool import Finished, Pool, PoolError, Resources
+from pipeline.pool import Finished, Pool
 from tests.simulated import SimulatedLabeler, SimulatedTask, tries
 
 SMALL = Resources(actors=2, cpus=0.1, gpus=0)

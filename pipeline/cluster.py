@@ -1,0 +1,49 @@
+"""The Ray that a run uses: a cluster to join, or a local one of its own."""
+
+import logging
+import math
+import os
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import ray
+
+from pipeline.errors import CorpusError
+
+
+class PoolError(CorpusError):
+    """Workers cannot be started, so the run cannot go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What each actor reserves, and how many there may be."""
+
+    actors: int
+    cpus: float
+    gpus: float
+    """GPUs an actor reserves; a fraction shares one."""
+
+
+def connect(
+    address: str | None, *, cpus: float, gpus: float | None, actors: int | None, device: Literal["auto", "cpu", "cuda"]
+) -> Resources:
+    """Join the Ray cluster at `address` (or RAY_ADDRESS), or start a Ray of this process's own; settle what actors get.
+
+    Actors get one GPU each where `gpus` is not given and there are GPUs, unless the device is the CPU; there is one
+    actor for each of the cluster's GPUs, or two without, where `actors` is not given.
+
+    Raises:
+        PoolError: A local Ray has fewer GPUs than one actor asks for.
+    """
+    local = not (address or os.environ.get("RAY_ADDRESS"))
+    if not ray.is_initialized():
+        own: dict[str, Any] = {"include_dashboard": False, "num_cpus": max(os.cpu_count() or 1, math.ceil(cpus))}
+        own["object_store_memory"] = 100_000_000  # only small messages pass
+        ray.init(address, log_to_driver=False, logging_level=logging.WARNING, **(own if local else {}))
+    there = ray.cluster_resources().get("GPU", 0)
+    if gpus is None:
+        gpus = 0.0 if device == "cpu" else 1.0 if device == "cuda" or there else 0.0
+    if local and gpus > there:
+        raise PoolError(f"an actor asks for {gpus:g} GPUs and this machine has {there:g}; try --device cpu")
+    return Resources(actors=actors or (max(1, int(there / gpus)) if gpus else 2), cpus=cpus, gpus=gpus)

@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.config import RunConfig
-from pipeline.errors import CorpusError, UsageError
 from pipeline.nightly import history
 from pipeline.nightly.clock import check_night, night_of, stop_time
 from pipeline.nightly.page import render
-from pipeline.nightly.report import absent_videos, begin_record, end_record, run_record, union_record
+from pipeline.nightly.report import absent_videos, begin_record, end_record, union_record, with_run
 from pipeline.nightly.retry import due_rule
 from pipeline.nightly.settings import NightSettings
 from pipeline.nightly.union import Union, find_manifests, log_union, read_union
@@ -58,39 +57,32 @@ def run_night(
     number = history.claim(store, night, record)
     log.info("night %s, attempt %d, output %s", night, number, store)
 
+    noted: list[str] = []
+
     def follow(progress: Progress) -> None:
         if not noted:
             noted.append(progress.run_id)
             history.note_run(store, night, number, progress.run_id)
         watch(progress)
 
-    noted: list[str] = []
     error: BaseException | None = None
     try:
         union = _read(settings, storage)
         record |= union_record(union, absent_videos(labelled_videos(store, ["video_id"]), union))
         config, over_budget = _limits(settings, before, stop_at=stop_at, now=started)
-        label = label or _label_corpus()
-        report = label(
-            config, watch=follow, manifest=union.manifest, retry=due_rule(settings.retry_after_s(), now=started)
-        )
-        record |= run_record(report, settings)
-        record["bad_rows"] += report.bad_rows
-        record["bad_row_count"] += len(report.bad_rows)
-        if over_budget and report.left:
-            record["stopped_by"] = "budget"
+        due = due_rule(settings.retry_after_s(), now=started)
+        report = (label or _label_corpus())(config, watch=follow, manifest=union.manifest, retry=due)
+        record = with_run(record, report, settings, over_budget=over_budget)
         _log_report(record)
     except BaseException as caught:
         error = caught
         raise
     finally:
-        ended = end_record(record, attempt=number, ended=now(), error=_words(error))
-        if isinstance(error, UsageError):
-            ended["exit_code"] = 2
-        history.finish(store, night, number, ended)
+        record = end_record(record, attempt=number, ended=now(), error=error)
+        history.finish(store, night, number, record)
         earlier = history.read_nights(store, before=night, count=settings.compare_nights)
-        history.add_page(store, night, number, render(ended, attempts=before, earlier=earlier))
-    return ended
+        history.add_page(store, night, number, render(record, attempts=before, earlier=earlier))
+    return record
 
 
 def plan_night(settings: NightSettings) -> tuple[Union, Prepared]:
@@ -136,9 +128,3 @@ def _log_report(record: dict[str, Any]) -> None:
     for reason, count in record["reasons"].items():
         log.info("%d pending: %s", count, reason)
     log.info("%d labelled, %d failed, %d left", record["labelled"], record["failed"], record["left"])
-
-
-def _words(error: BaseException | None) -> str | None:
-    if error is None:
-        return None
-    return str(error) if isinstance(error, CorpusError) else f"{type(error).__name__}: {error}"

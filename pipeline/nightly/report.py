@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.errors import CorpusError, UsageError
 from pipeline.nightly.retry import due_at
 from pipeline.nightly.settings import NightSettings
 from pipeline.nightly.union import Union
@@ -104,10 +105,26 @@ def run_record(report: Report, settings: NightSettings) -> dict[str, Any]:
     }
 
 
-def end_record(record: Mapping[str, Any], *, attempt: int, ended: datetime, error: str | None) -> dict[str, Any]:
-    """The finished report of an attempt, with its exit code unless an error decides that."""
-    whole = {**record, "attempt": attempt, "ended": _iso(ended), "error": error}
-    return whole | {"exit_code": 1 if error else exit_code(whole)}
+def with_run(
+    record: Mapping[str, Any], report: Report, settings: NightSettings, *, over_budget: bool = False
+) -> dict[str, Any]:
+    """The record with what the run did; `over_budget` says that earlier attempts had used up the night's budget."""
+    whole = {**record, **run_record(report, settings)}
+    whole["bad_rows"] = [*whole["bad_rows"], *report.bad_rows[:LISTED]]
+    whole["bad_row_count"] += len(report.bad_rows)
+    if over_budget and report.left:
+        whole["stopped_by"] = "budget"
+    return whole
+
+
+def end_record(
+    record: Mapping[str, Any], *, attempt: int, ended: datetime, error: BaseException | None
+) -> dict[str, Any]:
+    """The finished report of an attempt, with its exit code."""
+    words = str(error) if isinstance(error, CorpusError) else f"{type(error).__name__}: {error}"
+    whole = {**record, "attempt": attempt, "ended": _iso(ended), "error": words if error else None}
+    code = 2 if isinstance(error, UsageError) else 1 if error else exit_code(whole)
+    return whole | {"exit_code": code}
 
 
 def exit_code(record: Mapping[str, Any]) -> int:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.errors import ManifestError
 from pipeline.nightly.history import Night
 from pipeline.nightly.page import render, verdict
 from pipeline.nightly.report import begin_record, end_record
@@ -99,11 +100,11 @@ def test_the_page_tells_what_was_done_and_what_was_left_out() -> None:
 
 def test_a_failed_night_has_a_page_too() -> None:
     begun = begin_record(settings(), night="2026-11-22", started=STARTED, stop_at=None)
-    record = end_record(begun, attempt=1, ended=STARTED, error="no manifest matches x")
+    record = end_record(begun, attempt=1, ended=STARTED, error=ManifestError("no manifest matches x"))
     words = " ".join(parsed(render(record, attempts=[], earlier=[])).texts)
     assert "The night failed" in words
     assert "no manifest matches x" in words
-    assert record["exit_code"] == 1
+    assert record["exit_code"] == 2
 
 
 @pytest.mark.parametrize(

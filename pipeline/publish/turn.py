@@ -57,7 +57,7 @@ def take_turn(
 def _take(
     store: Store, above: int, wait_s: float, stale_s: float, clock: Callable[[], float], sleep: Callable[[float], None]
 ) -> int:
-    deadline, seen, since = clock() + wait_s, b"", clock()
+    deadline, seen, since, said = clock() + wait_s, b"", clock(), 0
     holder = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()}).encode()
     while True:
         names = {entry.path.rpartition("/")[2] for entry in store.list(TURNS)}
@@ -81,7 +81,9 @@ def _take(
                 f"({_holder(store, last)}); try again when it has finished"
             )
         else:
-            log.info("waiting for another publisher (%s)", _holder(store, last))
+            if said != last:
+                log.info("waiting for another publisher (%s)", _holder(store, last))
+                said = last
             sleep(min(1.0, stale_s / 4))
 
 

@@ -14,7 +14,7 @@ BLOCKS_KEPT = 8
 """MP4s interleave and seek between index and data: a few blocks avoid fetching the same bytes again."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Version:
     """What tells one content of a source from another without reading it."""
 

@@ -40,6 +40,8 @@ def connect(
     if not ray.is_initialized():
         own: dict[str, Any] = {"include_dashboard": False, "num_cpus": max(os.cpu_count() or 1, math.ceil(cpus))}
         own["object_store_memory"] = 100_000_000  # only small messages pass
+        # It tells at every start that a token is in use, on a Ray that nobody else can reach.
+        logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
         ray.init(address, log_to_driver=False, logging_level=logging.WARNING, **(own if local else {}))
     there = ray.cluster_resources().get("GPU", 0)
     if gpus is None:

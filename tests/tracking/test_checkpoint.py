@@ -1,0 +1,113 @@
+"""A checkpoint continues as if nothing had happened, and memory does not grow."""
+
+import gc
+import itertools
+import resource
+from collections.abc import Iterator, Mapping, Sequence
+
+import pytest
+import torch
+
+from pipeline.tracking import Direction, Engine
+from tests.tracking import models
+from tests.tracking import videos as v
+
+SAM2 = models.random_model(1)
+OBJECTS = [
+    v.tracked(4, f2=v.prompt("click")),
+    v.tracked(1, f3=v.prompt("box"), f6=v.prompt("mask")),
+    v.tracked(7, f5=v.prompt("clicks")),
+]
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward", "both"])
+def test_a_checkpoint_continues_bit_by_bit(direction: Direction) -> None:
+    source = v.MemorySource(SAM2, v.video(10))
+    whole = list(Engine(SAM2).propagate(source, OBJECTS, direction=direction))
+    for stop in range(0, len(whole) + 1, 4):
+        with Engine(SAM2).propagate(source, OBJECTS, direction=direction) as first:
+            head = list(itertools.islice(first, stop))
+            state = first.checkpoint()
+        tail = list(Engine(SAM2).propagate(source, OBJECTS, direction=direction, resume=state))
+        assert [f.frame_index for f in head + tail] == [f.frame_index for f in whole]
+        for expected, got in zip(whole, head + tail, strict=True):
+            assert expected.object_ids == got.object_ids
+            for name in ("logits", "object_logit", "predicted_iou"):
+                torch.testing.assert_close(getattr(got, name), getattr(expected, name), rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_checkpoint_of_other_prompts_is_refused() -> None:
+    source = v.MemorySource(SAM2, v.video(10))
+    first = Engine(SAM2).propagate(source, OBJECTS)
+    next(first)
+    with pytest.raises(ValueError, match="other objects"):
+        Engine(SAM2).propagate(source, OBJECTS[:2], resume=first.checkpoint())
+    with pytest.raises(ValueError, match="direction"):
+        Engine(SAM2).propagate(source, OBJECTS, direction="both", resume=first.checkpoint())
+
+
+def test_a_checkpoint_is_bounded() -> None:
+    source = v.MemorySource(SAM2, v.video(30))
+    with Engine(SAM2).propagate(source, OBJECTS) as frames:
+        sizes = [len(frames.checkpoint()) for _ in frames]
+    assert max(sizes) < len(OBJECTS) * 200_000
+    assert sizes[-1] <= sizes[24] + 100
+
+
+class Repeated:
+    """A long video of few frames, held once."""
+
+    def __init__(self, frames: int) -> None:
+        self.height, self.width = v.HEIGHT, v.WIDTH
+        self._length = frames
+        self._pixels = [SAM2.preprocess(f) for f in v.video(8)]
+
+    def forward(self, start: int) -> Iterator[tuple[int, torch.Tensor]]:
+        return ((t, self._pixels[t % 8]) for t in range(start, self._length))
+
+    def backward(self, start: int) -> Iterator[tuple[int, torch.Tensor]]:
+        return ((t, self._pixels[t % 8]) for t in range(start, -1, -1))
+
+    def at(self, indices: Sequence[int]) -> Mapping[int, torch.Tensor]:
+        return {t: self._pixels[t % 8] for t in indices}
+
+
+def live_bytes() -> int:
+    gc.collect()
+    return sum(t.untyped_storage().nbytes() for t in _tensors())
+
+
+def _tensors() -> list[torch.Tensor]:
+    storages = {}
+    for thing in gc.get_objects():
+        if isinstance(thing, torch.Tensor) and not isinstance(thing, torch._subclasses.FakeTensor):
+            storages[thing.untyped_storage().data_ptr()] = thing
+    return list(storages.values())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_live_tensors_do_not_grow_with_the_video() -> None:
+    held = []
+    with Engine(SAM2).propagate(Repeated(50), OBJECTS, direction="both") as frames:
+        for frame in frames:
+            if frame.frame_index in (28, 46) and len(held) < 2:
+                del frame
+                held.append(live_bytes())
+    assert held[1] <= held[0] + 100_000
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_video() -> None:
+    """RSS after 4,000 frames within 10 MiB of that after 200, 4 objects."""
+
+    def peak_mib() -> float:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    objects = [v.tracked(n, f0=v.prompt("click")) for n in range(4)]
+    peaks = []
+    for frames in (200, 4000):
+        for _ in Engine(SAM2).propagate(Repeated(frames), objects):
+            pass
+        peaks.append(peak_mib())
+    print(f"\npeak RSS: {peaks[0]:.0f} MiB after 200 frames, {peaks[1]:.0f} MiB after 4,000")
+    assert peaks[1] - peaks[0] <= 10

@@ -24,6 +24,7 @@ video, and tries it again with `isolate=True`, where a crash or hang is that vid
 from pipeline.video.failures import FAILURE_CLASSES
 from pipeline.video.image_files import ImageFiles
 from pipeline.video.info import Damage, Frame, OnDamaged, VideoInfo, VideoLimits
+from pipeline.video.memory import keep_freed_memory
 from pipeline.video.prefetch import Prefetch, prefetch
 from pipeline.video.reader import VideoReader, open_video
 
@@ -37,6 +38,7 @@ __all__ = [
     "VideoInfo",
     "VideoLimits",
     "VideoReader",
+    "keep_freed_memory",
     "open_video",
     "prefetch",
 ]

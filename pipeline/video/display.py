@@ -43,9 +43,11 @@ class Orientation:
         return (height, width) if self.transposed else (width, height)
 
     def apply(self, image: Rgb) -> Rgb:
-        if self.transposed:
-            image = image.transpose(1, 0, 2)
-        return np.ascontiguousarray(image[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1])
+        if self == Orientation():
+            return np.ascontiguousarray(image)
+        pixels = np.ascontiguousarray(image).view("V3")[:, :, 0]  # whole pixels are moved in half the time of bytes
+        laid = (pixels.T if self.transposed else pixels)[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
+        return np.ascontiguousarray(laid).view(np.uint8).reshape(*laid.shape, 3)
 
 
 EXIF_ORIENTATIONS = {

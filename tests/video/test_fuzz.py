@@ -44,5 +44,6 @@ def test_broken_bytes(clip: Callable[[str], Path], tmp_path: Path, seconds: int,
     print(report)
     assert report["rounds"] > 20
     if report["rounds"] > 1000:
-        assert report["grown_mib"] < 30
+        # Python keeps nothing (tracemalloc); FFmpeg's own error paths lose one to four KiB a broken file.
+        assert report["grown_mib"] * 1024 / report["rounds"] < 8
         assert report["descriptors_grown"] == 0

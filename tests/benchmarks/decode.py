@@ -1,7 +1,7 @@
 """`python -m tests.benchmarks.decode [FRAMES]`: frames a second as RGB, beside plain PyAV and torchcodec, in one run.
 
-PyAV does not turn frames, which is a copy more for the 1440 x 1080 file. torchcodec is measured where it can be imported,
-or by another interpreter: TORCHCODEC_PYTHON=/path/of/its/python.
+PyAV does not turn frames, which is a copy more for the 1440 x 1080 file. torchcodec is measured where it can be
+imported, or by another interpreter: TORCHCODEC_PYTHON=/path/of/its/python.
 """
 
 import os

@@ -7,7 +7,7 @@ Run the same command again to go on from DIR's last checkpoint; the minutes are 
 stage of single frames that random weights need. DIR/model is the model so far, ready for from_pretrained.
 
 With glibc, OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=8589934592
-MALLOC_TOP_PAD_=268435456 in the environment keeps freed tensors mapped and saves a quarter of a step's time.
+MALLOC_TOP_PAD_=268435456 in the environment keeps freed tensors mapped: steps took 2 to 40 % less time, by shape.
 """
 
 from __future__ import annotations

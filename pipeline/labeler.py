@@ -7,11 +7,11 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow.compute as pc
 import torch
@@ -20,16 +20,20 @@ from pipeline import rle
 from pipeline.checkpoint import Checkpoints
 from pipeline.config import OnDamaged
 from pipeline.errors import InterruptedLabelingError, ModelError, StorageError
+from pipeline.imagefolder import is_folder, open_folder
 from pipeline.labels import PartBuilder
+from pipeline.labels.prompts import prompts_to_json
+from pipeline.logs import bound
 from pipeline.manifest import Video
+from pipeline.metrics import Totals, WorkerMetrics
 from pipeline.model import Sam2, load
 from pipeline.passes import merge_passes
 from pipeline.plan import ALGORITHM_VERSION, Parameters
 from pipeline.prompts import resolve_prompts
 from pipeline.quality.frames import measure
-from pipeline.store import Storage, Store, open_source, part_path
+from pipeline.store import Storage, Store, Version, open_source, part_path
 from pipeline.tracking import Engine, Finish, Propagation, TrackedFrame
-from pipeline.video import Frame, VideoReader, open_video, prefetch
+from pipeline.video import Frame, ImageFiles, VideoReader, open_video, prefetch
 
 log = logging.getLogger(__name__)
 
@@ -108,11 +112,14 @@ class Labeler:
         )
         self._store = Store(settings.output, storage=settings.storage)
         self._stopping = threading.Event()
-        self._totals = {"frames": 0.0, "masks": 0.0, "decode_s": 0.0, "starved_s": 0.0}
+        self._totals = Totals()
+        self._metrics = WorkerMetrics(settings.run_id, output=str(self._store), lanes=settings.lanes)
 
     def progress(self) -> dict[str, float]:
-        """Frames and masks labelled so far, seconds of decoding, and seconds the model waited for frames."""
-        return dict(self._totals)
+        """Frames and masks labelled so far, and seconds by stage."""
+        totals = self._totals.values()
+        self._metrics.update(totals)
+        return {"frames": 0.0, "masks": 0.0, **totals}
 
     def stop(self) -> None:
         """Interrupt all videos in hand at their next frame, with a checkpoint."""
@@ -130,8 +137,7 @@ class Labeler:
         started, video, path = time.perf_counter(), task.video, part_path(task.video.video_id, task.label_key)
         if self._store.exists(path):
             return Outcome(video_id=video.video_id, frames=0, masks=0, seconds=0.0, was_there=True)
-        file, version = open_source(video.video_uri, storage=self.settings.storage)
-        with closing(file):
+        with bound(video_id=video.video_id), _open(video.video_uri, self.settings.storage) as (source, version):
             if video.video_version is None and version.token() != task.version:
                 raise StorageError(
                     f"{video.video_uri} was replaced between planning and labelling "
@@ -139,10 +145,11 @@ class Labeler:
                 )
             with (
                 open_video(
-                    file,
+                    source,
                     name=video.video_uri,
                     start_s=video.start_s,
                     end_s=video.end_s,
+                    fps=video.extra.get("fps"),
                     on_damaged=self.settings.on_damaged,
                     isolate=task.isolate,
                 ) as reader,
@@ -150,10 +157,13 @@ class Labeler:
                     video.video_id, label_key=task.label_key, height=reader.info.height, width=reader.info.width
                 ) as builder,
             ):
-                frames = self._track(task, reader, builder)
-                row = self._videos_row(task, reader, frames, version.size, started)
+                spent = Totals()
+                frames = self._track(task, reader, builder, spent)
+                row = self._videos_row(task, reader, frames, version.size, spent.values())
+                row["total_s"] = time.perf_counter() - started
                 categories = {p.object_id: {"category": p.category} for p in video.prompts if p.category}
-                written = self._store.commit_once(path, builder.finish(row, masklets=categories))
+                with self._totals.clock("commit_s"):
+                    written = self._store.commit_once(path, builder.finish(row, masklets=categories))
                 Checkpoints(store=self._store, video_id=video.video_id, label_key=task.label_key).remove()
                 return Outcome(
                     video_id=video.video_id,
@@ -163,14 +173,15 @@ class Labeler:
                     was_there=not written,
                 )
 
-    def _track(self, task: Task, reader: VideoReader, builder: PartBuilder) -> int:
+    def _track(self, task: Task, reader: VideoReader, builder: PartBuilder, spent: Totals) -> int:
         """Propagate every object and collect its label rows; save checkpoints on the way.
 
         Returns how many frames the segment has, as far as this direction has seen it.
         """
         info, parameters = reader.info, self.settings.parameters
         objects = resolve_prompts(task.video.prompts, height=info.height, width=info.width, index_at=reader.index_at)
-        frames = _ModelFrames(reader, self._sam2, self._totals)
+        clocks = (self._totals, spent)
+        frames = _ModelFrames(reader, self._sam2, clocks)
         merged = parameters.non_overlapping and parameters.direction == "both"
         checkpoints = Checkpoints(store=self._store, video_id=task.video.video_id, label_key=task.label_key)
         saved = None if merged else checkpoints.load()
@@ -182,7 +193,9 @@ class Labeler:
         with self._engine.propagate(
             frames, objects, direction=parameters.direction, resume=saved.tracker if saved else None
         ) as propagation:
-            steps = self._interruptible(propagation, checkpoints=not merged)
+            steps: Iterator[TrackedFrame | bytes] = self._interruptible(propagation, checkpoints=not merged)
+            for clock in clocks:
+                steps = clock.timed(steps, "step_s", "blocked_s")
             if merged:
                 tracked = (step for step in steps if isinstance(step, TrackedFrame))
                 steps = merge_passes(tracked, last_start=max(each.start for each in objects))
@@ -190,14 +203,12 @@ class Labeler:
             with closing(prefetch(steps, depth=RESULTS_AHEAD)) as results:
                 for step in results:
                     if isinstance(step, TrackedFrame):
-                        builder.add(
-                            step.frame_index,
-                            frames.times[step.frame_index],
-                            self._columns(step, info.height, info.width),
-                        )
+                        with self._totals.clock("encode_s"):
+                            columns = self._columns(step, info.height, info.width)
+                            builder.add(step.frame_index, frames.times[step.frame_index], columns)
                         done, last = done + 1, max(last, step.frame_index)
-                        self._totals["frames"] += 1
-                        self._totals["masks"] += len(step.object_ids)
+                        self._totals.add("frames", 1)
+                        self._totals.add("masks", len(step.object_ids))
                     else:
                         checkpoints.save(new_rows=builder.drain(), tracker=step, frames=done)
         return max(last + 1, reader.damage.decoded_frames)
@@ -229,7 +240,9 @@ class Labeler:
             **measure(frame.logits, frame.object_ids, mask_threshold=self.settings.parameters.mask_threshold),
         }
 
-    def _videos_row(self, task: Task, reader: VideoReader, frames: int, size: int, started: float) -> dict[str, Any]:
+    def _videos_row(
+        self, task: Task, reader: VideoReader, frames: int, size: int, spent: dict[str, float]
+    ) -> dict[str, Any]:
         """The videos row: where the labels come from and what the video is."""
         info, damage, video, settings = reader.info, reader.damage, task.video, self.settings
         return {
@@ -240,6 +253,7 @@ class Labeler:
             "start_s": video.start_s,
             "end_s": video.end_s,
             "prompts_digest": task.prompts_digest,
+            "prompts": prompts_to_json(video.prompts),
             "frames": frames,
             "fps": info.fps,
             "height": info.height,
@@ -263,17 +277,29 @@ class Labeler:
             "worker": socket.gethostname(),
             "attempts": task.attempt,
             "committed_at": datetime.now(UTC),
-            "total_s": time.perf_counter() - started,
+            "decode_s": spent.get("decode_s", 0.0),
+            "model_s": spent.get("step_s", 0.0) - spent.get("starved_s", 0.0),
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "extra": video.extra,
         }
 
 
+@contextmanager
+def _open(uri: str, storage: Storage) -> Iterator[tuple[BinaryIO | ImageFiles, Version]]:
+    """A video's file, or its folder of images, and which version of it is open."""
+    if is_folder(uri):
+        yield open_folder(uri, storage=storage)
+        return
+    file, version = open_source(uri, storage=storage)
+    with closing(file):
+        yield file, version
+
+
 class _ModelFrames:
     """A video's frames as the model takes them, decoded and scaled in a thread that runs ahead."""
 
-    def __init__(self, reader: VideoReader, sam2: Sam2, totals: dict[str, float]) -> None:
-        self._reader, self._sam2, self._totals = reader, sam2, totals
+    def __init__(self, reader: VideoReader, sam2: Sam2, clocks: Sequence[Totals]) -> None:
+        self._reader, self._sam2, self._clocks = reader, sam2, clocks
         self.height, self.width = reader.info.height, reader.info.width
         self.times: dict[int, float] = {}
         """Presentation time, in seconds, of every frame read so far."""
@@ -288,14 +314,13 @@ class _ModelFrames:
         return dict(self._take(frame) for frame in self._reader.at(indices).values())
 
     def _ahead(self, frames: Iterator[Frame]) -> Iterator[tuple[int, torch.Tensor]]:
-        with closing(prefetch(frames, self._take, depth=FRAMES_AHEAD)) as taken:
-            while True:
-                waiting = time.perf_counter()
-                item = next(taken, None)
-                self._totals["starved_s"] += time.perf_counter() - waiting
-                if item is None:
-                    return
-                yield item
+        for clock in self._clocks:
+            frames = clock.timed(frames, "decode_s")
+        with prefetch(frames, self._take, depth=FRAMES_AHEAD) as taken:
+            ready: Iterator[tuple[int, torch.Tensor]] = taken
+            for clock in self._clocks:
+                ready = clock.timed(ready, "starved_s")
+            yield from ready
 
     def _take(self, frame: Frame) -> tuple[int, torch.Tensor]:
         self.times[frame.index] = frame.time_s

@@ -87,6 +87,7 @@ VIDEOS = pa.schema(
         pa.field("start_s", pa.float64()),
         pa.field("end_s", pa.float64()),
         pa.field("prompts_digest", pa.string()),
+        pa.field("prompts", pa.string()),
         pa.field("frames", pa.int64()),
         pa.field("objects", pa.int32()),
         pa.field("mask_rows", pa.int64()),

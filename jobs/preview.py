@@ -1,0 +1,84 @@
+"""Draw labels over their videos: an overlay film (MP4, H.264) and a contact sheet (PNG) for each, from labels alone.
+
+python -m jobs.preview OUTPUT --video clip-1 --video clip-2 --folder previews
+python -m jobs.preview OUTPUT --worst 20
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from urllib.parse import quote
+
+from jobs import console
+from pipeline.errors import CorpusError, UsageError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m jobs.preview",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="exit codes: 0 drawn; 3 some videos could not be read; 2 wrong usage; 1 unexpected",
+    )
+    add = p.add_argument
+    add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
+    add("--video", action="append", metavar="ID", help="a video; may be repeated")
+    add("--worst", type=int, metavar="N", help="the N most doubtful videos instead")
+    add("--where", metavar="SQL", help='the videos for which this holds, e.g. "frames > 1000"')
+    add("--folder", type=Path, default=Path("preview"), help="a local folder to write to (default: preview)")
+    add("--only", choices=["film", "sheet"], help="only one of the two")
+    add("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    given = parser().parse_args(arguments)
+    from pipeline.preview import contact_sheet, load_videos, opened, write_film  # loads much
+    from pipeline.query import open_labels
+    from pipeline.store import Storage
+
+    try:
+        storage = Storage.from_toml(given.storage) if given.storage else None
+        failed = 0
+        with open_labels(given.output, storage=storage) as labels:
+            for video_id in _chosen(labels, given):
+                (labelled,) = load_videos(labels, [video_id])
+                path = given.folder / (quote(video_id, safe="")[:200].replace(".", "%2E", video_id.startswith(".")))
+                try:
+                    with opened(labelled, storage=storage) as reader:
+                        if given.only != "sheet":
+                            write_film(labelled, reader, path.with_name(path.name + ".mp4"))
+                        if given.only != "film":
+                            path.parent.mkdir(parents=True, exist_ok=True)
+                            contact_sheet(labelled, reader).save(path.with_name(path.name + ".png"))
+                except UsageError:
+                    raise
+                except CorpusError as error:
+                    failed += 1
+                    console.out.print(f"{video_id!r} cannot be drawn: {error}", markup=False)
+                    continue
+                console.out.print(f"{path}.{{mp4,png}}", markup=False)
+    except CorpusError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    return 3 if failed else 0
+
+
+def _chosen(labels, given: argparse.Namespace) -> list[str]:  # type: ignore[no-untyped-def]
+    if (given.video is not None) + (given.worst is not None) + (given.where is not None) != 1:
+        raise UsageError("say which videos: exactly one of --video, --worst and --where")
+    if given.video:
+        return list(given.video)
+    if given.worst is not None:
+        found = labels.sql(f"SELECT video_id FROM videos ORDER BY doubt DESC NULLS LAST, video_id LIMIT {given.worst}")
+    else:
+        found = labels.sql(f"SELECT video_id FROM videos WHERE {given.where} ORDER BY video_id")
+    return [row[0] for row in found.fetchall()]
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    sys.exit(main())

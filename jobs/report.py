@@ -1,0 +1,77 @@
+"""Write a static site about labels: numbers, failures, the most doubtful videos, and a page per video that plays it.
+
+python -m jobs.report OUTPUT --folder report      then open report/index.html, or upload the folder to any web server
+"""
+
+import argparse
+import logging
+import sys
+import time
+from pathlib import Path
+
+from jobs import console
+from pipeline.errors import CorpusError, UsageError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m jobs.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="exit codes: 0 written; 3 written, but some videos could not be read; 2 wrong usage; 1 unexpected",
+    )
+    add = p.add_argument
+    add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
+    add("--folder", type=Path, default=Path("report"), help="a local folder to write to (default: report)")
+    add("--run", metavar="ID", help="only videos that this run labelled (default: the whole corpus)")
+    add(
+        "--thumbnails", type=int, default=200, metavar="N", help="pictures of the N most doubtful videos (default: 200)"
+    )
+    add(
+        "--clips",
+        choices=["link", "copy", "none"],
+        default="link",
+        help="link: play videos from where they are; copy: put small H.264 copies of the N beside the pages, for a web "
+        "server; none: masks alone (default: link)",
+    )
+    add("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    given = parser().parse_args(arguments)
+    from pipeline.query import open_labels  # these load much
+    from pipeline.report import write_report
+    from pipeline.store import Storage
+
+    started = time.perf_counter()
+    try:
+        storage = Storage.from_toml(given.storage) if given.storage else None
+        with open_labels(given.output, storage=storage) as labels:
+            done = write_report(
+                labels,
+                given.folder,
+                title=given.output,
+                run_id=given.run,
+                thumbnails=given.thumbnails,
+                clips=given.clips,
+                storage=storage,
+            )
+    except CorpusError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    for line in done.unreadable[:20]:
+        console.out.print(f"no picture of {line}", markup=False)
+    console.out.print(
+        f"{given.folder}/index.html: {done.videos:,} videos, {done.thumbnails:,} thumbnails, "
+        f"{done.bytes / 1e6:,.1f} MB, {time.perf_counter() - started:.1f} s",
+        markup=False,
+    )
+    return 3 if done.unreadable else 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    sys.exit(main())

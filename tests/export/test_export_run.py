@@ -126,7 +126,7 @@ def test_a_place_holds_one_export(labels, target: Path) -> None:
 
 
 def test_what_a_format_cannot_hold_is_left_out_and_named(target: Path) -> None:
-    fine, many, negative = part("fine", {1: None}), part("many", dict.fromkeys(range(256))), part("neg", {-4: None})
+    fine, many, negative = part("fine", {1: None}), part("many", dict.fromkeys(range(256)), start=8), part("neg", {-4: None})
     labels = labels_of(fine, many, negative)
     done = write(labels, target / "davis", "davis")
     assert [problem.video_id for problem in done.problems] == ["many"]

@@ -114,6 +114,14 @@ def test_long_videos_are_sorted_object_by_object(store: Store, monkeypatch: pyte
     assert rows == sorted(rows)
 
 
+def test_several_passes_over_a_large_table(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = scattered_nights(store, monkeypatch)
+    monkeypatch.setattr(upkeep, "SORT_ROWS", 25)
+    monkeypatch.setattr(upkeep, "FILES_AT_ONCE", 4)
+    assert optimize(store)[0].bytes_rewritten > 0
+    check(store, keys)
+
+
 def test_vacuum_keeps_what_young_versions_need(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = scattered_nights(store, monkeypatch)
     optimize(store)

@@ -23,7 +23,7 @@ def render(record: Mapping[str, Any], *, attempts: Sequence[dict[str, Any]], ear
     parts = [
         _head(record),
         _tiles(night, earlier, record),
-        _reasons(record),
+        _reasons(record, again=bool(attempts)),
         _failures(record),
         _skipped(record),
         _bad_rows(record),
@@ -81,7 +81,7 @@ def _tiles(night: Night, earlier: Sequence[Night], record: Mapping[str, Any]) ->
         ("Failed", number(night.failed), "in quarantine or unreachable" if night.failed else ""),
         ("Left", number(night.left), "the next night goes on" if night.left else ""),
         ("Frames/s", short(night.frames_per_s), change(night.frames_per_s, (n.frames_per_s for n in earlier))),
-        ("Masks", large(night.masks), f"on {large(night.frames)} frames"),
+        ("Masks", large(night.masks), f"on {large(night.frames)} {'frame' if night.frames == 1 else 'frames'}"),
         (f"{hours} hours", short(night.gpu_hours), change(night.gpu_hours, (n.gpu_hours for n in earlier))),
     ]
     if night.cost is not None:
@@ -95,10 +95,11 @@ def _tiles(night: Night, earlier: Sequence[Night], record: Mapping[str, Any]) ->
     return f'<dl class="tiles">\n{cells}\n</dl>'
 
 
-def _reasons(record: Mapping[str, Any]) -> str:
+def _reasons(record: Mapping[str, Any], *, again: bool) -> str:
     reasons: Mapping[str, int] = record.get("reasons") or {}
     if not reasons:
-        return "<section>\n<h2>What was to do</h2>\n<p>Nothing: no video is new or changed.</p>\n</section>"
+        nothing = "Nothing more after the attempts before" if again else "Nothing: no video is new or changed"
+        return f"<section>\n<h2>What was to do</h2>\n<p>{nothing}.</p>\n</section>"
     most = max(reasons.values())
     rows = "\n".join(
         f'<li><span>{text(reason)}</span><b>{number(videos)}</b><i style="width:{100 * videos / most:.2f}%"></i></li>'
@@ -131,9 +132,9 @@ def _skipped(record: Mapping[str, Any]) -> str:
         (planned.get("labelled", 0), "labelled before, and unchanged"),
         (planned.get("quarantined", 0), "in quarantine, not due yet"),
         (record.get("left", 0), "pending, not reached before the stop"),
-        (record.get("superseded", 0), "rows superseded by a later manifest"),
-        (record.get("bad_row_count", 0), "manifest rows left out because they break a rule"),
-        (record.get("absent", 0), "labelled videos that no manifest names any more; their labels stay"),
+        (record.get("superseded", 0), "superseded by a later row of the same video"),
+        (record.get("bad_row_count", 0), "left out of a manifest because a rule is broken"),
+        (record.get("absent", 0), "labelled, but named by no manifest any more; the labels stay"),
     ]
     rows = "\n".join(f"<tr><td>{number(amount)}</td><td>{text(what)}</td></tr>" for amount, what in lines if amount)
     if not rows:
@@ -212,7 +213,8 @@ def _manifests(record: Mapping[str, Any]) -> str:
     return (
         f"<section>\n<h2>Manifests</h2>\n<p>{count(record['videos'], 'video')} in "
         f"{count(len(sources), 'manifest')}; of several rows of a video the latest counts.</p>\n"
-        '<div class="scroll"><table>\n<tr><th>Manifest</th><th>Rows</th><th>Superseded</th><th>Bad</th></tr>\n'
+        '<div class="scroll"><table class="numbers">\n'
+        "<tr><th>Manifest</th><th>Rows</th><th>Superseded</th><th>Bad</th></tr>\n"
         f"{rows}\n</table></div>\n</section>"
     )
 

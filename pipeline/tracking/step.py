@@ -22,7 +22,9 @@ logger = logging.getLogger(__name__)
 
 _CPU_TOKENS = 1024
 """CPU: more image tokens in one batch fall out of the cache and make a step slower; fewer leave it to launches."""
-_GPU_TOKENS = 128 * 4096
+_GPU_TOKENS = 32 * 4096
+_FRAMES_AHEAD = 8
+"""More frames of one video at once only hold memory."""
 
 Item = TypeVar("Item")
 Out = TypeVar("Out")
@@ -83,7 +85,7 @@ class Stepper:
         height, width = model.backbone_feature_sizes[-1]
         tokens = _CPU_TOKENS if sam2.device.type == "cpu" else _GPU_TOKENS
         self.tracks_at_once = max(1, tokens // (height * width))
-        self.frames_at_once = max(1, tokens // (height * width) // 2)
+        self.frames_at_once = min(_FRAMES_AHEAD, max(1, tokens // (height * width) // 2))
 
     @contextmanager
     def inference(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ session per object that the tests compare with. Times are of this thread's CPU, 
 
 import argparse
 import contextlib
+import math
 import threading
 import time
 from collections import Counter
@@ -24,6 +25,13 @@ from tests.tracking import models, videos
 
 WARM = 17
 """Frames until memories and pointers are full."""
+
+
+def _linear_flops(x: Any, weight: Any, *_: Any, **__: Any) -> int:
+    return 2 * math.prod(x) * weight[0]
+
+
+ONEDNN_FLOPS: dict[Any, Any] = {torch.ops.mkldnn._linear_pointwise: _linear_flops}
 
 
 class Launches(TorchDispatchMode):
@@ -205,7 +213,7 @@ def where_time_goes(name: str, sam2: Sam2, count: int, *, dtype: torch.dtype = t
     spent = {e.key: e.self_cpu_time_total for e in profile.key_averages()}
     heavy = ("addmm", "mm", "bmm", "conv", "attention", "linear", "softmax")
     share = sum(t for key, t in spent.items() if any(word in key for word in heavy)) / sum(spent.values())
-    with torch.inference_mode(), FlopCounterMode(display=False) as flops:
+    with torch.inference_mode(), FlopCounterMode(display=False, custom_mapping=ONEDNN_FLOPS) as flops:
         for _ in range(2):
             next(frames)
     work = flops.get_total_flops() / 2

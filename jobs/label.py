@@ -4,11 +4,11 @@ Videos that are labelled already are left out, so the same command resumes a run
 """
 
 import argparse
-import logging
 import sys
 from typing import Any, get_args
 
 from jobs import console, options
+from pipeline import logs
 from pipeline.config import PARAMETER_NAMES, Device, OnBadRow, OnDamaged, RunConfig
 from pipeline.errors import CorpusError, UsageError
 from pipeline.plan import Direction, Dtype, Parameters
@@ -104,5 +104,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    logs.setup_from_environment()
     sys.exit(main())

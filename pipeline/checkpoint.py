@@ -6,13 +6,16 @@ memory, so labels continue exactly as if never interrupted.
 """
 
 import json
+import logging
 import uuid
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.store import Store, checkpoint_dir
+from pipeline.store import MissingError, Store, checkpoint_dir
+
+log = logging.getLogger(__name__)
 
 STATE = ".state"
 
@@ -45,11 +48,14 @@ class Checkpoints:
         states = sorted(entry.path for entry in self.store.list(self._folder) if entry.path.endswith(STATE))
         if not states:
             return None
-        data = self.store.read(states[-1])
-        header, _, tracker = data.partition(b"\n")
-        record = json.loads(header)
+        try:
+            header, _, tracker = self.store.read(states[-1]).partition(b"\n")
+            record = json.loads(header)
+            rows = [pq.read_table(pa.BufferReader(self.store.read(path))) for path in record["rows"]]
+        except (MissingError, ValueError, KeyError) as error:  # pa.ArrowInvalid is a ValueError
+            log.warning("cannot use the checkpoint %s, starting over: %s", states[-1], error)
+            return None
         self._row_files = record["rows"]
-        rows = [pq.read_table(pa.BufferReader(self.store.read(path))) for path in self._row_files]
         return Saved(rows=rows, tracker=tracker, frames=record["frames"])
 
     def save(self, *, new_rows: pa.Table, tracker: bytes, frames: int) -> None:

@@ -137,7 +137,10 @@ class Labeler:
         started, video, path = time.perf_counter(), task.video, part_path(task.video.video_id, task.label_key)
         if self._store.exists(path):
             return Outcome(video_id=video.video_id, frames=0, masks=0, seconds=0.0, was_there=True)
-        with bound(video_id=video.video_id), _open(video.video_uri, self.settings.storage) as (source, version):
+        with (
+            bound(run_id=self.settings.run_id, video_id=video.video_id),
+            _open(video.video_uri, self.settings.storage) as (source, version),
+        ):
             if video.video_version is None and version.token() != task.version:
                 raise StorageError(
                     f"{video.video_uri} was replaced between planning and labelling "

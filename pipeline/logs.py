@@ -19,6 +19,9 @@ from pipeline.errors import UsageError
 LogFormat = Literal["text", "json"]
 VARIABLE = "SAM2_CORPUS_LOGS"
 
+CHATTY = ("aiobotocore", "botocore", "fsspec", "httpx", "httpx2", "s3fs")
+"""Libraries that tell of every request or credential at INFO."""
+
 TEXT = "%(asctime)s %(levelname)s %(message)s"
 
 _bound: ContextVar[dict[str, str] | None] = ContextVar("sam2_corpus_log_ids", default=None)
@@ -63,6 +66,8 @@ def setup(log_format: LogFormat, *, stream: TextIO | None = None, **ids: str) ->
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def setup_from_environment(**ids: str) -> None:

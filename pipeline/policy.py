@@ -212,6 +212,11 @@ class Scheduler:
         return actions
 
     @property
+    def starts(self) -> int:
+        """Workers started so far."""
+        return self._started
+
+    @property
     def over(self) -> bool:
         """Nothing is in flight and nothing more will be handed out."""
         return not self.in_flight and (self._stopping or self.waiting == 0) and not self._quarantined

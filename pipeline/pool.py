@@ -6,6 +6,7 @@ import math
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ import ray
 from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
+from pipeline import logs
 from pipeline.cluster import PoolError, Resources
 from pipeline.errors import InterruptedLabelingError
 from pipeline.policy import NODE, Abort, Assign, Attempt, Kill, Limits, Numbers, Quarantine, Scheduler, Start, Stop
@@ -65,6 +67,7 @@ class Actor:
 
     def start(self, build: Callable[[], Labels]) -> str:
         """Load the model; returns the node's id."""
+        logs.setup_from_environment()
         self._labeler = build()
         return str(ray.get_runtime_context().get_node_id())
 
@@ -121,6 +124,8 @@ class Pool:
         self._retired: dict[str, float] = {}
         self._polled = 0.0
         self.scheduler: Scheduler | None = None
+        self.deaths: Counter[str] = Counter()
+        """Workers that died or could not start, by cause."""
 
     def run(
         self, order: Numbers, costs: Numbers, *, make_task: Callable[[int, Sequence[Attempt]], Any]
@@ -147,6 +152,7 @@ class Pool:
                             self._end(worker)
                         case Kill(worker, message):
                             self._end(worker)
+                            self.deaths["deadline"] += 1
                             scheduler.worker_died(worker, self._attempt("deadline", message, "", worker), time.time())
                         case Quarantine():
                             yield action
@@ -237,11 +243,13 @@ class Pool:
         try:
             result = ray.get(reference)
         except RayTaskError as error:  # only a start raises
+            self.deaths["start"] += 1
             self.scheduler.worker_failed_to_start(worker, str(error.cause or error))
             self._end(worker)
         except (RayActorError, RayOutOfMemoryError) as error:
             cause, message = self._blame(worker, error)
             log.warning("%s died (%s): %s", worker, cause, message)
+            self.deaths[cause] += 1
             self._end(worker)
             self.scheduler.worker_died(worker, self._attempt(cause, message, "", worker), now)
         else:

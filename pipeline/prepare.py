@@ -13,13 +13,14 @@ import pyarrow.compute as pc
 
 from pipeline import model as models
 from pipeline.config import RunConfig
-from pipeline.errors import ManifestError, UsageError
+from pipeline.errors import ManifestError, StorageError, UsageError
+from pipeline.imagefolder import is_folder, open_folder
 from pipeline.manifest import BadRow, Manifest, prompt_digests, read_manifest
 from pipeline.manifest.schema import clip
 from pipeline.plan import Plan, make_plan
 from pipeline.quarantine import RETRIED_UNASKED, Failure, read_failures
 from pipeline.query import labelled_videos
-from pipeline.store import Storage, Store, open_source, parse_path, source_versions
+from pipeline.store import Storage, Store, Version, open_source, parse_path, source_versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,11 +101,20 @@ def _versions(manifest: Manifest, storage: Storage) -> tuple[list[str | None], l
     versions: list[str | None] = manifest.table["video_version"].to_pylist()
     sizes: list[int | None] = [None] * len(versions)
     unknown = pc.indices_nonzero(pc.is_null(manifest.table["video_version"]))
-    found = source_versions(manifest.table["video_uri"].take(unknown).to_pylist(), storage=storage)
-    for index, version in zip(unknown.to_pylist(), found, strict=True):
-        if version:
+    uris = manifest.table["video_uri"].take(unknown).to_pylist()
+    folders = [is_folder(uri) for uri in uris]
+    files = iter(source_versions([uri for uri, it in zip(uris, folders, strict=True) if not it], storage=storage))
+    for index, uri, folder in zip(unknown.to_pylist(), uris, folders, strict=True):
+        if version := _folder_version(uri, storage) if folder else next(files):
             versions[index], sizes[index] = version.token(), version.size
     return versions, sizes
+
+
+def _folder_version(uri: str, storage: Storage) -> Version | None:
+    try:
+        return open_folder(uri, storage=storage)[1]
+    except StorageError:
+        return None
 
 
 def _allowed(manifest: Manifest, config: RunConfig) -> Manifest:

@@ -22,6 +22,7 @@ from pipeline.config import RunConfig
 from pipeline.labeler import Labeler, LabelerSettings, Task
 from pipeline.lease import Lease
 from pipeline.manifest import Manifest
+from pipeline.metrics import DriverMetrics
 from pipeline.policy import ALONE, Attempt, Limits
 from pipeline.pool import Finished, Pool
 from pipeline.prepare import Prepared, prepare
@@ -131,6 +132,7 @@ def _label(prepared: Prepared, progress: Progress, watch: Callable[[Progress], N
 
     failures: list[Failure] = []
     written = 0.0
+    metrics = DriverMetrics(progress.run_id, output=str(store))
     for event in pool.run(plan.order, costs, make_task=make_task):
         if isinstance(event, Finished):
             progress.done += 1
@@ -149,6 +151,7 @@ def _label(prepared: Prepared, progress: Progress, watch: Callable[[Progress], N
             progress.failed[failure.failure_class] = progress.failed.get(failure.failure_class, 0) + 1
             progress.cost_done += float(costs[event.index])
         _update(progress, pool)
+        _measure(metrics, progress, pool, len(prepared.quarantined))
         progress.flights = [
             {"video_id": ids[index].as_py(), "worker": worker, "started": started}
             for worker, index, started in pool.flights()[:FLIGHTS_SHOWN]
@@ -162,6 +165,7 @@ def _label(prepared: Prepared, progress: Progress, watch: Callable[[Progress], N
         else:
             watch(progress)
     _update(progress, pool)
+    _measure(metrics, progress, pool, len(prepared.quarantined), force=True)
     progress.flights = []
     return failures
 
@@ -196,6 +200,23 @@ def _update(progress: Progress, pool: Pool) -> None:
     progress.actor_hours = pool.actor_seconds / 3600
     progress.gpu_hours = progress.actor_hours * pool.resources.gpus
     progress.now = time.time()
+
+
+def _measure(metrics: DriverMetrics, progress: Progress, pool: Pool, quarantined: int, *, force: bool = False) -> None:
+    """Show Prometheus what `progress` shows people."""
+    assert pool.scheduler
+    metrics.update(
+        labelled=progress.done,
+        failed=progress.failed,
+        waiting=pool.scheduler.waiting,
+        in_flight=pool.scheduler.in_flight,
+        workers=pool.scheduler.workers.values(),
+        starts=pool.scheduler.starts,
+        deaths=pool.deaths,
+        quarantined=quarantined + sum(progress.failed.values()),
+        now=progress.now,
+        force=force,
+    )
 
 
 def _unreadable(prepared: Prepared, run_id: str) -> list[Failure]:

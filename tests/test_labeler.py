@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline import model, rle
 from pipeline.errors import InterruptedLabelingError, ModelError, PromptError, StorageError
+from pipeline.imagefolder import open_folder
 from pipeline.labeler import Labeler, LabelerSettings, Task
 from pipeline.labels import read_part
 from pipeline.manifest import read_manifest
@@ -212,3 +214,21 @@ def test_categories_and_extra_columns_do_not_change_a_video_record():
     row = dict.fromkeys(("start_s", "end_s", "video_version", "num_frames", "priority"))
     video = to_video({**row, "video_id": "v", "video_uri": "u", "prompts": [], "split": "val"}, row=3)
     assert video.extra == {"split": "val"}
+
+
+def test_a_folder_of_images_is_a_video_with_the_rate_its_row_gives(settings, tmp_path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for t in range(5):
+        picture = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+        picture[8:30, 6 + t : 28 + t] = (230, 40, 40)
+        Image.fromarray(picture).save(folder / f"{t:05}.png")
+    _, version = open_folder(str(folder), storage=Storage())
+    rows = [{"video_id": "v", "video_uri": str(folder), "prompts": [red()], "fps": 6.0}]
+    video = read_manifest(write_manifest(tmp_path / "m.parquet", rows)).video(0)
+    planned = Task(video=video, label_key="key", version=version.token(), prompts_digest="p", attempt=1, isolate=False)
+    Labeler(settings).label(planned)
+    assert part_of(settings).masks["time_s"].to_pylist() == pytest.approx([t / 6 for t in range(5)])
+    (folder / "00005.png").write_bytes((folder / "00004.png").read_bytes())
+    with pytest.raises(StorageError, match="was replaced"):
+        Labeler(settings).label(replace(planned, label_key="other"))

@@ -11,11 +11,13 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.demo.corpus import make_corpus
 from tests.infra.queries import dashboard_queries, rules
 from tests.infra.tools import INFRA, program
 
@@ -90,8 +92,19 @@ class Prometheus:
         return [float(each["value"][1]) for each in self.get("query", query=expression)["result"]]
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What there is to look at after two jobs: one of naps, in all numbers known, and a real one."""
+
+    prometheus: Prometheus
+    printed: str
+    output: str
+    driver_log: str
+    worker_logs: str
+
+
 @pytest.fixture(scope="module")
-def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Prometheus, str]]:
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     """Prometheus while a job runs, and what the job printed; 1.5 minutes of work."""
     program("prometheus", "Debian's prometheus")
     folder = tmp_path_factory.mktemp("live")
@@ -105,6 +118,8 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
         "RAY_ADDRESS": f"127.0.0.1:{gcs}",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(INFRA.parent),
+        "SAM2_CORPUS_LOGS": "json",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",  # the tests' own Ray sets 0, and no second node could join
     }
     head = ["--head", f"--port={gcs}", "--num-cpus=0", "--include-dashboard=false"]
     node = [f"--address=127.0.0.1:{gcs}", "--num-cpus=2"]
@@ -119,7 +134,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
             nodes.append(_start_node(command, without, folder / f"node{number}.log"))
         prometheus = Prometheus(folder, [f"127.0.0.1:{port}" for port in metrics])
         job = subprocess.run(
-            [sys.executable, "-m", "tests.infra.job_with_metrics", "75"],
+            [sys.executable, "-m", "tests.infra.job_with_metrics", "40"],
             env=environment,
             cwd=INFRA.parent,
             capture_output=True,
@@ -127,8 +142,21 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
             timeout=200,
         )
         assert job.returncode == 0, f"{job.stderr[-3000:]}\n{(folder / 'node1.log').read_text()[-2000:]}"
+        make_corpus(folder / "corpus")
+        corpus = ["--manifest", f"{folder}/corpus/manifest.parquet", "--output", f"{folder}/labels"]
+        real = subprocess.run(
+            [sys.executable, "-m", "jobs.label", *corpus, "--model", "embedded", "--actors", "2"],
+            env=environment,
+            cwd=INFRA.parent,
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+        assert real.returncode == 0, real.stderr[-3000:]
         time.sleep(15)  # Ray reports every ten seconds
-        yield prometheus, job.stdout
+        found = (short / "session_latest/logs").glob("worker-*.err")
+        logs = "".join(path.read_text() for path in found)
+        yield Seen(prometheus, job.stdout, f"{folder}/labels", real.stderr, logs)
     finally:
         for process in [*([prometheus.process] if prometheus else []), *reversed(nodes)]:
             process.terminate()
@@ -141,8 +169,8 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
         shutil.rmtree(short, ignore_errors=True)
 
 
-def test_every_query_of_the_dashboard_is_answered(scraped: tuple[Prometheus, str]) -> None:
-    prometheus, _ = scraped
+def test_every_query_of_the_dashboard_is_answered(scraped: Seen) -> None:
+    prometheus = scraped.prometheus
     unanswered = []
     for title, expression in dashboard_queries():
         values = prometheus.values(expression)
@@ -152,8 +180,8 @@ def test_every_query_of_the_dashboard_is_answered(scraped: tuple[Prometheus, str
     assert not unanswered
 
 
-def test_every_rule_is_evaluated_and_records_what_it_should(scraped: tuple[Prometheus, str]) -> None:
-    prometheus, _ = scraped
+def test_every_rule_is_evaluated_and_records_what_it_should(scraped: Seen) -> None:
+    prometheus = scraped.prometheus
     found = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
     assert {rule["name"]: rule["health"] for rule in found} == dict.fromkeys([r["name"] for r in found], "ok")
     recorded = {rule["record"]: prometheus.values(rule["record"]) for rule in rules() if "record" in rule}
@@ -161,9 +189,9 @@ def test_every_rule_is_evaluated_and_records_what_it_should(scraped: tuple[Prome
     assert all(recorded.values())
 
 
-def test_counts_are_those_the_job_printed(scraped: tuple[Prometheus, str]) -> None:
+def test_counts_are_those_the_job_printed(scraped: Seen) -> None:
     """Also what the driver said in its last second, and what a worker did that died: counters outlive their process."""
-    prometheus, printed = scraped
+    prometheus, printed = scraped.prometheus, scraped.printed
     print(printed)
     labelled, failed, deaths = (int(word) for word in printed.split()[1::2])
     seen = {
@@ -179,8 +207,25 @@ def test_counts_are_those_the_job_printed(scraped: tuple[Prometheus, str]) -> No
     assert 0.6 * wanted_frames < frames < wanted_frames + 1  # a worker's last ten seconds may go with it
 
 
-def test_the_last_publish_is_remembered_after_the_driver_is_gone(scraped: tuple[Prometheus, str]) -> None:
-    prometheus, _ = scraped
+def test_the_last_publish_is_remembered_after_the_driver_is_gone(scraped: Seen) -> None:
+    prometheus = scraped.prometheus
     ages = prometheus.values("time() - sam2:published_timestamp_seconds:last")
     assert ages
     assert max(ages) < 1800, "the publish at the run's end was not seen"
+
+
+def test_a_real_run_tells_what_it_did(scraped: Seen) -> None:
+    """`jobs.label` over the demo corpus of ten videos."""
+    prometheus, output = scraped.prometheus, f'{{output="{scraped.output}"}}'
+    labelled = prometheus.values(f'ray_sam2_videos_total{{output="{scraped.output}",outcome="labelled"}}')
+    assert sum(labelled) == pytest.approx(10, abs=0.01)
+    frames = sum(prometheus.values(f"ray_sam2_frames_total{output}"))
+    model = sum(prometheus.values(f'ray_sam2_stage_seconds_total{{output="{scraped.output}",stage="model"}}'))
+    print(f"frames {frames:.0f}, model {model:.1f} s")
+    assert frames > 0
+    assert model > 0
+
+
+def test_its_logs_are_json(scraped: Seen) -> None:
+    for line in scraped.driver_log.splitlines():
+        assert json.loads(line)["message"]

@@ -28,6 +28,7 @@ def make_labels(store: Store) -> Store:
         commit(store, video_id, A, frames=at + 1, extra={"site": f"site {at % 2}"})
     want(store, "run-1", keys)
     failure = {"video_id": "bad", "label_key": A, "failure_class": "decode", "message": "no", "attempts": [{"n": 1}]}
+    failure |= {"traceback": "", "worker": "w", "time": "2026-01-01T00:00:00+00:00", "run_id": "run-1"}
     store.put(failure_path("bad", A), json.dumps(failure).encode())
     store.put("runs/run-1/run.json", b'{"started": "2026-01-01T00:00:00Z", "videos": 5}')
     publish(store)

@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
         help="frames that count: davis leaves out the first and last of a video, sav of each object, all none "
         "(default: sav for SA-V JSON, all between label outputs, else davis)",
     )
-    add("--where", metavar="SQL", help="judge only these rows of a label output, e.g. \"category = 'dog'\"")
+    add("--where", metavar="SQL", help="judge only these rows of a label output: \"category = 'dog'\"")
     add("--only-labelled", action="store_true", help="leave out videos without masks; else they score as empty ones")
     add("--workers", type=int, metavar="N", help="processes (default: one per core)")
     add("--json", metavar="URI", help="write the summary here")
@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
                 open_masks(uri, kind=kind, where=args.where, storage=storage),
                 truth,
                 protocol=args.protocol,
-                only_found=args.only_labelled,
+                missing="skip" if args.where else "skip videos" if args.only_labelled else "empty",
                 workers=args.workers,
             )
 

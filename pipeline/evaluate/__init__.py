@@ -10,7 +10,7 @@ from pipeline.evaluate.measures import (
     statistics,
 )
 from pipeline.evaluate.run import Evaluation, evaluate
-from pipeline.evaluate.scores import MaskletScore, Protocol, score_video
+from pipeline.evaluate.scores import MaskletScore, Missing, Protocol, score_video
 from pipeline.evaluate.summary import Comparison, Group, Interval, Summary, bootstrap, compare, summarise, to_csv
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Group",
     "Interval",
     "MaskletScore",
+    "Missing",
     "Protocol",
     "Statistics",
     "Summary",

@@ -1,5 +1,6 @@
 """A whole output against a truth, video by video, in as many processes as there are cores."""
 
+import functools
 import logging
 import multiprocessing
 import os
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from pipeline.errors import UsageError
 from pipeline.evaluate.measures import BOUND_TH
-from pipeline.evaluate.scores import MaskletScore, Protocol, score_video
+from pipeline.evaluate.scores import MaskletScore, Missing, Protocol, score_video
 from pipeline.export.sources import Problem, Source
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def evaluate(
     truth: Source,
     *,
     protocol: Protocol | None = None,
-    only_found: bool = False,
+    missing: Missing = "empty",
     workers: int | None = None,
     bound_th: float = BOUND_TH,
     watch: Callable[[int, int], None] | None = None,
@@ -55,7 +56,7 @@ def evaluate(
 
     Args:
         protocol: which annotated frames count; by the kind of the truth when absent.
-        only_found: leave out videos that have no masks at all; else they are scored as empty.
+        missing: what becomes of true masks that have no counterpart.
         workers: processes; one per core when absent.
         watch: told how many videos of how many are done.
 
@@ -65,16 +66,21 @@ def evaluate(
     protocol = protocol or DEFAULT_PROTOCOL.get(truth.kind, "davis")
     known, there = truth.rows(), found.rows()
     wanted = known
-    missing = [video_id for video_id in wanted if video_id not in there]
-    if wanted and len(missing) == len(wanted):
-        examples = ", ".join(repr(video_id) for video_id in (*missing[:1], *list(there)[:1]))
+    absent = [video_id for video_id in wanted if video_id not in there]
+    if wanted and len(absent) == len(wanted):
+        examples = ", ".join(repr(video_id) for video_id in (*absent[:1], *list(there)[:1]))
         raise UsageError(f"the masks and the truth have no video_id in common; theirs are such as {examples}")
-    if only_found:
+    if missing != "empty":
         wanted = {video_id: rows for video_id, rows in wanted.items() if video_id in there}
     scores: list[MaskletScore] = []
     problems: list[Problem] = []
     tasks = _tasks(found, truth, wanted, set(there), problems)
-    scored = _scored(tasks, sum(wanted.values()), protocol, bound_th, workers)
+    scored = _scored(
+        tasks,
+        sum(wanted.values()),
+        functools.partial(_score, protocol=protocol, missing=missing, bound_th=bound_th),
+        workers,
+    )
     for done, (some, issues) in enumerate(scored, start=1):
         scores += some
         problems += issues
@@ -83,8 +89,8 @@ def evaluate(
     return Evaluation(
         scores=tuple(sorted(scores, key=lambda score: (score.video_id, score.object_id))),
         problems=tuple(problems),
-        missing_videos=tuple(missing),
-        extra_videos=len(there) - (len(known) - len(missing)),
+        missing_videos=tuple(absent),
+        extra_videos=len(there) - (len(known) - len(absent)),
         protocol=protocol,
         bound_th=bound_th,
     )
@@ -120,25 +126,22 @@ def _groups(wanted: Mapping[str, int]) -> Iterator[list[str]]:
         yield waiting
 
 
-def _scored(
-    tasks: Iterable[Task], rows: int, protocol: Protocol, bound_th: float, workers: int | None
-) -> Iterator[Scored]:
+def _scored(tasks: Iterable[Task], rows: int, score: Callable[[Task], Scored], workers: int | None) -> Iterator[Scored]:
     workers = workers or len(os.sched_getaffinity(0))
     if workers == 1 or rows < INLINE_ROWS:
-        for task in tasks:
-            yield _score(task, protocol, bound_th)
+        yield from map(score, tasks)
         return
     waiting: deque[Future[Scored]] = deque()
     # fork would copy DuckDB's and Arrow's threads in whatever state they are
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         for task in tasks:
-            waiting.append(pool.submit(_score, task, protocol, bound_th))
+            waiting.append(pool.submit(score, task))
             while len(waiting) > 4 * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-def _score(task: Task, protocol: Protocol, bound_th: float) -> Scored:
+def _score(task: Task, *, protocol: Protocol, missing: Missing, bound_th: float) -> Scored:
     video_id, truth, found = task
-    return score_video(video_id, truth, found, protocol=protocol, bound_th=bound_th)
+    return score_video(video_id, truth, found, protocol=protocol, missing=missing, bound_th=bound_th)

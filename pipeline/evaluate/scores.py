@@ -19,6 +19,10 @@ Protocol = Literal["davis", "sav", "all"]
 """Which annotated frames count: `davis` leaves out the first and last of the video, `sav` those of each object, `all`
 none. Both benchmarks give a masklet's first frame as its prompt, so it says nothing."""
 
+Missing = Literal["empty", "skip videos", "skip"]
+"""What becomes of true masks that have no counterpart: judged as if it were empty, left out where the whole video has
+none, or left out altogether, as suits a selection."""
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -51,16 +55,18 @@ def score_video(
     found: pa.Table | None,
     *,
     protocol: Protocol = "davis",
+    missing: Missing = "empty",
     bound_th: float = BOUND_TH,
 ) -> tuple[list[MaskletScore], list[Problem]]:
     """Every masklet of the truth against the masks of the same object id.
 
-    A frame without a row is scored as an empty mask. One whose masks are broken or of another size is named and not
-    scored.
+    A frame without a row is scored as an empty mask, unless it is to be skipped. One whose masks are broken or of
+    another size is named and not scored.
 
     Args:
         truth: MASK_ROWS of this video, its annotated frames.
         found: MASK_ROWS to be judged; None where there are none.
+        missing: what becomes of frames without a row.
     """
     frames = np.unique(truth.column("frame_index").to_numpy())
     edges = {int(frames[0]), int(frames[-1])} if len(frames) else set()
@@ -68,7 +74,13 @@ def score_video(
     scores, problems = [], []
     for object_id, rows in by_object(truth).items():
         score, issues = _score_masklet(
-            video_id, object_id, rows, answers.get(object_id), edges=edges, protocol=protocol, bound_th=bound_th
+            video_id,
+            object_id,
+            rows,
+            answers.get(object_id),
+            dropped=edges if protocol == "davis" else None if protocol == "sav" else set(),
+            skip=missing == "skip",
+            bound_th=bound_th,
         )
         scores.append(score)
         problems += issues
@@ -81,12 +93,12 @@ def _score_masklet(
     truth: pa.Table,
     found: pa.Table | None,
     *,
-    edges: set[int],
-    protocol: Protocol,
+    dropped: set[int] | None,
+    skip: bool,
     bound_th: float,
 ) -> tuple[MaskletScore, list[Problem]]:
     frames = truth.column("frame_index").to_pylist()
-    dropped = {"davis": edges, "sav": {frames[0], frames[-1]}, "all": set[int]()}[protocol]
+    dropped = {frames[0], frames[-1]} if dropped is None else dropped
     masks = zip(*(truth.column(name).to_pylist() for name in ("height", "width", "counts")), strict=True)
     answers = _answers(found)
     problems: list[Problem] = []
@@ -102,6 +114,8 @@ def _score_masklet(
             if frame in dropped:
                 continue
             if (answer := answers.get(frame)) is None:
+                if skip:
+                    continue
                 missing += 1
                 pairs.append((0.0, 0.0, False) if area else (1.0, 1.0, True))
                 continue

@@ -91,7 +91,18 @@ def test_missing_frames_objects_and_videos_count_as_empty_and_are_counted() -> N
     }
     assert result.missing_videos == ("c",)
     assert result.extra_videos == 1
-    assert {score.video_id for score in evaluate(source(found), source(truth), only_found=True).scores} == {"a", "b"}
+    assert {score.video_id for score in evaluate(source(found), source(truth), missing="skip videos").scores} == {
+        "a",
+        "b",
+    }
+
+
+def test_a_selection_is_judged_by_what_it_holds() -> None:
+    found = [row for row in clip("a") if row[1] == 0 and row[2] > 4]
+    result = evaluate(source(found), source(clip("a") + clip("b")), protocol="all", missing="skip")
+    assert [(score.frames, score.missing) for score in result.scores] == [(5, 0), (0, 0)]
+    assert summarise(result).overall.j_and_f == 1
+    assert summarise(result).overall.masklets == 1
 
 
 def test_no_common_video_is_an_error() -> None:

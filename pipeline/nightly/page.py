@@ -82,7 +82,11 @@ def _tiles(night: Night, earlier: Sequence[Night], record: Mapping[str, Any]) ->
         ("Left", number(night.left), "the next night goes on" if night.left else ""),
         ("Frames/s", short(night.frames_per_s), change(night.frames_per_s, (n.frames_per_s for n in earlier))),
         ("Masks", large(night.masks), f"on {large(night.frames)} {'frame' if night.frames == 1 else 'frames'}"),
-        (f"{hours} hours", short(night.gpu_hours), change(night.gpu_hours, (n.gpu_hours for n in earlier))),
+        (
+            f"{hours[:1].upper()}{hours[1:]} hours",
+            short(night.gpu_hours),
+            change(night.gpu_hours, (n.gpu_hours for n in earlier)),
+        ),
     ]
     if night.cost is not None:
         each = night.cost / night.labelled if night.labelled else None

@@ -70,7 +70,7 @@ class World:
         (self.folder / "nightly.toml").write_text(
             f'manifests = "s3://{BUCKET}/manifests/date=*/*.parquet"\noutput = "s3://{BUCKET}/labels"\n'
             'timezone = "Europe/Berlin"\nprice_per_gpu_hour = 2.0\ncurrency = "EUR"\n'
-            f'[label]\nmodel = "embedded"\ndevice = "cpu"\nactors = 2\n[retry]\ndecode = "{retry}"\n'
+            f'[label]\nmodel = "embedded"\ndevice = "cpu"\nactors = 2\n[retry]\nnot_a_video = "{retry}"\n'
         )
 
     def submit(self, night: str) -> "Submission":
@@ -152,7 +152,7 @@ def test_three_nights_on_a_cluster_that_loses_a_node(s3: SeaweedFS, tmp_path: Pa
         assert any(line.endswith("is at work on this already") for line in second.lines)
         night = world.report("2026-11-20")
         assert night["reasons"] == {"new video": 7}
-        assert (night["labelled"], night["failed_by_class"], night["left"]) == (6, {"decode": 1}, 0)
+        assert (night["labelled"], night["failed_by_class"], night["left"]) == (6, {"not_a_video": 1}, 0)
         assert night["cost"] > 0
 
         # The second: two more videos, other prompts for one, another file for one, and the failure is due.
@@ -167,7 +167,7 @@ def test_three_nights_on_a_cluster_that_loses_a_node(s3: SeaweedFS, tmp_path: Pa
         assert world.submit("2026-11-21").wait() == 3
         night = world.report("2026-11-21")
         assert night["reasons"] == {"new video": 2, "prompts changed": 1, "video changed": 1, "retry due": 1}
-        assert (night["labelled"], night["failed_by_class"], night["superseded"]) == (4, {"decode": 1}, 1)
+        assert (night["labelled"], night["failed_by_class"], night["superseded"]) == (4, {"not_a_video": 1}, 1)
         assert night["planned"]["labelled"] == 4
 
         # The third: two more, one is removed from its manifest; the failure is not due. Then the same once more.
@@ -178,7 +178,7 @@ def test_three_nights_on_a_cluster_that_loses_a_node(s3: SeaweedFS, tmp_path: Pa
         assert third.wait() == 3
         night = world.report("2026-11-22")
         assert night["reasons"] == {"new video": 2}
-        assert (night["labelled"], night["quarantined_by_class"]) == (2, {"decode": 1})
+        assert (night["labelled"], night["quarantined_by_class"]) == (2, {"not_a_video": 1})
         assert (night["absent"], night["absent_examples"]) == (1, ["leave-and-return"])
         again = world.submit("2026-11-22")
         assert again.wait() == 3

@@ -19,9 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.demo", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where to put everything (default: demo)")
     folder = parser.parse_args(arguments).folder
-    from pipeline.query import open_labels
-
     from pipeline.demo.corpus import make_corpus  # these load much: only once the options are right
+    from pipeline.query import open_labels
 
     started = time.perf_counter()
     make_corpus(folder / "corpus")
@@ -30,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     command = ["--manifest", f"{folder}/corpus/manifest.parquet", "--output", f"{folder}/labels", "--model", "embedded"]
     console.out.print(f"$ python -m jobs.label {' '.join([*command, '--actors', '2'])}")
     code = label.main([*command, "--actors", "2"])
-    console.out.print(f"$ python -m jobs.query {folder}/labels \"{' '.join(QUERY.split())}\"", markup=False)
+    console.out.print(f'$ python -m jobs.query {folder}/labels "{" ".join(QUERY.split())}"', markup=False)
     print(open_labels(folder / "labels").sql(QUERY))
     console.out.print(f"took {time.perf_counter() - started:.0f} s")
     return code

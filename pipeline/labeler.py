@@ -33,7 +33,7 @@ from pipeline.prompts import resolve_prompts
 from pipeline.quality.frames import measure
 from pipeline.store import Storage, Store, Version, open_source, part_path
 from pipeline.tracking import Engine, Finish, Propagation, TrackedFrame
-from pipeline.video import Frame, ImageFiles, VideoReader, open_video, prefetch
+from pipeline.video import Frame, ImageFiles, VideoReader, keep_freed_memory, open_video, prefetch
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +96,7 @@ class Labeler:
 
     def __init__(self, settings: LabelerSettings) -> None:
         torch.set_num_threads(settings.threads)
+        keep_freed_memory()
         self.settings = settings
         self._sam2 = load(settings.model, revision=settings.revision, device=settings.device)
         if self._sam2.digest != settings.weights_digest:

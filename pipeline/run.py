@@ -73,11 +73,16 @@ def label_corpus(
         _record_run(prepared, run_id)
         _show(progress, store, watch)
         failures += _unreadable(prepared, run_id)
+        metrics = DriverMetrics(run_id, output=str(store))
         if len(plan.order) and not stops.due(progress):
-            failures += _label(prepared, progress, watch, stops)
+            failures += _label(prepared, progress, watch, stops, metrics)
+        elif config.address:
+            _join(config)  # so that Prometheus hears of a quiet night's publication, too
         progress.state, progress.now = "ended", time.time()
         _show(progress, store, watch)
         published = publish(store) if config.publish else None
+        if published:
+            metrics.published(time.time())
         stopped_by = stops.asked
     left = progress.videos - progress.done - sum(progress.failed.values())
     return Report(
@@ -99,16 +104,16 @@ def label_corpus(
     )
 
 
-def _label(prepared: Prepared, progress: Progress, watch: Callable[[Progress], None], stops: "_Stops") -> list[Failure]:
+def _label(
+    prepared: Prepared,
+    progress: Progress,
+    watch: Callable[[Progress], None],
+    stops: "_Stops",
+    metrics: DriverMetrics,
+) -> list[Failure]:
     """Run the pending videos on a pool of actors; returns those that failed."""
     config, plan, store = prepared.config, prepared.plan, prepared.store
-    resources = connect(
-        config.address,
-        cpus=config.cpus_per_actor,
-        gpus=config.gpus_per_actor,
-        actors=config.actors,
-        device=config.device,
-    )
+    resources = _join(config)
     lanes = config.lanes or (8 if resources.gpus else 1)
     pool = Pool(
         partial(Labeler, _settings(prepared, progress.run_id, lanes, resources)),
@@ -132,7 +137,6 @@ def _label(prepared: Prepared, progress: Progress, watch: Callable[[Progress], N
 
     failures: list[Failure] = []
     written = 0.0
-    metrics = DriverMetrics(progress.run_id, output=str(store))
     for event in pool.run(plan.order, costs, make_task=make_task):
         if isinstance(event, Finished):
             progress.done += 1
@@ -173,6 +177,16 @@ def _label(prepared: Prepared, progress: Progress, watch: Callable[[Progress], N
 def _show(progress: Progress, store: Store, watch: Callable[[Progress], None]) -> None:
     watch(progress)
     store.put(f"runs/{progress.run_id}/progress.json", progress.to_json())
+
+
+def _join(config: RunConfig) -> Resources:
+    return connect(
+        config.address,
+        cpus=config.cpus_per_actor,
+        gpus=config.gpus_per_actor,
+        actors=config.actors,
+        device=config.device,
+    )
 
 
 def _settings(prepared: Prepared, run_id: str, lanes: int, resources: Resources) -> LabelerSettings:

@@ -15,27 +15,29 @@ JUMP_CENTER_SHIFT = 0.35
 """and so has one whose centre moved by a third of its box's diagonal."""
 WHOLE_FRAME_SHARE = 0.8
 MERGED_OVERLAP, PARTED_OVERLAP = 0.5, 0.1
-NAMED_FROM = 0.1
+NAMED_FROM = 0.05
 """A reason is named when it alone would make this much doubt."""
 
 WEIGHTS = {
-    "low_iou": 1.0,
-    "worst_iou": 0.5,
-    "low_presence": 0.5,
-    "unstable": 1.0,
-    "worst_stability": 0.5,
-    "absent": 0.5,
-    "flicker": 0.5,
-    "jumps": 0.5,
-    "restless": 0.5,
-    "grown": 0.5,
-    "parts": 0.5,
-    "border": 0.2,
-    "whole_frame": 1.0,
-    "merged": 1.0,
-    "swap": 1.0,
+    "low_iou": 0.3,
+    "worst_iou": 0.15,
+    "low_presence": 0.18,
+    "unstable": 0.29,
+    "worst_stability": 0.15,
+    "absent": 0.09,
+    "flicker": 0.0,
+    "jumps": 0.0,
+    "restless": 0.0,
+    "grown": 0.0,
+    "parts": 0.05,
+    "border": 0.06,
+    "whole_frame": 0.3,
+    "merged": 0.37,
+    "swap": 0.03,
 }
-"""Fitted on the embedded model's labels of training clips, none negative: `tests.benchmarks.doubt --fit`."""
+"""Fitted to 1 - J&F of 92 masklets of the embedded model on clips of the training split, none negative, held near 0.3
+(0.15 for lesser signs) where those say little: `tests.benchmarks.doubt --fit`. Signs of weight 0 added nothing there;
+their columns stay for those who want them."""
 
 REASONS = {
     "low_iou": "the model expects inexact masks",

@@ -90,11 +90,7 @@ def _gallery(worst: Sequence[dict[str, Any]]) -> str:
         return ""
     cards = "\n".join(
         f'<li><a href="video.html#{row["n"]}">'
-        + (
-            f'<img loading="lazy" width="320" height="180" alt="" src="thumbs/{row["n"]}.jpg">'
-            if row["thumb"]
-            else '<span class="blank"></span>'
-        )
+        + (f'<img loading="lazy" width="320" height="180" alt="" src="thumbs/{row["n"]}.jpg">' if row["thumb"] else "")
         + f'<b class="name">{text(row["id"], limit=80)}</b></a>'
         f'<span class="doubt"><i style="width:{100 * (row["doubt"] or 0):.0f}%"></i></span>'
         f"<small>{'–' if row['doubt'] is None else format(row['doubt'], '.2f')} "

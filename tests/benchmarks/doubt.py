@@ -92,8 +92,12 @@ def measure(folder: Path, parts: list[tuple[str, Path]]) -> tuple[Floats, Floats
             held = signs_of(rows, pixels=rows["height"][0].as_py() * rows["width"][0].as_py())
             signs.append([held[name] for name in WEIGHTS])
             frames = [
-                j_and_f(true[row["video_id"], object_id, row["frame_index"]], row["counts"], (row["height"], row["width"]))
-                for row in rows.select(["video_id", "frame_index", "counts", "height", "width", "is_prompted"]).to_pylist()
+                j_and_f(
+                    true[row["video_id"], object_id, row["frame_index"]], row["counts"], (row["height"], row["width"])
+                )
+                for row in rows.select(
+                    ["video_id", "frame_index", "counts", "height", "width", "is_prompted"]
+                ).to_pylist()
                 if not row["is_prompted"]
             ]
             scores.append(float(np.mean(frames)))
@@ -108,18 +112,22 @@ def spearman(a: Floats, b: Floats) -> float:
     return float(spearmanr(a, b).statistic) if np.ptp(a) and np.ptp(b) else float("nan")
 
 
+PRIOR = {"low_iou": 0.3, "unstable": 0.3, "whole_frame": 0.3, "merged": 0.3, "swap": 0.3, "border": 0.06}
+HOLD = 0.1
+"""How strongly weights are held near PRIOR (0.15 for other signs), by cross-validation within the training split."""
+
+
 def fit(signs: Floats, scores: Floats) -> dict[str, float]:
     """Weights, none negative, that make 1 - exp(-weights . signs) come close to 1 - J&F."""
     from scipy.optimize import minimize
 
-    target = 1 - scores
+    prior = np.array([PRIOR.get(name, 0.15) for name in WEIGHTS])
 
     def loss(weights: Floats) -> float:
-        error = 1 - np.exp(-signs @ weights) - target
-        return float((error**2).mean() + 1e-3 * (weights**2).mean())
+        error = 1 - np.exp(-signs @ weights) - (1 - scores)
+        return float((error**2).mean() + HOLD * ((weights - prior) ** 2).mean())
 
-    start = np.full(signs.shape[1], 0.3)
-    best = minimize(loss, start, bounds=[(0, 4)] * len(start), method="L-BFGS-B")
+    best = minimize(loss, prior + 0.01, bounds=[(0, 4)] * len(prior), method="L-BFGS-B")
     return dict(zip(WEIGHTS, best.x.round(2).tolist(), strict=True))
 
 
@@ -158,14 +166,18 @@ def report(signs: Floats, scores: Floats, kinds: list[str]) -> None:
     for share in (0.05, 0.1, 0.2, 0.3, 0.5):
         worst = order[: max(1, round(share * len(order)))]
         found = int(bad[worst].sum())
-        print(f"{share:7.0%}    {found:4} of {bad.sum()} ({found / max(bad.sum(), 1):4.0%})   {scores[worst].mean():.3f}")
+        print(
+            f"{share:7.0%}    {found:4} of {bad.sum()} ({found / max(bad.sum(), 1):4.0%})   {scores[worst].mean():.3f}"
+        )
     print(f"\n{'reason':<44}{'weight':>7}{'share':>8}{'alone':>8}{'without':>9}")
     parts = signs * weights
     for at, name in enumerate(WEIGHTS):
         kept = np.arange(len(weights)) != at
         without = spearman(parts[:, kept].sum(1), 1 - scores)
         share = parts[:, at].sum() / parts.sum()
-        print(f"{REASONS[name]:<44}{weights[at]:7.2f}{share:8.0%}{spearman(signs[:, at], 1 - scores):8.2f}{without:9.2f}")
+        print(
+            f"{REASONS[name]:<44}{weights[at]:7.2f}{share:8.0%}{spearman(signs[:, at], 1 - scores):8.2f}{without:9.2f}"
+        )
     print("share: of all doubt; alone: Spearman of that sign by itself; without: Spearman of doubt without it")
 
 

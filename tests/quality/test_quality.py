@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline.quality.doubt import REASONS, WEIGHTS, doubt_of, masklet_quality, signs_of
+from pipeline.quality.doubt import NAMED_FROM, REASONS, WEIGHTS, doubt_of, masklet_quality, signs_of
 from pipeline.quality.frames import measure
 from pipeline.quality.motion import add_motion
 
@@ -118,7 +118,7 @@ def test_doubt_rises_with_every_sign_and_stays_between_zero_and_one():
         doubt, reasons = doubt_of(nothing | {name: 1.0})
         assert 0 <= doubt <= 1
         assert (doubt > 0) == (weight > 0)
-        assert reasons == ([REASONS[name]] if doubt >= 0.1 else [])
+        assert reasons == ([REASONS[name]] if doubt >= NAMED_FROM else [])
     doubt, reasons = doubt_of(dict.fromkeys(WEIGHTS, 1.0))
     assert doubt <= 1
     assert len(set(reasons)) == len(reasons)

@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 INTERRUPTED = InterruptedLabelingError.failure_class
 
+NODE_DEATH_S = 20.0
+"""Ray calls a node dead 10 to 15 seconds after its last sign of life: so long a death may still be the node's."""
+
 POLL_S = 0.5
 """How long the driver waits for an event before it looks at deadlines, nodes and progress again."""
 
@@ -124,6 +127,7 @@ class Pool:
         self._retired: dict[str, float] = {}
         self._polled = 0.0
         self.scheduler: Scheduler | None = None
+        self._undecided: dict[str, tuple[float, str]] = {}  # deaths whose node may be gone: until when to look, why
         self.deaths: Counter[str] = Counter()
         """Workers that died or could not start, by cause."""
 
@@ -152,6 +156,7 @@ class Pool:
                             self._end(worker)
                         case Kill(worker, message):
                             self._end(worker)
+                            self._undecided.pop(worker, None)
                             self.deaths["deadline"] += 1
                             scheduler.worker_died(worker, self._attempt("deadline", message, "", worker), time.time())
                         case Quarantine():
@@ -162,6 +167,7 @@ class Pool:
                     return
                 yield from self._wait()
                 self._interrupt()
+                self._decide()
                 yield None
         finally:
             for worker in list(self._actors):
@@ -202,6 +208,8 @@ class Pool:
 
     def _end(self, worker: str) -> None:
         """Forget a worker and end its process; what it still owes is not waited for."""
+        if worker not in self._actors:
+            return  # it died, and only its blame is still open
         ray.kill(self._actors.pop(worker))
         self._actor_seconds += time.time() - self._started_at.pop(worker)
         self._pending = {ref: owed for ref, owed in self._pending.items() if owed[0] != worker}
@@ -248,10 +256,12 @@ class Pool:
             self._end(worker)
         except (RayActorError, RayOutOfMemoryError) as error:
             cause, message = self._blame(worker, error)
-            log.warning("%s died (%s): %s", worker, cause, message)
-            self.deaths[cause] += 1
             self._end(worker)
-            self.scheduler.worker_died(worker, self._attempt(cause, message, "", worker), now)
+            if cause == "killed" and self.scheduler.workers[worker].flights and len(_living_nodes()) > 1:
+                self.scheduler.worker_draining(worker)
+                self._undecided[worker] = (now + NODE_DEATH_S, message)
+            else:
+                self._died(worker, cause, message)
         else:
             if index is None:
                 self._nodes[worker] = result
@@ -280,11 +290,26 @@ class Pool:
                 self.scheduler.worker_draining(worker)
                 self._actors[worker].stop.remote()
 
+    def _decide(self) -> None:
+        """Blame the deaths that were left open: on the node if that has turned out dead, else on the videos."""
+        living = _living_nodes() if self._undecided else set()
+        for worker, (until, message) in list(self._undecided.items()):
+            lost = self._nodes.get(worker) not in living
+            if lost or time.time() >= until:
+                del self._undecided[worker]
+                self._died(worker, NODE if lost else "killed", f"its node was lost: {message}" if lost else message)
+
+    def _died(self, worker: str, cause: str, message: str) -> None:
+        assert self.scheduler
+        log.warning("%s died (%s): %s", worker, cause, message)
+        self.deaths[cause] += 1
+        self.scheduler.worker_died(worker, self._attempt(cause, message, "", worker), time.time())
+
     def _blame(self, worker: str, error: Exception) -> tuple[str, str]:
         """Why an actor died: its node went away, memory ran out, or the process was killed."""
         message = " ".join(str(error).split())
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-        if getattr(error, "preempted", False) or (worker in self._nodes and self._nodes[worker] not in alive):
+        lost = worker in self._nodes and self._nodes[worker] not in _living_nodes()
+        if lost or getattr(error, "preempted", False):
             return NODE, f"its node was lost: {message}"
         if isinstance(error, RayOutOfMemoryError) or "OUT_OF_MEMORY" in message or "low on memory" in message:
             return "oom", message
@@ -293,3 +318,7 @@ class Pool:
 
     def _attempt(self, cause: str, message: str, trace: str, worker: str) -> Attempt:
         return Attempt(cause, message, trace, f"{worker} on {self._nodes.get(worker, 'a node')[:12]}", time.time())
+
+
+def _living_nodes() -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}

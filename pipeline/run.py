@@ -65,6 +65,8 @@ def label_corpus(
     run_id = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ") + f"-{secrets.token_hex(2)}"
     now = time.time()
     progress = Progress(run_id=run_id, videos=len(plan.order), cost=plan.total("cost"), started=now, now=now)
+    reasons = ", ".join(f"{count} {reason}" for reason, count in plan.reasons().items())
+    log.info("%d of %d videos pending%s", len(plan.order), plan.table.num_rows, f": {reasons}" if reasons else "")
     failures, stopped_by = list(prepared.quarantined), None
     with (
         _stop_requests(config) as stops,

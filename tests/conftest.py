@@ -1,6 +1,8 @@
 """Fixtures shared by all tests."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -23,21 +25,23 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def _ray_session():
-    """One local Ray for all tests of a session: starting it takes seconds."""
-    ray = pytest.importorskip("ray")
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        object_store_memory=100_000_000,
-        log_to_driver=False,
-        logging_level="WARNING",
-    )
-    yield ray
-    ray.shutdown()
+def _ray_over() -> Iterator[None]:
+    yield
+    ray = sys.modules.get("ray")
+    if ray:
+        ray.shutdown()
 
 
 @pytest.fixture
-def local_ray(_ray_session):
-    """A running local Ray; connected again if a test has left it."""
-    return _ray_session
+def local_ray(_ray_over: None) -> None:
+    """A running local Ray: one for all tests, because starting it takes seconds, unless a test has ended it."""
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(
+            num_cpus=2,
+            include_dashboard=False,
+            object_store_memory=100_000_000,
+            log_to_driver=False,
+            logging_level="WARNING",
+        )

@@ -96,6 +96,7 @@ def test_progress_adds_up_over_workers(tmp_path):
 
 @pytest.mark.slow
 def test_a_lost_node_is_not_charged_to_its_video(tmp_path):
+    ray.shutdown()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     node = cluster.add_node(num_cpus=1)
     ray.init(cluster.address)

@@ -42,7 +42,10 @@ def connect(
         own["object_store_memory"] = 100_000_000  # only small messages pass
         # It tells at every start that a token is in use, on a Ray that nobody else can reach.
         logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
-        ray.init(address, log_to_driver=False, logging_level=logging.WARNING, **(own if local else {}))
+        # "local", since without an address Ray would join any cluster that it finds running on this machine.
+        ray.init(
+            "local" if local else address, log_to_driver=False, logging_level=logging.WARNING, **(own if local else {})
+        )
     there = ray.cluster_resources().get("GPU", 0)
     if gpus is None:
         gpus = 0.0 if device == "cpu" else 1.0 if device == "cuda" or there else 0.0

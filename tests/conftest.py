@@ -39,6 +39,7 @@ def local_ray(_ray_over: None) -> None:
 
     if not ray.is_initialized():
         ray.init(
+            "local",
             num_cpus=2,
             include_dashboard=False,
             object_store_memory=100_000_000,

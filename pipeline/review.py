@@ -87,6 +87,7 @@ def _row(labelled: LabelledVideo, storage: Storage | None) -> dict[str, Any]:
         "prompts": list(labelled.prompts),
         "start_s": video["start_s"],
         "end_s": video["end_s"],
+        "num_frames": video["frames"],
         "video_version": None if version.token() == video["version"] else video["version"],
     }
 

@@ -61,7 +61,7 @@ def draw_frame(
     absent = [str(row["object_id"]) for row in rows if not row["is_present"]]
     caption = caption + (f"  absent: {', '.join(absent)}" if absent else "")
     if caption:
-        font = _font(round(10 * unit))
+        font = font_of(round(10 * unit))
         box = pen.textbbox((4 * unit, 0), caption, font=font)
         top = rgb.shape[0] - (box[3] - box[1]) - 7 * unit
         pen.rectangle((0, top, rgb.shape[1], rgb.shape[0]), fill=(0, 0, 0, 150))
@@ -98,7 +98,7 @@ def _tag(
     taken: Sequence[tuple[float, float, float, float]],
 ) -> tuple[float, float, float, float]:
     """A label above a box, moved down while it would cover another one."""
-    font = _font(round(9 * unit))
+    font = font_of(round(9 * unit))
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
     width, height = right - left + 6 * unit, bottom - top + 5 * unit
     x, y = max(0.0, min(float(at[0]), frame_width - width)), max(0.0, at[1] - height)
@@ -122,5 +122,6 @@ def _plain(text: str) -> str:
 
 
 @cache
-def _font(size: int) -> Any:
+def font_of(size: int) -> Any:
+    """Pillow's own font: it needs no file."""
     return ImageFont.load_default(max(size, 9))

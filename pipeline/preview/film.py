@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pipeline.preview.draw import Rgb, draw_frame
+from pipeline.preview.draw import Rgb, draw_frame, font_of
 from pipeline.preview.labelled import LabelledVideo
 from pipeline.video import VideoReader
 from pipeline.video.writer import VideoWriter
@@ -48,10 +48,8 @@ def contact_sheet(
         "RGB", (columns * tile_width, header + max(math.ceil(len(chosen) / columns), 1) * height), (24, 26, 28)
     )
     pen = ImageDraw.Draw(sheet)
-    from pipeline.preview.draw import _font
-
     for at, line in enumerate(lines):
-        pen.text((8, 6 + 16 * at), line, font=_font(13), fill=(235, 235, 235))
+        pen.text((8, 6 + 16 * at), line, font=font_of(13), fill=(235, 235, 235))
     frames = reader.at(chosen) if chosen else {}
     for at, index in enumerate(chosen):
         picture = scaled(
@@ -98,8 +96,8 @@ def choose_frames(labelled: LabelledVideo, reader: VideoReader, *, tiles: int) -
 
 
 def _trouble(row: Mapping[str, Any]) -> float:
-    score = 1 - (row["predicted_iou"] if row["predicted_iou"] is not None else 1)
-    score += 1 - (row.get("stability") if row.get("stability") is not None else 1)
+    scores = [value for name in ("predicted_iou", "stability") if (value := row.get(name)) is not None]
+    score = len(scores) - sum(scores)
     score += min(abs(row.get("area_change") or 0), 2) / 2 + min(row.get("center_shift") or 0, 1)
     return score + (row.get("overlap") or 0)
 

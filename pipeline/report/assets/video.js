@@ -45,8 +45,9 @@ function chip(each) {
     draw();
   });
   colour.style.background = css(each);
-  name.textContent = each.id + (each.category ? " " + each.category : "") +
-    (each.doubt === null ? "" : ", doubt " + each.doubt.toFixed(2));
+  const category = document.createElement("bdi"); // a name must not turn the text around it
+  category.textContent = each.category || "";
+  name.append(each.id + " ", category, each.doubt === null ? "" : ", doubt " + each.doubt.toFixed(2));
   why.textContent = each.why.join("; ");
   label.append(box, " ", colour, name);
   item.append(label, why);

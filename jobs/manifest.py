@@ -3,6 +3,7 @@
 build            one default prompt rule for every video of a folder or bucket
 from-detections  boxes of any detector become prompts; an object keeps its number from look to look
 from-prompts     a flat table of prompts (Parquet, CSV, JSONL) and a table of videos become one manifest
+from-labels      masks or boxes of SA-V, DAVIS, COCO, YOLO, Label Studio or CVAT become prompts
 validate         whether jobs.label would take it, and what is in it
 show             its rows as text
 """
@@ -21,11 +22,27 @@ import pyarrow.compute as pc
 
 from pipeline import prompting
 from pipeline.errors import CorpusError, UsageError
+from pipeline.importers import (
+    prompts_from_coco,
+    prompts_from_cvat,
+    prompts_from_davis,
+    prompts_from_label_studio,
+    prompts_from_sav,
+    prompts_from_yolo,
+)
 from pipeline.manifest import Manifest, describe, read_manifest, read_table, write_manifest, write_rows
 from pipeline.prompting import Every, PromptRule, Shape, Source, detections_to_prompts
 from pipeline.store import Storage, Store, open_source, redact
 
 SHOWN = 20
+IMPORTERS: dict[str, Callable[..., pa.Table]] = {
+    "sav": prompts_from_sav,
+    "davis": prompts_from_davis,
+    "coco": prompts_from_coco,
+    "yolo": prompts_from_yolo,
+    "label-studio": prompts_from_label_studio,
+    "cvat": prompts_from_cvat,
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,6 +82,13 @@ def parser() -> argparse.ArgumentParser:
     add = command("from-prompts", from_prompts, "a flat prompt table and a table of videos become one manifest")
     add("--prompts", required=True, metavar="URI", help="prompt table (Parquet, CSV, JSONL), one row a prompt")
     _videos(add, on_bad_row="fail")
+    _output(add)
+
+    add = command("from-labels", from_labels, "masks or boxes of another tool's labels become prompts")
+    add("--format", required=True, choices=sorted(IMPORTERS), help="what the labels are")
+    add("--labels", required=True, metavar="URI", help="a file or folder of them")
+    add("--frames", choices=("first", "all"), default="first", help="prompt on an object's first frame only (default)")
+    _videos(add, on_bad_row="skip")
     _output(add)
 
     for name, run, text in (
@@ -149,6 +173,11 @@ def from_detections(given: argparse.Namespace, storage: Storage) -> int:
 def from_prompts(given: argparse.Namespace, storage: Storage) -> int:
     """The nested form of a flat table."""
     return _join(given, storage, read_table(given.prompts, open_file=_open(storage)))
+
+
+def from_labels(given: argparse.Namespace, storage: Storage) -> int:
+    """What another tool has labelled."""
+    return _join(given, storage, IMPORTERS[given.format](given.labels, frames=given.frames, storage=storage))
 
 
 def _join(given: argparse.Namespace, storage: Storage, prompts: pa.Table) -> int:

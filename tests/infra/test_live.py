@@ -193,7 +193,8 @@ def test_counts_are_those_the_job_printed(scraped: Seen) -> None:
     """Also what the driver said in its last second, and what a worker did that died: counters outlive their process."""
     prometheus, printed = scraped.prometheus, scraped.printed
     print(printed)
-    labelled, failed, deaths = (int(word) for word in printed.split()[1::2])
+    said = next(line for line in printed.splitlines() if line.startswith("labelled "))
+    labelled, failed, deaths = (int(word) for word in said.split()[1::2])
     seen = {
         "labelled": sum(prometheus.values('ray_sam2_videos_total{outcome="labelled"}')),
         "failed": sum(prometheus.values('ray_sam2_videos_total{outcome="failed"}')),

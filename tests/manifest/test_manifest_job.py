@@ -188,3 +188,15 @@ def test_build_from_and_to_a_bucket(folder: Path, s3: Any) -> None:
     assert first.video_uri == f"{s3.uri}/videos/a.mp4"
     assert first.video_version == version.token()
     assert main(["build", f"{s3.uri}/videos", "--output", output]) == 2
+
+
+def test_labels_of_another_tool_become_a_manifest(tmp_path, shared, capsys):
+    labels = shared / "videos" / "sav_000001_manual.json"
+    output = tmp_path / "manifest.parquet"
+    arguments = ["from-labels", "--format", "sav", "--labels", str(labels), "--uri-template", "s3://sav/{video_id}.mp4"]
+    assert main([*arguments, "--output", str(output)]) == 0
+    assert "1 videos with" in capsys.readouterr().out
+    video = read_manifest(output).video(0)
+    assert video.video_uri == "s3://sav/sav_000001.mp4"
+    assert all(prompt.mask for prompt in video.prompts)
+    assert len({prompt.object_id for prompt in video.prompts}) == len(video.prompts)

@@ -81,10 +81,30 @@ def open_remote(fs: Any, path: str, *, uri: str, budget_s: float) -> BinaryIO:
     return cast(BinaryIO, SourceFile(inner, uri=uri, budget_s=budget_s))
 
 
+class StreamFile(io.RawIOBase):
+    """A web server's file that can only be read from its beginning to its end, because it gives no ranges."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._inner.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._inner.close()
+        super().close()
+
+
 def open_source(
     uri: str | os.PathLike[str], *, storage: Storage | None = None, retry_budget_s: float = RETRY_BUDGET_S
 ) -> tuple[BinaryIO, Version]:
-    """A source as a seekable binary file, and the version that is open."""
+    """A source as a binary file, and the version that is open; seekable unless a web server gives no ranges."""
     given = os.fspath(uri)
     if (local := local_path(given)) is not None:
         file = attempt(lambda: local.open("rb"), what="open", uri=given, retry=False)
@@ -96,4 +116,7 @@ def open_source(
         raise MissingError(f"cannot open {redact(given)}: it is a folder, not a file")
     found = entry_of(path, raw)
     version = Version(size=found.size, etag=found.etag, mtime=found.mtime or None)
+    if given.startswith(("http://", "https://")) and not raw.get("partial"):
+        stream = attempt(lambda: fs.open(path, "rb", block_size=0), what="open", uri=given, budget_s=retry_budget_s)
+        return cast(BinaryIO, StreamFile(stream)), version
     return open_remote(fs, path, uri=given, budget_s=retry_budget_s), version

@@ -101,8 +101,9 @@ PEAKS = """
 import resource
 from tests.tracking.test_checkpoint import SAM2, Engine, Repeated, v
 objects = [v.tracked(n, f0=v.prompt("click")) for n in range(4)]
+engine = Engine(SAM2)
 for frames in (200, 4000):
-    for _ in Engine(SAM2).propagate(Repeated(frames), objects):
+    for _ in engine.propagate(Repeated(frames), objects):
         pass
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """

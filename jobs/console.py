@@ -48,9 +48,10 @@ class Display:
     def update(self, progress: "Progress") -> None:
         """Show where the run is."""
         if self._live:
-            row = Table.grid(padding=(0, 1))
-            row.add_row(ProgressBar(progress.cost or 1, progress.cost_done, width=30), _line(progress))
-            self._live.update(row)
+            rows = Table.grid()
+            rows.add_row(ProgressBar(progress.cost or 1, progress.cost_done, width=60))
+            rows.add_row(_line(progress))
+            self._live.update(rows)
         elif time.time() - self._shown >= LINE_EVERY_S:
             self._shown = time.time()
             log.info(_line(progress))
@@ -61,8 +62,8 @@ def _line(progress: "Progress") -> str:
     failed = sum(progress.failed.values())
     eta = "?" if progress.eta_s is None else _duration(progress.eta_s)
     return (
-        f"{progress.done + failed}/{progress.videos} videos, {len(progress.flights)} in hand of {progress.workers}, "
-        f"{progress.frames / spent:.1f} frames/s, {progress.masks / spent:.1f} masks/s, {failed} failed, ETA {eta}"
+        f"{progress.done + failed}/{progress.videos} videos, {len(progress.flights)} in hand, {progress.workers} actors"
+        f", {progress.frames / spent:.1f} frames/s, {progress.masks / spent:.1f} masks/s, {failed} failed, ETA {eta}"
     )
 
 

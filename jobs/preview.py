@@ -8,10 +8,14 @@ import argparse
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from jobs import console
 from pipeline.errors import CorpusError, UsageError
+
+if TYPE_CHECKING:  # only for types: it loads duckdb before --help is shown
+    from pipeline.query import Labels
 
 
 def parser() -> argparse.ArgumentParser:
@@ -67,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 3 if failed else 0
 
 
-def _chosen(labels, given: argparse.Namespace) -> list[str]:  # type: ignore[no-untyped-def]
+def _chosen(labels: "Labels", given: argparse.Namespace) -> list[str]:
     if (given.video is not None) + (given.worst is not None) + (given.where is not None) != 1:
         raise UsageError("say which videos: exactly one of --video, --worst and --where")
     if given.video:

@@ -31,7 +31,10 @@ Names = list[str]
 LISTING_THREADS = 16
 S3_DELETES = 1000
 """The most that one request may name."""
-UPLOAD_CHUNK_BYTES = 16 * 2**20
+UPLOAD_CHUNK_BYTES = 64 * 2**20
+"""S3 gets twice as much in one conditional request, and only what is larger in several uploads and a conditional end:
+of three such ends at the same moment SeaweedFS 4.48 let two or three through, in 4 of 60 tries on a busy machine; of
+single requests none in 80."""
 
 
 class Store:
@@ -302,7 +305,7 @@ class Store:
     def _upload(self, path: str, data: bytes | Path, mode: str) -> None:
         fs, root = self._fs()
         chunks: dict[str, Any] = (
-            {"chunksize": UPLOAD_CHUNK_BYTES, "max_concurrency": 4} if hasattr(fs, "call_s3") else {}
+            {"chunksize": UPLOAD_CHUNK_BYTES, "max_concurrency": 2} if hasattr(fs, "call_s3") else {}
         )
         if isinstance(data, Path):
             fs.put_file(str(data), _join(root, path), mode=mode, **chunks)

@@ -91,7 +91,7 @@ def test_commit_once_of_a_local_file(store: Store, tmp_path: Path) -> None:
 
 
 def test_large_objects_race_too(store: Store) -> None:
-    """Beyond 32 MiB S3 gets them in several uploads, of which only the end is conditional."""
+    """A part of an hour of video is still one conditional request."""
     if store.uri.startswith("memory:"):
         pytest.skip("fsspec's memory file system has no atomic create")
     contents = [bytes([at]) * (33 * 2**20) for at in range(3)]
@@ -99,6 +99,16 @@ def test_large_objects_race_too(store: Store) -> None:
         won = list(threads.map(lambda content: store.commit_once("big", content), contents))
     assert won.count(True) == 1
     assert store.read("big") == contents[won.index(True)]
+
+
+def test_what_takes_several_uploads_is_created_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.store.store.UPLOAD_CHUNK_BYTES", 5 * 2**20)
+    first, second = b"1" * (11 * 2**20), b"2" * (11 * 2**20)
+    assert store.commit_once("big", first)
+    assert not store.commit_once("big", second)
+    assert store.read("big") == first
+    store.put("big", second)
+    assert store.read("big") == second
 
 
 def test_many_are_deleted_at_once(store: Store) -> None:

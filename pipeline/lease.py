@@ -1,8 +1,8 @@
-"""One driver per output: a lease with a heartbeat, so that two runs do not do the same work.
+"""One at a time, without a lock service: leases with a heartbeat, for drivers of an output and for its publishers.
 
-A lease is a numbered file, created and never replaced by another driver; the highest number holds the output. Taking
-over means creating the next number, which only one can do; a driver that was paused sees a higher number when it wakes
-up, and stops. Labels do not depend on it: parts are created once and tables replaced whole, whoever writes them.
+A lease is a numbered file, created and never replaced by another holder; the highest number holds. Taking over means
+creating the next number, which only one can do; a holder that was paused sees a higher number when it wakes up. Labels
+do not depend on it: parts are created once, and tables refuse a publisher whose number is no longer the highest.
 """
 
 import json
@@ -12,15 +12,16 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from pipeline.errors import StorageError, UsageError
 from pipeline.store import Store
 
 log = logging.getLogger(__name__)
 
-FOLDER = "leases"
 BEAT_S = 10.0
 STALE_S = 45.0
 """A lease whose heartbeat stands still for so long is taken over."""
@@ -29,52 +30,64 @@ FORGOTTEN_S = 900.0
 
 
 class LeaseHeldError(UsageError):
-    """Another driver is at work on this output."""
+    """Another holder is at work. Its record is in `holder`."""
+
+    def __init__(self, store: Store, holder: dict[str, Any]) -> None:
+        self.holder = f"{holder['who']} (process {holder['pid']} on {holder['host']})"
+        super().__init__(
+            f"{store} is being labelled by {self.holder}; wait for it, or give both runs a --shard of their own"
+        )
 
 
 class Lease:
-    """Holds an output for one run; a context manager.
+    """Holds a folder of an output; a context manager that gives the lease's number.
 
     Args:
         store: the output.
-        run_id: who holds it.
-        name: runs of different names may share an output: shards of one manifest.
-        on_lost: called once, from another thread, when another driver has taken over.
+        folder: where the leases lie; holders of different folders do not meet.
+        who: the holder, for whoever is refused.
+        above: the lease's number is higher than this.
+        wait_s: how long to wait for a living holder; by default not at all, once its heart is seen to beat.
+        on_lost: called once, from another thread, when another holder has taken over.
 
     Raises:
-        LeaseHeldError: Another driver's heartbeat is alive.
+        LeaseHeldError: Another holder is alive.
     """
 
     def __init__(
         self,
         store: Store,
+        folder: str,
         *,
-        run_id: str,
-        name: str = "all",
-        on_lost: Callable[[], None],
+        who: str,
+        above: int = 0,
+        wait_s: float | None = None,
+        on_lost: Callable[[], None] = lambda: None,
         beat_s: float = BEAT_S,
         stale_s: float = STALE_S,
     ) -> None:
-        self._store, self._folder, self._on_lost = store, f"{FOLDER}/{name}", on_lost
-        self._beat_s, self._stale_s = beat_s, stale_s
-        self._record = {"run_id": run_id, "host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid())}
+        self._store, self._folder, self._above, self._wait_s = store, folder, above, wait_s
+        self._on_lost, self._beat_s, self._stale_s = on_lost, beat_s, stale_s
+        pid = os.getpid()
+        self._record = {"who": who, "host": socket.gethostname(), "pids": _pids(), "pid": pid, "born": _born(pid)}
         self._number = 0
         self._over = threading.Event()
 
-    def __enter__(self) -> "Lease":
+    def __enter__(self) -> int:
         while not self._take():
             time.sleep(self._beat_s / 10)
-        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._thread = threading.Thread(target=self._keep, name=f"lease {self._folder}", daemon=True)
         self._thread.start()
-        return self
+        return self._number
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
         self._thread.join()
-        if self._holds():
-            self._beat(released=True)
+        with suppress(StorageError):  # whoever comes next then finds out by itself
+            if self._holds():
+                self._beat(released=True)
 
     def _path(self, number: int) -> str:
         return f"{self._folder}/{number:09d}.json"
@@ -87,40 +100,42 @@ class Lease:
         return self._numbers()[-1:] == [self._number]
 
     def _take(self) -> bool:
-        """Create the next number if the last one is free or stale; False when another driver was quicker."""
+        """Create the next number if the last one is free or stale; False when another was quicker."""
         numbers = self._numbers()
         if numbers:
-            self._wait_until_stale(numbers[-1])
-        self._number = (numbers[-1] if numbers else 0) + 1
+            self._wait_until_free(numbers[-1])
+        self._number = max([self._above, *numbers]) + 1
         if not self._store.commit_once(self._path(self._number), self._data(released=False)):
             return False
         for number in numbers:
             self._store.delete(self._path(number))
         return True
 
-    def _wait_until_stale(self, number: int) -> None:
-        first = self._store.read_or_none(self._path(number))
+    def _wait_until_free(self, number: int) -> None:
+        """Return when the holder has released it, or is known or presumed to be dead."""
         started = time.monotonic()
-        while first is not None and not _is_free(json.loads(first)):
-            if time.monotonic() - started >= self._stale_s:
-                log.warning("taking over from %s, whose heartbeat stands still", json.loads(first)["run_id"])
+        seen, since = b"", started
+        while data := self._store.read_or_none(self._path(number)):
+            holder, now = json.loads(data), time.monotonic()
+            if _is_free(holder):
+                return
+            alive = bool(seen) and data != seen
+            if alive if self._wait_s is None else now - started > self._wait_s:
+                raise LeaseHeldError(self._store, holder)
+            if not seen:
+                log.info("waiting to see whether %s is alive", holder["who"])
+            if data != seen:
+                seen, since = data, now
+            elif now - since >= self._stale_s:
+                log.warning("taking over from %s, whose heartbeat stands still", holder["who"])
                 return
             time.sleep(min(1.0, self._beat_s / 4))
-            if (now := self._store.read_or_none(self._path(number))) != first:
-                if now is None or _is_free(json.loads(now)):
-                    return
-                holder = json.loads(now)
-                raise LeaseHeldError(
-                    f"{self._store} is being labelled by run {holder['run_id']} (process {holder['pid']} on "
-                    f"{holder['host']}); wait for it, or give both runs a --shard of their own"
-                )
-            log.info("waiting to see whether run %s is alive", json.loads(first)["run_id"])
 
     def _keep(self) -> None:
         while not self._over.wait(self._beat_s):
             try:
                 if not self._holds():
-                    log.error("another driver has taken over %s; this one stops", self._store)
+                    log.error("another process has taken over %s of %s", self._folder, self._store)
                     self._on_lost()
                     return
                 self._beat(released=False)
@@ -134,12 +149,20 @@ class Lease:
         return json.dumps({**self._record, "beat": time.time(), "released": released}).encode()
 
 
-def _is_free(record: dict[str, object]) -> bool:
+def _is_free(record: dict[str, Any]) -> bool:
     """Released, forgotten long ago, or held by a process of this machine that is no more."""
-    beat, pid = float(str(record["beat"])), int(str(record["pid"]))
-    if record["released"] or time.time() - beat > FORGOTTEN_S:
+    if record["released"] or time.time() - record["beat"] > FORGOTTEN_S:
         return True
-    return record["host"] == socket.gethostname() and record["born"] is not None and _born(pid) != record["born"]
+    here = (record["host"], record["pids"]) == (socket.gethostname(), _pids())
+    return here and record["born"] is not None and _born(record["pid"]) != record["born"]
+
+
+def _pids() -> str | None:
+    """The namespace of process numbers: containers of one host name may count their processes each on its own."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return None
 
 
 def _born(pid: int) -> str | None:

@@ -70,7 +70,7 @@ def label_corpus(
     failures, stopped_by = list(prepared.quarantined), None
     with (
         _stop_requests(config) as stops,
-        Lease(store, run_id=run_id, name=_lease_name(config), on_lost=lambda: stops.ask("lease")),
+        Lease(store, _lease_folder(config), who=f"run {run_id}", on_lost=lambda: stops.ask("lease")),
     ):
         _record_run(prepared, run_id)
         _show(progress, store, watch)
@@ -271,8 +271,9 @@ def _record_run(prepared: Prepared, run_id: str) -> None:
     store.put(f"runs/{run_id}/run.json", json.dumps(record, indent=1).encode())
 
 
-def _lease_name(config: RunConfig) -> str:
-    return f"{config.shard[0]}-of-{config.shard[1]}" if config.shard else "all"
+def _lease_folder(config: RunConfig) -> str:
+    """Shards of a manifest may run at the same time; each holds a lease of its own."""
+    return f"leases/{config.shard[0]}-of-{config.shard[1]}" if config.shard else "leases/all"
 
 
 class _Stops:

@@ -1,6 +1,7 @@
 """One driver per output, whatever happens to drivers."""
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import pytest
 from pipeline.lease import Lease, LeaseHeldError
 from pipeline.store import Store
 
+FOLDER = "leases/all"
 FAST = {"beat_s": 0.1, "stale_s": 1.0}
 
 
@@ -19,14 +21,15 @@ def store(tmp_path):
     return Store(tmp_path)
 
 
-def lease(store, run_id="one", **given):
-    return Lease(store, run_id=run_id, **{"on_lost": lambda: None, **FAST, **given})
+def lease(store, who="one", **given):
+    return Lease(store, **{"folder": FOLDER, "who": f"run {who}", **FAST, **given})
 
 
 def record(store, number, **fields):
     """A lease of another machine, as it lies in storage."""
-    base = {"run_id": "other", "host": "elsewhere", "pid": 1, "born": "1", "beat": time.time(), "released": False}
-    store.put(f"leases/all/{number:09d}.json", json.dumps(base | fields).encode())
+    base = {"who": "run other", "host": "elsewhere", "pids": None, "pid": 1, "born": "1", "beat": time.time()}
+    base |= {"released": False}
+    store.put(f"{FOLDER}/{number:09d}.json", json.dumps(base | fields).encode())
 
 
 def test_a_second_driver_is_told_who_is_at_work(store):
@@ -47,7 +50,7 @@ def test_a_released_output_is_free_at_once(store):
 
 
 def test_shards_do_not_get_into_each_others_way(store):
-    with lease(store, name="1-of-2"), lease(store, "two", name="2-of-2"):
+    with lease(store, folder="leases/1-of-2"), lease(store, "two", folder="leases/2-of-2"):
         pass
 
 
@@ -68,7 +71,7 @@ def test_a_lease_of_long_ago_is_not_waited_for(store):
 def test_a_dead_process_of_this_machine_is_not_waited_for(store):
     code = (
         "import os, signal, sys; from pipeline.lease import Lease; from pipeline.store import Store\n"
-        "Lease(Store(sys.argv[1]), run_id='dead', on_lost=print).__enter__(); os.kill(os.getpid(), signal.SIGKILL)"
+        f"Lease(Store(sys.argv[1]), {FOLDER!r}, who='dead').__enter__(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code, store.uri], check=False)
     started = time.monotonic()
@@ -79,10 +82,10 @@ def test_a_dead_process_of_this_machine_is_not_waited_for(store):
 def test_a_paused_driver_that_was_taken_over_hears_of_it_and_leaves_the_new_lease_alone(store):
     lost = threading.Event()
     with lease(store, on_lost=lost.set):
-        record(store, 2, run_id="successor")
+        record(store, 2, who="successor")
         assert lost.wait(5)
-    assert json.loads(store.read("leases/all/000000002.json"))["run_id"] == "successor"
-    assert not json.loads(store.read("leases/all/000000002.json"))["released"]
+    assert json.loads(store.read(f"{FOLDER}/000000002.json"))["who"] == "successor"
+    assert not json.loads(store.read(f"{FOLDER}/000000002.json"))["released"]
 
 
 def test_of_many_at_once_one_gets_a_stale_output(store):
@@ -104,3 +107,23 @@ def test_of_many_at_once_one_gets_a_stale_output(store):
         thread.join()
     assert len(got) == 1
     assert len(refused) == 5
+
+
+def test_a_process_of_another_container_of_this_host_name_is_not_taken_for_dead(store):
+    record(store, 5, host=socket.gethostname(), pids="pid:[1]")
+    started = time.monotonic()
+    with lease(store):
+        assert time.monotonic() - started >= FAST["stale_s"]
+
+
+def test_who_waits_gets_it_when_the_holder_is_done(store):
+    holder = lease(store)
+    holder.__enter__()
+    threading.Timer(0.5, holder.__exit__, (None, None, None)).start()
+    with lease(store, "two", wait_s=60) as number:
+        assert number == 2
+
+
+def test_numbers_rise_above_those_used_elsewhere(store):
+    with lease(store, above=7) as number:
+        assert number == 8

@@ -22,11 +22,6 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def fail(error: Exception) -> None:
-    """An error a person can act on, without a traceback."""
-    err.print(f"error: {error}", markup=False)
-
-
 class Display:
     """Shows a run's progress: a bar on a terminal, else a line every ten seconds."""
 

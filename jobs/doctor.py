@@ -4,12 +4,9 @@ With --repair, mends what a crash at a bad moment can leave. Do not repair while
 """
 
 import argparse
-import logging
-import sys
 from collections import Counter
 
-from pipeline.errors import CorpusError, UsageError
-from pipeline.store import Storage, Store
+from jobs.command import add_storage, open_store, reported, start
 
 SHOWN = 20
 
@@ -24,21 +21,18 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
     p.add_argument("--repair", action="store_true", help="mend what can be mended without losing anything")
-    p.add_argument("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+    add_storage(p)
     return p
 
 
+@reported
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
     from pipeline.doctor import examine  # loads duckdb and deltalake: only once the options are right
 
-    try:
-        store = Store(given.output, storage=Storage.from_toml(given.storage) if given.storage else None)
-        findings = examine(store, repair=given.repair)
-    except CorpusError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+    store = open_store(given)
+    findings = examine(store, repair=given.repair)
     for kind, count in Counter(finding.kind for finding in findings).most_common():
         print(f"{count:8} {kind}")
         for finding in [finding for finding in findings if finding.kind == kind][:SHOWN]:
@@ -51,5 +45,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    sys.exit(main())
+    start(main)

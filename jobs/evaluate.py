@@ -7,14 +7,13 @@ the score is how far two models agree.
 
 import argparse
 import json
-import logging
 import math
-import sys
 from typing import get_args
 
 from rich.console import Console
 
-from pipeline.errors import CorpusError, UsageError
+from jobs.command import add_storage, open_storage, reported, start
+from pipeline.errors import UsageError
 from pipeline.evaluate import Evaluation, Group, Interval, Protocol, Summary, evaluate, summarise, to_csv
 from pipeline.export.opening import Kind, locate, open_masks
 from pipeline.store import Storage
@@ -64,43 +63,37 @@ def parser() -> argparse.ArgumentParser:
     add("--json", metavar="URI", help="write the summary here")
     add("--csv", metavar="URI", help="write a line for each masklet here")
     add("--fail-under", type=float, metavar="X", help="exit with 3 when J&F is below X, between 0 and 1")
-    add("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+    add_storage(p)
     return p
 
 
+@reported
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = parser().parse_args(arguments)
-    try:
-        if args.fail_under is not None and not 0 <= args.fail_under <= 1:
-            raise UsageError(f"--fail-under is {args.fail_under:g}; allowed: 0 to 1")
-        if args.workers is not None and args.workers < 1:
-            raise UsageError(f"--workers is {args.workers}; allowed: 1 or more")
-        storage = Storage.from_toml(args.storage) if args.storage else None
-        truth = open_masks(args.truth, kind=args.truth_kind, storage=storage)
+    if args.fail_under is not None and not 0 <= args.fail_under <= 1:
+        raise UsageError(f"--fail-under is {args.fail_under:g}; allowed: 0 to 1")
+    if args.workers is not None and args.workers < 1:
+        raise UsageError(f"--workers is {args.workers}; allowed: 1 or more")
+    storage = open_storage(args)
+    truth = open_masks(args.truth, kind=args.truth_kind, storage=storage)
 
-        def score(uri: str, kind: Kind | None) -> Evaluation:
-            return evaluate(
-                open_masks(uri, kind=kind, where=args.where, storage=storage),
-                truth,
-                protocol=args.protocol,
-                missing="skip" if args.where else "skip videos" if args.only_labelled else "empty",
-                workers=args.workers,
-            )
+    def score(uri: str, kind: Kind | None) -> Evaluation:
+        return evaluate(
+            open_masks(uri, kind=kind, where=args.where, storage=storage),
+            truth,
+            protocol=args.protocol,
+            missing="skip" if args.where else "skip videos" if args.only_labelled else "empty",
+            workers=args.workers,
+        )
 
-        evaluation = score(args.masks, args.kind)
-        summary = summarise(evaluation, baseline=score(args.baseline, None) if args.baseline else None)
-        show(summary)
-        if args.json:
-            _write(args.json, json.dumps(summary.to_dict(), indent=2) + "\n", storage)
-        if args.csv:
-            _write(args.csv, to_csv(evaluation.scores), storage)
-    except UsageError as error:
-        err.print(f"error: {error}", markup=False)
-        return 2
-    except CorpusError as error:
-        err.print(f"error: {error}", markup=False)
-        return 1
+    evaluation = score(args.masks, args.kind)
+    summary = summarise(evaluation, baseline=score(args.baseline, None) if args.baseline else None)
+    show(summary)
+    if args.json:
+        _write(args.json, json.dumps(summary.to_dict(), indent=2) + "\n", storage)
+    if args.csv:
+        _write(args.csv, to_csv(evaluation.scores), storage)
     value = summary.overall.j_and_f
     if args.fail_under is not None and not value >= args.fail_under:
         err.print(f"J&F {value:.4f} is below the {args.fail_under:g} of --fail-under", markup=False)
@@ -158,5 +151,4 @@ def _write(uri: str, text: str, storage: Storage | None) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    sys.exit(main())
+    start(main)

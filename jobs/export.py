@@ -7,26 +7,25 @@ was. A video belongs to the same split in every export, for its id decides.
 import argparse
 import functools
 import logging
-import sys
 from typing import get_args
 
 from rich.console import Console
 
-from pipeline.errors import CorpusError, UsageError
+from jobs.command import add_storage, open_storage, reported, start
+from pipeline.errors import UsageError
 from pipeline.export.frames import pictures
 from pipeline.export.labels import open_selection
 from pipeline.export.registry import FormatName, default_every, format_of
 from pipeline.export.run import export
 from pipeline.export.split import Splits
 from pipeline.export.tables import TableFormatName, write_table
-from pipeline.store import Storage, Store
+from pipeline.store import Store
 
 SHOWN = 20
 POLYGONS = ("yolo", "cvat")
 NAMES = (*get_args(FormatName), *get_args(TableFormatName))
 
 out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,27 +57,17 @@ def parser() -> argparse.ArgumentParser:
     add("--every", type=int, metavar="N", help="only frames 0, N, 2N, ... (default: 4 for sav, else 1)")
     add("--frames", choices=("reference", "write"), default="reference", help="name pictures (default), or write them")
     add("--tolerance", type=float, metavar="PX", help="pixels a polygon may leave the outline (default: 0, exact)")
-    add("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+    add_storage(p)
     return p
 
 
+@reported
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = parser().parse_args(arguments)
-    try:
-        return _export(args)
-    except UsageError as error:
-        err.print(f"error: {error}", markup=False)
-        return 2
-    except CorpusError as error:
-        err.print(f"error: {error}", markup=False)
-        return 1
-
-
-def _export(args: argparse.Namespace) -> int:
     if args.tolerance is not None and (args.tolerance < 0 or args.format not in POLYGONS):
         raise UsageError(f"--tolerance {args.tolerance:g}: 0 or more, and only for {' and '.join(POLYGONS)}")
-    storage = Storage.from_toml(args.storage) if args.storage else None
+    storage = open_storage(args)
     splits = Splits.parse(args.split)
     every = default_every(args.format) if args.every is None else args.every
     selection = open_selection(args.output, storage=storage, where=args.where, every=every)
@@ -113,5 +102,4 @@ def _export(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    sys.exit(main())
+    start(main)

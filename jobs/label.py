@@ -8,9 +8,9 @@ import sys
 from typing import Any, get_args
 
 from jobs import console, options
-from pipeline import logs
+from jobs.command import add_storage, reported, start
 from pipeline.config import PARAMETER_NAMES, Device, OnBadRow, OnDamaged, RunConfig
-from pipeline.errors import CorpusError, UsageError
+from pipeline.errors import UsageError
 from pipeline.plan import Direction, Dtype, Parameters
 
 
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     add("--address", metavar="ADDR", help="Ray cluster to join, e.g. auto (default: a local Ray of its own)")
     add("--on-bad-row", choices=get_args(OnBadRow), help="stop on a bad manifest row, or leave it out (default: fail)")
     add("--on-damaged", choices=get_args(OnDamaged), help="label damaged videos as far as they go (default), or fail")
-    add("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+    add_storage(p)
     add("--allow-uri", action="append", metavar="PREFIX", help="the manifest may name videos below PREFIX only; repeat")
     add("--checkpoint-every", dest="checkpoint_every_s", type=options.duration, metavar="TIME", help="default: 120s")
     add("--deadline-floor", dest="deadline_floor_s", type=options.duration, metavar="TIME", help="default: 15m a video")
@@ -84,25 +84,21 @@ def read_options(arguments: list[str]) -> tuple[RunConfig, bool]:
     return RunConfig(**values, **given), dry_run
 
 
+@reported
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    try:
-        config, dry_run = read_options(sys.argv[1:] if arguments is None else arguments)
-        from pipeline.prepare import prepare  # these load Ray and torch: only once the options are right
-        from pipeline.run import label_corpus
+    config, dry_run = read_options(sys.argv[1:] if arguments is None else arguments)
+    from pipeline.prepare import prepare  # these load Ray and torch: only once the options are right
+    from pipeline.run import label_corpus
 
-        if dry_run:
-            console.show_plan(prepare(config))
-            return 0
-        with console.Display() as display:
-            report = label_corpus(config, watch=display.update)
-        console.show_report(report)
-        return report.exit_code
-    except CorpusError as error:
-        console.fail(error)
-        return 2 if isinstance(error, UsageError) else 1
+    if dry_run:
+        console.show_plan(prepare(config))
+        return 0
+    with console.Display() as display:
+        report = label_corpus(config, watch=display.update)
+    console.show_report(report)
+    return report.exit_code
 
 
 if __name__ == "__main__":
-    logs.setup_from_environment()
-    sys.exit(main())
+    start(main)

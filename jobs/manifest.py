@@ -9,7 +9,6 @@ show             its rows as text
 """
 
 import argparse
-import logging
 import sys
 import tempfile
 from collections import Counter
@@ -20,6 +19,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.command import add_storage, open_storage, reported, start
 from pipeline import prompting
 from pipeline.errors import CorpusError, UsageError
 from pipeline.importers import (
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     def command(name: str, run: Callable[[argparse.Namespace, Storage], int], text: str) -> Any:
         sub = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         sub.set_defaults(run=run)
-        sub.add_argument("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+        add_storage(sub)
         return sub.add_argument
 
     add = command("build", build, "one default prompt rule for every video of a folder or bucket")
@@ -265,20 +265,16 @@ def _kinds(manifest: Manifest) -> dict[str, int]:
     return {kind: counts[kind] for kind in ("points", "box", "mask")}
 
 
+@reported
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
-    try:
-        storage = Storage.from_toml(given.storage) if given.storage else Storage()
-        if "output" in given:
-            _check_output(given, storage)
-        code: int = given.run(given, storage)
-    except CorpusError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+    storage = open_storage(given)
+    if "output" in given:
+        _check_output(given, storage)
+    code: int = given.run(given, storage)
     return code
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    sys.exit(main())
+    start(main)

@@ -20,14 +20,13 @@ The report is in OUTPUT/nights/NIGHT/report.html and .json. Running it again goe
 """
 
 import argparse
-import logging
 import os
-import sys
 from dataclasses import replace
 
 from jobs import console, label
+from jobs.command import reported, start
 from pipeline.config import RunConfig
-from pipeline.errors import CorpusError, UsageError
+from pipeline.errors import UsageError
 from pipeline.nightly.page import verdict
 from pipeline.nightly.settings import NightSettings, read_settings
 from pipeline.store import redact
@@ -75,21 +74,18 @@ def _run_config(arguments: list[str]) -> RunConfig:
     return label.read_options(arguments)[0]
 
 
+@reported
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     options = parser().parse_args(arguments)
-    try:
-        settings = read_options(options)
-        from pipeline.nightly import night  # loads torch: only once the settings are right
+    settings = read_options(options)
+    from pipeline.nightly import night  # loads torch: only once the settings are right
 
-        if options.dry_run:
-            console.show_plan(night.plan_night(settings)[1])
-            return 0
-        with console.Display() as display:
-            record = night.run_night(settings, night=options.night, watch=display.update)
-    except CorpusError as error:
-        console.fail(error)
-        return 2 if isinstance(error, UsageError) else 1
+    if options.dry_run:
+        console.show_plan(night.plan_night(settings)[1])
+        return 0
+    with console.Display() as display:
+        record = night.run_night(settings, night=options.night, watch=display.update)
     labelled, seconds = record["labelled"], record["seconds"]
     console.out.print(f"night {record['night']}, attempt {record['attempt']}: {verdict(record)[1]}", markup=False)
     console.out.print(
@@ -101,7 +97,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    for noisy in ("botocore", "aiobotocore", "fsspec"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    sys.exit(main())
+    start(main)

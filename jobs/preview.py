@@ -5,13 +5,12 @@ python -m jobs.preview OUTPUT --worst 20
 """
 
 import argparse
-import logging
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from jobs import console
+from jobs.command import add_storage, open_storage, reported, start
 from pipeline.errors import CorpusError, UsageError
 
 if TYPE_CHECKING:  # only for types: it loads duckdb before --help is shown
@@ -33,41 +32,37 @@ def parser() -> argparse.ArgumentParser:
     add("--where", metavar="SQL", help='the videos for which this holds, e.g. "frames > 1000"')
     add("--folder", type=Path, default=Path("preview"), help="a local folder to write to (default: preview)")
     add("--only", choices=["film", "sheet"], help="only one of the two")
-    add("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+    add_storage(p)
     return p
 
 
+@reported
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
     from pipeline.preview import contact_sheet, load_videos, opened, write_film  # loads much
     from pipeline.query import open_labels
-    from pipeline.store import Storage
 
-    try:
-        storage = Storage.from_toml(given.storage) if given.storage else None
-        failed = 0
-        with open_labels(given.output, storage=storage) as labels:
-            for video_id in _chosen(labels, given):
-                (labelled,) = load_videos(labels, [video_id])
-                path = given.folder / (quote(video_id, safe="")[:200].replace(".", "%2E", video_id.startswith(".")))
-                try:
-                    with opened(labelled, storage=storage) as reader:
-                        if given.only != "sheet":
-                            write_film(labelled, reader, path.with_name(path.name + ".mp4"))
-                        if given.only != "film":
-                            path.parent.mkdir(parents=True, exist_ok=True)
-                            contact_sheet(labelled, reader).save(path.with_name(path.name + ".png"))
-                except UsageError:
-                    raise
-                except CorpusError as error:
-                    failed += 1
-                    console.out.print(f"{video_id!r} cannot be drawn: {error}", markup=False)
-                    continue
-                console.out.print(f"{path}.{{mp4,png}}", markup=False)
-    except CorpusError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+    storage = open_storage(given)
+    failed = 0
+    with open_labels(given.output, storage=storage) as labels:
+        for video_id in _chosen(labels, given):
+            (labelled,) = load_videos(labels, [video_id])
+            path = given.folder / (quote(video_id, safe="")[:200].replace(".", "%2E", video_id.startswith(".")))
+            try:
+                with opened(labelled, storage=storage) as reader:
+                    if given.only != "sheet":
+                        write_film(labelled, reader, path.with_name(path.name + ".mp4"))
+                    if given.only != "film":
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        contact_sheet(labelled, reader).save(path.with_name(path.name + ".png"))
+            except UsageError:
+                raise
+            except CorpusError as error:
+                failed += 1
+                console.out.print(f"{video_id!r} cannot be drawn: {error}", markup=False)
+                continue
+            console.out.print(f"{path}.{{mp4,png}}", markup=False)
     return 3 if failed else 0
 
 
@@ -84,5 +79,4 @@ def _chosen(labels: "Labels", given: argparse.Namespace) -> list[str]:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    sys.exit(main())
+    start(main)

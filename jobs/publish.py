@@ -4,12 +4,10 @@ Safe to repeat, to interrupt and to run beside labelling: readers see each video
 """
 
 import argparse
-import logging
-import sys
 import time
 
+from jobs.command import add_storage, open_store, reported, start
 from jobs.options import duration
-from pipeline.errors import CorpusError, UsageError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,47 +30,42 @@ def parser() -> argparse.ArgumentParser:
         metavar="TIME",
         help="wait so long for another publisher (default: 30m)",
     )
-    add("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+    add_storage(p)
     return p
 
 
+@reported
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
     from pipeline import publish  # these load much: only once the options are right
-    from pipeline.store import Storage, Store
 
-    try:
-        store = Store(given.output, storage=Storage.from_toml(given.storage) if given.storage else None)
-        done = publish.publish(store, wait_s=given.wait)
-        print(
-            f"published {done.videos} videos ({done.mask_rows} masks) to {store} in {done.seconds:.1f} s: "
-            f"{done.batches} batches, {done.bytes_written / 1e6:.1f} MB written"
-            if done.videos
-            else f"nothing to publish in {store}"
-        )
-        if done.waiting:
-            print(f"{done.waiting} videos wait for their labels; their earlier ones, if any, stay")
-        for part in done.unreadable:
-            print(f"damaged part left out: {part}")
-        if given.optimize:
-            for each in publish.optimize(store, wait_s=given.wait):
-                print(
-                    f"optimized {each.table}: {each.files_before} to {each.files_after} files, "
-                    f"{each.bytes_rewritten / 1e6:.1f} MB rewritten"
-                )
-        if given.expire_parts is not None:
-            expired = publish.expire_parts(store, older_than_s=given.expire_parts, now=time.time(), wait_s=given.wait)
-            print(f"expired {expired} parts")
-        if given.vacuum is not None:
-            removed = publish.vacuum(store, retention_hours=given.vacuum / 3600, wait_s=given.wait)
-            print(f"vacuumed {removed} files")
-    except CorpusError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+    store = open_store(given)
+    done = publish.publish(store, wait_s=given.wait)
+    print(
+        f"published {done.videos} videos ({done.mask_rows} masks) to {store} in {done.seconds:.1f} s: "
+        f"{done.batches} batches, {done.bytes_written / 1e6:.1f} MB written"
+        if done.videos
+        else f"nothing to publish in {store}"
+    )
+    if done.waiting:
+        print(f"{done.waiting} videos wait for their labels; their earlier ones, if any, stay")
+    for part in done.unreadable:
+        print(f"damaged part left out: {part}")
+    if given.optimize:
+        for each in publish.optimize(store, wait_s=given.wait):
+            print(
+                f"optimized {each.table}: {each.files_before} to {each.files_after} files, "
+                f"{each.bytes_rewritten / 1e6:.1f} MB rewritten"
+            )
+    if given.expire_parts is not None:
+        expired = publish.expire_parts(store, older_than_s=given.expire_parts, now=time.time(), wait_s=given.wait)
+        print(f"expired {expired} parts")
+    if given.vacuum is not None:
+        removed = publish.vacuum(store, retention_hours=given.vacuum / 3600, wait_s=given.wait)
+        print(f"vacuumed {removed} files")
     return 3 if done.unreadable else 0
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    sys.exit(main())
+    start(main)

@@ -4,10 +4,9 @@ python -m jobs.query OUTPUT "SELECT category, avg(area) FROM masks JOIN masklets
 """
 
 import argparse
-import logging
 import sys
 
-from pipeline.errors import CorpusError, UsageError
+from jobs.command import add_storage, open_storage, reported, start
 
 ROWS_SHOWN = 100
 
@@ -25,28 +24,23 @@ def parser() -> argparse.ArgumentParser:
     add("sql", metavar="SQL", help="one SQL statement")
     add("--format", choices=["table", "csv", "json"], default="table", help="json: one object a line (default: table)")
     add("--rows", type=int, default=ROWS_SHOWN, metavar="N", help=f"rows of a table shown (default: {ROWS_SHOWN})")
-    add("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+    add_storage(p)
     return p
 
 
+@reported
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
     from pipeline.query import open_labels, write_answer  # loads much: only once the options are right
-    from pipeline.store import Storage
 
     try:
-        storage = Storage.from_toml(given.storage) if given.storage else None
-        with open_labels(given.output, storage=storage) as labels:
+        with open_labels(given.output, storage=open_storage(given)) as labels:
             write_answer(labels, given.sql, sys.stdout, form=given.format, rows=given.rows)
-    except CorpusError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:  # `| head` has seen enough
         sys.stderr.close()
     return 0
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    sys.exit(main())
+    start(main)

@@ -4,13 +4,11 @@ python -m jobs.report OUTPUT --folder report      then open report/index.html, o
 """
 
 import argparse
-import logging
-import sys
 import time
 from pathlib import Path
 
 from jobs import console
-from pipeline.errors import CorpusError, UsageError
+from jobs.command import add_storage, open_storage, reported, start
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,33 +33,29 @@ def parser() -> argparse.ArgumentParser:
         help="link: play videos from where they are; copy: put small H.264 copies of the N beside the pages, for a web "
         "server; none: masks alone (default: link)",
     )
-    add("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+    add_storage(p)
     return p
 
 
+@reported
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
     from pipeline.query import open_labels  # these load much
     from pipeline.report import write_report
-    from pipeline.store import Storage
 
     started = time.perf_counter()
-    try:
-        storage = Storage.from_toml(given.storage) if given.storage else None
-        with open_labels(given.output, storage=storage) as labels:
-            done = write_report(
-                labels,
-                given.folder,
-                title=given.output,
-                run_id=given.run,
-                thumbnails=given.thumbnails,
-                clips=given.clips,
-                storage=storage,
-            )
-    except CorpusError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+    storage = open_storage(given)
+    with open_labels(given.output, storage=storage) as labels:
+        done = write_report(
+            labels,
+            given.folder,
+            title=given.output,
+            run_id=given.run,
+            thumbnails=given.thumbnails,
+            clips=given.clips,
+            storage=storage,
+        )
     for line in done.unreadable[:20]:
         console.out.print(f"no picture of {line}", markup=False)
     console.out.print(
@@ -73,5 +67,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    sys.exit(main())
+    start(main)

@@ -1,17 +1,15 @@
 """Take failed videos out of quarantine, by failure class and age, so that the next run tries them again."""
 
 import argparse
-import logging
-import sys
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
 from jobs import options
-from pipeline.errors import CorpusError, UsageError
+from jobs.command import add_storage, open_store, reported, start
+from pipeline.errors import UsageError
 from pipeline.nightly.retry import chosen, release
 from pipeline.quarantine import read_failures
-from pipeline.store import Storage, Store
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,31 +21,28 @@ def parser() -> argparse.ArgumentParser:
     add("--older-than", type=options.duration, default=0.0, metavar="AGE", help="last tried so long ago, e.g. 7d")
     add("--video-ids", metavar="FILE", help="only these videos: a text file, one id a line")
     add("--all", action="store_true", help="every failure, whatever its class, age and video")
-    add("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+    add_storage(p)
     add("--dry-run", action="store_true", help="say which, and change nothing")
     return p
 
 
+@reported
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
-    try:
-        if not (given.classes or given.older_than or given.video_ids or given.all):
-            raise UsageError("say which failures: --class, --older-than, --video-ids or --all")
-        store = Store(given.output, storage=Storage.from_toml(given.storage) if given.storage else None)
-        failures = read_failures(store)
-        due = chosen(
-            failures,
-            classes=given.classes,
-            older_than_s=given.older_than,
-            video_ids=_ids(given.video_ids) if given.video_ids else (),
-            now=datetime.now(UTC),
-        )
-        if not given.dry_run:
-            release(store, due)
-    except CorpusError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+    if not (given.classes or given.older_than or given.video_ids or given.all):
+        raise UsageError("say which failures: --class, --older-than, --video-ids or --all")
+    store = open_store(given)
+    failures = read_failures(store)
+    due = chosen(
+        failures,
+        classes=given.classes,
+        older_than_s=given.older_than,
+        video_ids=_ids(given.video_ids) if given.video_ids else (),
+        now=datetime.now(UTC),
+    )
+    if not given.dry_run:
+        release(store, due)
     verb = "would be" if given.dry_run else "will be"
     print(f"{len(due)} of {len(failures)} videos in quarantine {verb} tried again by the next run")
     for name, count in Counter(failure.failure_class for failure in due).most_common():
@@ -67,5 +62,4 @@ def _ids(path: str) -> set[str]:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    sys.exit(main())
+    start(main)

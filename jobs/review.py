@@ -6,12 +6,10 @@ python -m jobs.label --manifest review/manifest.parquet --output OUTPUT ...     
 """
 
 import argparse
-import logging
-import sys
 from pathlib import Path
 
 from jobs import console
-from pipeline.errors import CorpusError, UsageError
+from jobs.command import add_storage, open_storage, reported, start
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,24 +24,20 @@ def parser() -> argparse.ArgumentParser:
     add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
     add("--worst", type=int, default=200, metavar="N", help="how many videos, the most doubtful first (default: 200)")
     add("--folder", type=Path, default=Path("review"), help="a local folder to write to (default: review)")
-    add("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+    add_storage(p)
     return p
 
 
+@reported
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
     from pipeline.query import open_labels  # these load much
     from pipeline.review import write_review
-    from pipeline.store import Storage
 
-    try:
-        storage = Storage.from_toml(given.storage) if given.storage else None
-        with open_labels(given.output, storage=storage) as labels:
-            done = write_review(labels, given.folder, worst=given.worst, storage=storage)
-    except CorpusError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+    storage = open_storage(given)
+    with open_labels(given.output, storage=storage) as labels:
+        done = write_review(labels, given.folder, worst=given.worst, storage=storage)
     for line in done.left_out[:20]:
         console.out.print(f"left out: {line}", markup=False)
     console.out.print(
@@ -55,5 +49,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    sys.exit(main())
+    start(main)

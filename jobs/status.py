@@ -5,13 +5,10 @@ Reads the run's progress.json, which running runs renew every few seconds, and n
 
 import argparse
 import json
-import logging
-import sys
 import time
 
-from pipeline.errors import CorpusError, UsageError
+from jobs.command import add_storage, open_store, reported, start
 from pipeline.nightly.status import lines, read_status
-from pipeline.store import Storage, Store
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,19 +18,16 @@ def parser() -> argparse.ArgumentParser:
     add("output", metavar="OUTPUT", help="where labels go (path or fsspec URL)")
     add("--run", metavar="RUN", help="one run by its id (default: the newest)")
     add("--json", action="store_true", help="the whole progress.json, with state and age")
-    add("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+    add_storage(p)
     return p
 
 
+@reported
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
-    try:
-        store = Store(given.output, storage=Storage.from_toml(given.storage) if given.storage else None)
-        status = read_status(store, run_id=given.run)
-    except CorpusError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+    store = open_store(given)
+    status = read_status(store, run_id=given.run)
     now = time.time()
     if given.json:
         print(
@@ -45,5 +39,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    sys.exit(main())
+    start(main)

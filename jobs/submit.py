@@ -19,7 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import CorpusError, UsageError
+from jobs.command import reported, start
+from pipeline.errors import UsageError
 from pipeline.nightly.clock import check_night, night_of, zone_of
 from pipeline.submission import Decision, Work, decide, make_work
 
@@ -149,13 +150,14 @@ class _Tail:
             self._shown = max(self._shown, seen)
 
 
+@reported
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
-    try:
-        work = read_work(given.job, given.arguments, now=datetime.now(UTC))
-        from ray.job_submission import JobSubmissionClient
+    work = read_work(given.job, given.arguments, now=datetime.now(UTC))
+    from ray.job_submission import JobSubmissionClient
 
+    try:
         logging.getLogger("ray").setLevel(logging.WARNING)  # it tells of every package it makes and socket it closes
         client = JobSubmissionClient(given.address)
         decision = submit(client, work)
@@ -163,9 +165,6 @@ def main(arguments: list[str] | None = None) -> int:
         if not (given.wait or given.follow):
             return 0
         return wait(client, decision.id, show=_show if given.follow else None)
-    except CorpusError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
     except (RuntimeError, OSError) as error:  # what Ray's client raises
         print(f"error: the cluster at {given.address}: {' '.join(str(error).split())[:500]}", file=sys.stderr)
         return 1
@@ -179,5 +178,4 @@ def _show(piece: str) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    sys.exit(main())
+    start(main)

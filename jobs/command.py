@@ -1,0 +1,59 @@
+"""What all commands share: the storage option, errors without a traceback, log lines, and exit codes."""
+
+import argparse
+import functools
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
+
+from pipeline import logs
+from pipeline.errors import CorpusError, UsageError
+
+if TYPE_CHECKING:  # only for types: --help is shown without loading clients of object storage
+    from pipeline.store import Storage, Store
+
+Main = Callable[[list[str] | None], int]
+
+
+def add_storage(parser: argparse.ArgumentParser) -> None:
+    """Let a command say with what endpoints and credentials it reads and writes."""
+    parser.add_argument("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+
+
+def open_storage(given: argparse.Namespace) -> "Storage":
+    """What --storage describes; the environment's own credentials where it is absent."""
+    from pipeline.store import Storage
+
+    return Storage.from_toml(given.storage) if given.storage else Storage()
+
+
+def open_store(given: argparse.Namespace) -> "Store":
+    """The labels at OUTPUT."""
+    from pipeline.store import Store
+
+    return Store(given.output, storage=open_storage(given))
+
+
+def reported(main: Main) -> Main:
+    """A command whose errors are a line on stderr and an exit code: 2 for wrong usage, 1 for any other."""
+
+    @functools.wraps(main)
+    def run(arguments: list[str] | None = None) -> int:
+        try:
+            return main(arguments)
+        except CorpusError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2 if isinstance(error, UsageError) else 1
+
+    return run
+
+
+def start(main: Main) -> NoReturn:
+    """Run a command as this process, with log lines as SAM2_CORPUS_LOGS says."""
+
+    @reported
+    def run(arguments: list[str] | None) -> int:
+        logs.setup_from_environment()
+        return main(arguments)
+
+    sys.exit(run(None))

@@ -25,6 +25,7 @@ def resolve_prompts(
     """
     timed = iter(index_at([prompt.time_s for prompt in prompts if prompt.time_s is not None]))
     objects: dict[int, dict[int, FramePrompt]] = {}
+    corrections: set[tuple[int, int]] = set()
     for prompt in prompts:
         frame = prompt.frame_index if prompt.frame_index is not None else next(timed)
         where = f"object {prompt.object_id}, frame {frame}"
@@ -33,8 +34,14 @@ def resolve_prompts(
         if frame in frames:
             raise PromptError(f"{where}: two prompts meet on this frame; one prompt per object and frame is allowed")
         frames[frame] = _check(prompt, where, height, width)
+        if prompt.correct:
+            corrections.add((prompt.object_id, frame))
     return [
-        TrackedObject(object_id=object_id, prompts=dict(sorted(frames.items())))
+        TrackedObject(
+            object_id=object_id,
+            prompts={t: said for t, said in sorted(frames.items()) if (object_id, t) not in corrections},
+            corrections={t: said for t, said in sorted(frames.items()) if (object_id, t) in corrections},
+        )
         for object_id, frames in sorted(objects.items())
     ]
 

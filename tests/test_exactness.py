@@ -44,12 +44,15 @@ def sam2(folder):
     return load(folder, device="cpu")
 
 
-def prompts_of(kind, frames):
+def prompts_of(kind, frames, direction):
     """Prompts of each kind the manifest has, as far as the video is long enough for them."""
     square = np.zeros((1, HEIGHT, WIDTH), bool)
     square[0, 12:44, 30:70] = True
     last = frames - 1
     click = {"object_id": 1, "frame_index": 0, "points": [point(40, 30)]}
+    middle = click | {"frame_index": frames // 2}
+    reached = {"forward": [last], "backward": [0], "both": [0, last]}[direction]
+    off = {"object_id": 1, "points": [point(50, 40, 0)], "correct": True}
     kinds = {
         "click": [click],
         "clicks": [click | {"points": [point(40, 30), point(60, 20), point(5, 5, 0)]}],
@@ -59,7 +62,8 @@ def prompts_of(kind, frames):
             {"object_id": 1, "frame_index": 0, "mask": {"size": [HEIGHT, WIDTH], "counts": rle.encode(square)[0]}}
         ],
         "refined": [click, click | {"frame_index": last, "points": [point(50, 40), point(9, 9, 0)]}],
-        "late": [click | {"frame_index": frames // 2}],
+        "late": [middle],
+        "corrected": [middle, *(off | {"frame_index": t} for t in reached if t != frames // 2)],
         "three": [
             click,
             {"object_id": 2, "frame_index": frames // 3, "box": BOX},
@@ -79,7 +83,7 @@ def compare(sam2, model_folder, tmp_path, frames, kind, direction):
     """Label one clip and hold every row against the reference; gives rows, rows that are not empty, pixels, flips."""
     path = tmp_path / f"{frames}.mp4"
     write_clip(path, frames=frames, seed=frames)
-    rows = [{"video_id": "v", "video_uri": str(path), "prompts": prompts_of(kind, frames)}]
+    rows = [{"video_id": "v", "video_uri": str(path), "prompts": prompts_of(kind, frames, direction)}]
     video = read_manifest(write_manifest(tmp_path / "m.parquet", rows)).video(0)
     file, version = open_source(str(path))
     file.close()
@@ -124,7 +128,7 @@ def check(totals):
     assert flipped <= max(1, pixels / 100_000)
 
 
-KINDS = ("click", "clicks", "box", "box and points", "mask", "refined", "late", "three")
+KINDS = ("click", "clicks", "box", "box and points", "mask", "refined", "late", "corrected", "three")
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward", "both"])
@@ -134,7 +138,8 @@ def test_labels_equal_transformers_own_loop(sam2, folder, tmp_path, direction):
 
 
 def test_labels_of_trained_weights_equal_transformers_own_loop(tmp_path):
-    check(compare(load("embedded", device="cpu"), "embedded", tmp_path, 17, "three", "both"))
+    sam2 = load("embedded", device="cpu")
+    check(sum(compare(sam2, "embedded", tmp_path, 17, kind, "both") for kind in ("three", "corrected")))
 
 
 @pytest.mark.slow

@@ -31,4 +31,6 @@ def prompt_record(prompt: Prompt) -> dict[str, Any]:
         record["box"] = dict(zip(("x_min", "y_min", "x_max", "y_max"), prompt.box, strict=True))
     if prompt.mask:
         record["mask"] = {"size": list(prompt.mask[0]), "counts": prompt.mask[1]}
+    if prompt.correct:
+        record["correct"] = True
     return {name: value for name, value in record.items() if value is not None}

@@ -61,6 +61,8 @@ def conform(array: pa.Array, want: pa.DataType, *, column: str, notes: Notes, ow
         return _string(array, column, notes, owner)
     if pa.types.is_floating(want):
         return _floats(array, want, column, notes, owner)
+    if pa.types.is_boolean(want):
+        return _booleans(array, column, notes, owner)
     return _integers(array, want, column, notes, owner)
 
 
@@ -171,6 +173,20 @@ def _floats(array: pa.Array, want: pa.DataType, column: str, notes: Notes, owner
             int(owner[index]), Note(_place(column, index, owner), clip(array[index].as_py()), "must be a finite number")
         )
     return pc.if_else(pa.array(finite), numbers, pa.scalar(None, want))
+
+
+def _booleans(array: pa.Array, column: str, notes: Notes, owner: Indices) -> pa.Array:
+    kind = array.type
+    if pa.types.is_boolean(kind):
+        return array
+    array = nan_to_null(array)  # what pandas makes of true, false and missing
+    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+        raise wrong_type(notes.path(column), kind, "true or false (bool)")
+
+    def flag(value: Any) -> bool | None:
+        return bool(value) if value in (0, 1) else None
+
+    return _each(array, pa.bool_(), flag, column, "must be true or false", notes, owner)
 
 
 def _integers(array: pa.Array, want: pa.DataType, column: str, notes: Notes, owner: Indices) -> pa.Array:

@@ -16,10 +16,11 @@ _ROWS = 16_384
 def prompt_digests(manifest: Manifest) -> pa.Array:
     """For each row sha256 (hex) of its prompt geometry as canonical JSON; neither category nor any order enters.
 
-    The JSON is a list of objects with sorted keys and without spaces: box [x_min, y_min, x_max, y_max], frame_index,
-    mask {counts, size}, object_id, points [[x, y, label], ...], time_s; what is absent is left out. Points are sorted
-    by x, y, label, prompts by object_id, then those by frame_index before those by time_s, then by these. Numbers
-    without a fraction are written as integers, others as the shortest decimal that gives the same double.
+    The JSON is a list of objects with sorted keys and without spaces: box [x_min, y_min, x_max, y_max], correct (true,
+    or absent), frame_index, mask {counts, size}, object_id, points [[x, y, label], ...], time_s; what is absent is left
+    out. Points are sorted by x, y, label, prompts by object_id, then those by frame_index before those by time_s, then
+    by these. Numbers without a fraction are written as integers, others as the shortest decimal that gives the same
+    double.
     """
     digests = [
         pa.array([hashlib.sha256(text).hexdigest() for text in canonical_json(chunk.slice(start, _ROWS))], pa.string())
@@ -36,6 +37,7 @@ def canonical_json(prompts: pa.ListArray) -> list[bytes]:
     frame, time = column["frame_index"], column["time_s"]
     parts = [
         _part('"box":[', _joined([_numbers(side) for side in column["box"].flatten()]), "]"),
+        pc.if_else(column["correct"].fill_null(False), '"correct":true', pa.scalar(None, pa.string())),
         _part('"frame_index":', frame.cast(pa.string())),
         _part('"mask":{', _mask_json(column["mask"]), "}"),
         _part('"object_id":', column["object_id"].cast(pa.string())),

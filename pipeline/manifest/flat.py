@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 32 * 2**20
 COLUMNS = (
-    *("video_id", "object_id", "frame_index", "time_s", "category"),
+    *("video_id", "object_id", "frame_index", "time_s", "category", "correct"),
     *("points", *POINT_LISTS, *SIDES, *MASK_PARTS),
 )
 """video_id and object_id are required, and one of frame_index and time_s. Points are either `points`, a list of

@@ -58,7 +58,8 @@ def check_prompts(prompts: pa.ListArray, found: Findings) -> None:
     point_offsets, points = list_parts(column["points"])
     has_points = np.diff(point_offsets) > 0
     has_box, has_mask = _given(column["box"]), _given(column["mask"])
-    _check_points(point_offsets, points, ~has_box, found)
+    correct = flags(column["correct"].fill_null(False))
+    _check_points(point_offsets, points, ~(has_box | correct), found)
     _check_box(column["box"], found)
     check_masks(column["mask"], found)
     found.prompts_where(
@@ -68,12 +69,25 @@ def check_prompts(prompts: pa.ListArray, found: Findings) -> None:
         "a mask together with points or a box; a mask stands alone",
     )
     found.prompts_where(
+        has_mask & correct,
+        "correct",
+        lambda _: True,
+        "a mask is the whole answer for its frame; a correction takes points or a box",
+    )
+    found.prompts_where(
         ~(has_points | has_box | has_mask),
         "",
         lambda i: values[i].as_py(),
         "says nothing; a prompt needs points, a box or a mask",
     )
-    _check_together(np.repeat(np.arange(len(prompts)), np.diff(offsets)), column, found)
+    row = np.repeat(np.arange(len(prompts)), np.diff(offsets))
+    _check_together(row, column, found)
+    found.prompts_where(
+        correct & ~_has_start(row, column["object_id"].fill_null(0).to_numpy(), ~correct),
+        "correct",
+        lambda _: True,
+        "nothing to correct: the object needs a prompt that stands alone (correct false or missing) to start from",
+    )
 
 
 def _check_which(column: dict[str, pa.Array], found: Findings) -> None:
@@ -194,6 +208,14 @@ def _check_together(row: Indices, column: dict[str, pa.Array], found: Findings) 
         lambda i: category[i].as_py(),
         "another category than in this object's other prompts; an object has one",
     )
+
+
+def _has_start(row: Indices, objects: Indices, alone: Flags) -> Flags:
+    """For each prompt whether its object has one, itself included, that stands alone."""
+    _, own = np.unique(np.stack([row, objects]), axis=1, return_inverse=True)
+    starts = np.zeros(own.max(initial=-1) + 1, np.bool_)
+    starts[own[alone]] = True
+    return np.asarray(starts[own], np.bool_)
 
 
 def _repeats(row: Indices, objects: Indices, when: npt.NDArray[Any]) -> Flags:

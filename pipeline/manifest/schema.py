@@ -20,6 +20,7 @@ PROMPT = pa.struct(
         ("box", BOX),
         ("mask", MASK),
         ("category", pa.string()),
+        ("correct", pa.bool_()),
     ]
 )
 SCHEMA = pa.schema(
@@ -53,6 +54,8 @@ class Prompt:
     mask: tuple[tuple[int, int], str] | None = None
     """COCO RLE: (height, width) and the compressed counts; excludes points and box."""
     category: str | None = None
+    correct: bool = False
+    """Corrects the mask tracked on this frame, with its memory, where other prompts stand alone; points or a box."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +134,7 @@ def _to_prompt(record: Mapping[str, Any]) -> Prompt:
         box=box and (box["x_min"], box["y_min"], box["x_max"], box["y_max"]),
         mask=mask and ((mask["size"][0], mask["size"][1]), mask["counts"]),
         category=record["category"],
+        correct=bool(record["correct"]),
     )
 
 

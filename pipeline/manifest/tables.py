@@ -19,6 +19,9 @@ _NUMBERS = ("time_s", *SIDES, "score", "fps")
 """Columns with fractions, even if the part of the file that types are inferred from has none."""
 
 
+_FLAGS = ("correct",)
+
+
 def read_table(uri: str, *, open_file: OpenFile = open_any) -> pa.Table:
     """All of a table of boxes or prompts."""
     with opened(uri, open_file) as file, blaming(uri):
@@ -31,6 +34,7 @@ def read_table(uri: str, *, open_file: OpenFile = open_any) -> pa.Table:
 def table_batches(uri: str, file: BinaryIO) -> Iterator[pa.RecordBatch]:
     """The table's rows; a file is told by its suffix."""
     types = dict.fromkeys(_TEXTS, pa.string()) | dict.fromkeys(_NUMBERS, pa.float64())
+    types |= dict.fromkeys(_FLAGS, pa.bool_())
     path = uri.partition("?")[0] if "://" in uri else uri
     match PurePosixPath(path.lower()).suffix:
         case ".csv":

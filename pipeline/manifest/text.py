@@ -22,4 +22,5 @@ def describe(video: Video) -> Iterator[str]:
             (height, width), _ = prompt.mask
             what.append(f"mask {width} x {height}")
         name = f" {prompt.category!r}" if prompt.category else ""
-        yield f"    object {prompt.object_id}{name}, {when}: {', '.join(what)}"
+        corrects = " corrects" if prompt.correct else ""
+        yield f"    object {prompt.object_id}{name}, {when}{corrects}: {', '.join(what)}"

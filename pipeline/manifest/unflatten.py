@@ -30,8 +30,7 @@ def to_prompts(batch: pa.RecordBatch, notes: Notes) -> pa.Array:
     columns = {name: batch.column(name) for name in batch.schema.names}
     count = len(batch)
     fields = {name: nan_to_null(columns[name]) for name in ("object_id", "frame_index", "time_s") if name in columns}
-    if "category" in columns:
-        fields["category"] = columns["category"]
+    fields |= {name: columns[name] for name in ("category", "correct") if name in columns}
     if "points" in columns:
         fields["points"] = _from_json(columns["points"], "points", _json_points, notes)
     elif "points_x" in columns:

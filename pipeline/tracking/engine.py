@@ -76,8 +76,13 @@ class Engine:
             prompts = [(of(n, f), prompt) for n, work in enumerate(works) for f, prompt in work.prompts]
             tracks = [(of(n, f), recall) for n, work in enumerate(works) for f, recall in work.tracks]
             prompted = _split(self._stepper.prompt(prompts) if prompts else None, [len(w.prompts) for w in works])
+            corrections = [(f, correction) for work in works for f, correction in work.corrections]
             tracked = _split(self._stepper.track(tracks) if tracks else None, [len(w.tracks) for w in works])
-        return [Done(features=f, prompts=p, tracks=t) for f, p, t in zip(features, prompted, tracked, strict=True)]
+            corrected = _split(
+                self._stepper.correct(corrections) if corrections else None, [len(w.corrections) for w in works]
+            )
+        done = zip(features, prompted, tracked, corrected, strict=True)
+        return [Done(features=f, prompts=p, tracks=t, corrections=c) for f, p, t, c in done]
 
 
 def _split(results: Results | None, counts: Sequence[int]) -> list[Results | None]:

@@ -1,7 +1,7 @@
 """What is tracked and where its frames come from: prompts, objects, frame sources, tracked frames."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
@@ -38,15 +38,26 @@ class TrackedObject:
     object_id: int
     prompts: Mapping[int, FramePrompt]
     """By frame index; several are refinements, and each stands alone: SAM2 runs a prompted frame without memory."""
+    corrections: Mapping[int, FramePrompt] = field(default_factory=dict)
+    """By frame index, points or a box (points off the object may be alone). Where the pass arrives at the frame, they
+    run with its memory and the logits just tracked there, as Meta's predictor does in interactive use."""
 
     def __post_init__(self) -> None:
         if not self.prompts:
             raise ValueError(f"Object {self.object_id} has no prompt.")
+        if self.prompts.keys() & self.corrections.keys():
+            raise ValueError(f"Object {self.object_id} has a prompt and a correction on one frame.")
+        if any(correction.mask is not None for correction in self.corrections.values()):
+            raise ValueError("A correction takes points or a box; a mask needs no correction.")
 
     @property
     def start(self) -> int:
         """The frame its propagation starts from: its earliest prompted one."""
         return min(self.prompts)
+
+    def says(self, frame: int) -> bool:
+        """Whether the frame is prompted, by a prompt or a correction."""
+        return frame in self.prompts or frame in self.corrections
 
 
 class FrameSource(Protocol):

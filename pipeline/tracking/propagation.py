@@ -2,7 +2,7 @@
 
 import json
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol
@@ -13,8 +13,16 @@ from safetensors.torch import load, save
 from pipeline.errors import PromptError
 from pipeline.tracking.bank import BankLimits, MemoryBank, Recall
 from pipeline.tracking.encoder import Features
-from pipeline.tracking.prompts import Direction, FrameSource, ModelPrompt, TrackedFrame, TrackedObject, to_model
-from pipeline.tracking.step import Results
+from pipeline.tracking.prompts import (
+    Direction,
+    FramePrompt,
+    FrameSource,
+    ModelPrompt,
+    TrackedFrame,
+    TrackedObject,
+    to_model,
+)
+from pipeline.tracking.step import Correction, Results
 
 PROMPTED_FRAMES_AT_ONCE = 4
 """How many prompted frames are decoded and held together before propagation."""
@@ -31,6 +39,7 @@ class Work:
     prompts: list[tuple[Features | int, ModelPrompt]] = field(default_factory=list)
     """Features, or the index of a frame in `encode`."""
     tracks: list[tuple[Features | int, Recall]] = field(default_factory=list)
+    corrections: list[tuple[Features, Correction]] = field(default_factory=list)
 
 
 @dataclass(kw_only=True)
@@ -38,6 +47,7 @@ class Done:
     features: list[Features]
     prompts: Results | None
     tracks: Results | None
+    corrections: Results | None
 
 
 class Model(Protocol):
@@ -76,6 +86,13 @@ class Propagation(Iterator[TrackedFrame]):
             raise ValueError("Nothing to track: no objects.")
         if len({o.object_id for o in objects}) != len(objects):
             raise ValueError("Object ids must be unique.")
+        for o in objects:
+            for t in o.corrections:
+                if (direction == "forward" and t < o.start) or (direction == "backward" and t > o.start):
+                    raise PromptError(
+                        f"Object {o.object_id} has a correction on frame {t}, which tracking {direction} from frame "
+                        f"{o.start} does not reach."
+                    )
         self._model = model
         self._source = source
         self._objects = tuple(objects)
@@ -125,7 +142,10 @@ class Propagation(Iterator[TrackedFrame]):
         return save({name: t.contiguous().cpu() for name, t in tensors.items()}, {"propagation": json.dumps(place)})
 
     def _identity(self) -> dict[str, object]:
-        return {"direction": self._direction, "objects": [[o.object_id, *sorted(o.prompts)] for o in self._objects]}
+        return {
+            "direction": self._direction,
+            "objects": [[o.object_id, *sorted([*o.prompts, *o.corrections])] for o in self._objects],
+        }
 
     def _restore(self, state: bytes) -> None:
         header = json.loads(state[8 : 8 + int.from_bytes(state[:8], "little")])
@@ -176,23 +196,16 @@ class Propagation(Iterator[TrackedFrame]):
 
     def _run_prompts(self) -> None:
         """Every prompted frame of every object, in frame order, each without memory."""
+        if last := max((t for o in self._objects for t in o.corrections), default=None):
+            self._at([last])  # before hours of tracking, not after
         frames = sorted({t for o in self._objects for t in o.prompts})
         for first in range(0, len(frames), PROMPTED_FRAMES_AT_ONCE):
             chunk = frames[first : first + PROMPTED_FRAMES_AT_ONCE]
-            pixels = self._source.at(chunk)
-            for t in chunk:
-                if t not in pixels:
-                    raise PromptError(f"A prompt is on frame {t}, but the video ends before it.")
+            pixels = self._at(chunk)
             work = Work(encode=[pixels[t] for t in chunk])
             asked = [(t, i) for t in chunk for i, o in enumerate(self._objects) if t in o.prompts]
             for t, i in asked:
-                prompt = to_model(
-                    self._objects[i].prompts[t],
-                    height=self._source.height,
-                    width=self._source.width,
-                    target=self._model.image_size,
-                )
-                work.prompts.append((chunk.index(t), prompt))
+                work.prompts.append((chunk.index(t), self._to_model(self._objects[i].prompts[t])))
             results = self._model.submit(self._lane, work).prompts
             assert results is not None
             for n, (t, i) in enumerate(asked):
@@ -200,6 +213,17 @@ class Propagation(Iterator[TrackedFrame]):
                 self._banks[i].add_prompted(t, row.memory[0], row.pointer[0])
                 if self._direction != "backward" or t == self._objects[i].start:
                     self._prompted[t, i] = (row.logits.clone(), row.object_logit.clone(), row.predicted_iou.clone())
+
+    def _at(self, frames: Sequence[int]) -> Mapping[int, torch.Tensor]:
+        pixels = self._source.at(frames)
+        for t in frames:
+            if t not in pixels:
+                raise PromptError(f"A prompt is on frame {t}, but the video ends before it.")
+        return pixels
+
+    def _to_model(self, prompt: FramePrompt) -> ModelPrompt:
+        source = self._source
+        return to_model(prompt, height=source.height, width=source.width, target=self._model.image_size)
 
     def _pass(self, frames: Iterator[tuple[int, torch.Tensor]]) -> Iterator[TrackedFrame]:
         if not self._reverse:
@@ -262,6 +286,7 @@ class Propagation(Iterator[TrackedFrame]):
                     ready[n] = (index, next(encoded))
             results = done.tracks
             assert results is not None
+            results = self._corrected(t, ready[0][1], tracked, recalls, results)
             for n, i in enumerate(tracked):
                 self._banks[i].add_tracked(t, results.memory[n], results.pointer[n], reverse=self._reverse)
         ready.popleft()
@@ -284,11 +309,33 @@ class Propagation(Iterator[TrackedFrame]):
         return TrackedFrame(
             frame_index=t,
             object_ids=tuple(o.object_id for _, o in active),
-            is_prompted=tuple(t in o.prompts for _, o in active),
+            is_prompted=tuple(o.says(t) for _, o in active),
             logits=logits,
             object_logit=object_logit,
             predicted_iou=predicted_iou,
         )
+
+    def _corrected(
+        self,
+        t: int,
+        features: torch.Tensor | Features | None,
+        tracked: Sequence[int],
+        recalls: Sequence[Recall],
+        results: Results,
+    ) -> Results:
+        """The results, those of objects that have a correction on frame t replaced."""
+        places = [n for n, i in enumerate(tracked) if t in self._objects[i].corrections]
+        if not places:
+            return results
+        assert isinstance(features, Features)
+        work = Work()
+        for n in places:
+            prompt = self._to_model(self._objects[tracked[n]].corrections[t])
+            work.corrections.append((features, Correction(recall=recalls[n], prompt=prompt, logits=results.logits[n])))
+        corrected = self._model.submit(self._lane, work).corrections
+        assert corrected is not None
+        order = [len(tracked) + places.index(n) if n in places else n for n in range(len(tracked))]
+        return Results.cat([results, corrected]).ordered(order)
 
     def _peek(self, frames: Iterator[tuple[int, torch.Tensor]]) -> Iterator[tuple[int, torch.Tensor]]:
         """Read ahead as far as it takes to know min(video length, the pointers' limit): pointers are scaled by it."""

@@ -62,6 +62,16 @@ class Results:
         return Results(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Results)})
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Correction:
+    """What a user says of one track on the frame it has just arrived at."""
+
+    recall: Recall
+    prompt: ModelPrompt
+    logits: torch.Tensor
+    """(h, w) fp32, as tracked there without it."""
+
+
 class Stepper:
     def __init__(self, sam2: Sam2, *, dtype: torch.dtype) -> None:
         model: Any = sam2.model
@@ -115,6 +125,10 @@ class Stepper:
             parts += self._in_parts("tracks_at_once", same, self._prompt)
         return Results.cat(parts).ordered(_inverse(order))
 
+    def correct(self, items: Sequence[tuple[Features, Correction]]) -> Results:
+        """One by one: they are few."""
+        return Results.cat([self._correct(features, correction) for features, correction in items])
+
     def _in_parts(self, limit: str, items: Sequence[Item], run: Callable[[Sequence[Item]], Out]) -> list[Out]:
         """Batches of at most `limit` items; when memory runs out the limit is halved for good."""
         done: list[Out] = []
@@ -162,6 +176,25 @@ class Stepper:
             frames.s0,
             started=self._decoder.start(sparse[:, 0]),
             multimask=self._model._use_multimask(True, {"point_labels": labels[:, None]}),
+        )
+        return self._remember(frames, decoded, self._memory.upscale(decoded.logits_bhw), binary=True)
+
+    def _correct(self, features: Features, correction: Correction) -> Results:
+        """Meta's interactive step: the track's memory, its mask's logits there, clamped, and the new points."""
+        frames = _Frames([features])
+        x, queries = frames.spread(*self._attention.start(frames.top_fnc))
+        assert correction.prompt.points is not None
+        assert correction.prompt.labels is not None
+        points = correction.prompt.points[None, None].to(self.device)
+        labels = correction.prompt.labels[None, None].to(self.device)
+        before = correction.logits.clamp(-32.0, 32.0)[None, None]
+        sparse, dense = self._model.prompt_encoder(points, labels, None, before)
+        decoded = self._decoder(
+            self._attention(x, queries, [[correction.recall]]) + dense.flatten(2).transpose(1, 2),
+            frames.s1,
+            frames.s0,
+            started=self._decoder.start(sparse[:, 0]),
+            multimask=self._model._use_multimask(False, {"point_labels": labels}),
         )
         return self._remember(frames, decoded, self._memory.upscale(decoded.logits_bhw), binary=True)
 

@@ -42,6 +42,8 @@ def reference(prompts: list[dict[str, Any]]) -> str:
             said["points"] = sorted([number(p["x"]), number(p["y"]), p["label"]] for p in each["points"])
         if each.get("box"):
             said["box"] = [number(np.float32(side)) for side in each["box"].values()]
+        if each.get("correct"):
+            said["correct"] = True
         if each.get("mask"):
             said["mask"] = each["mask"]
         texts.append(said)
@@ -55,6 +57,7 @@ PROMPTS = st.lists(
             object_id=st.integers(-5, 2**62),
             frame_index=st.integers(0, 9),
             points=st.lists(st.builds(dict, x=FLOAT, y=FLOAT, label=st.integers(0, 1)), max_size=4),
+            correct=st.sampled_from([None, False, True]),
             box=st.none() | st.builds(dict, x_min=FLOAT, y_min=FLOAT, x_max=FLOAT, y_max=FLOAT),
         ),
         st.builds(
@@ -94,7 +97,7 @@ def test_only_geometry_enters() -> None:
     same = [
         row(prompt()),
         row(prompt(category="cat"), video_id="b", video_uri="elsewhere", num_frames=3, priority=9, start_s=1.0),
-        row(prompt(points=[], box={**BOX, "x_min": 10})),
+        row(prompt(points=[], box={**BOX, "x_min": 10}, correct=False)),
     ]
     assert len(set(digests(same))) == 1
     spoilt = [
@@ -106,6 +109,7 @@ def test_only_geometry_enters() -> None:
         prompt(points=[POINT]),
         prompt(points=[{**POINT, "label": 0}], box=BOX),
         prompt(mask=MASK),
+        prompt(correct=True),
     ]
     assert len(set(digests([row(), *(row(each) for each in spoilt)]))) == len(spoilt) + 1
 

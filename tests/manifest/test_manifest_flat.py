@@ -32,7 +32,9 @@ def prompts(draw: st.DrawFn, category: str | None) -> dict[str, Any]:
         fields["box"] = {"x_min": x[0] / 4, "y_min": y[0] / 4, "x_max": x[1] / 4, "y_max": y[1] / 4}
     if kind == "mask":
         fields["mask"] = MASK
-    return {**fields, "category": category} if category else fields
+    if category:
+        fields["category"] = category
+    return fields
 
 
 @st.composite
@@ -44,7 +46,10 @@ def manifests(draw: st.DrawFn) -> list[dict[str, Any]]:
             category = draw(st.sampled_from([None, "cat", 'a "quoted", name']))
             for frame in draw(st.lists(st.integers(0, 50), unique=True, min_size=1, max_size=2)):
                 when = {"time_s": frame / 8} if draw(st.booleans()) else {"frame_index": frame}
-                given_prompts.append({"object_id": object_id, **when, **draw(prompts(category))})
+                given = draw(prompts(category))
+                if any(each["object_id"] == object_id for each in given_prompts) and "mask" not in given:
+                    given["correct"] = draw(st.sampled_from([None, False, True]))
+                given_prompts.append({"object_id": object_id, **when, **given})
         rows.append(row(*given_prompts, video_id=name))
     return rows
 
@@ -53,7 +58,7 @@ def flatten(rows: list[dict[str, Any]], *, zipped: bool) -> list[dict[str, Any]]
     flat = []
     for video in rows:
         for each in video["prompts"]:
-            line = {name: each.get(name) for name in ("object_id", "frame_index", "time_s", "category")}
+            line = {name: each.get(name) for name in ("object_id", "frame_index", "time_s", "category", "correct")}
             points = each.get("points")
             if zipped:
                 for name in ("x", "y", "label"):

@@ -267,5 +267,6 @@ def test_the_schema_is_the_documented_one() -> None:
         "box",
         "mask",
         "category",
+        "correct",
     ]
     assert SCHEMA.names[:3] == ["video_id", "video_uri", "prompts"]

@@ -65,6 +65,13 @@ BAD_PROMPTS = {
     "nothing": ({"object_id": 1, "frame_index": 0}, "prompts[1], value {'object_id': 1", "points, a box or a mask"),
     "nothing but empty points": (prompt(points=[]), "prompts[1], value {'object_id': 1", "says nothing"),
     "no prompt at all": ({"object_id": None}, "prompts[1].object_id, value None", "missing"),
+    "mask that corrects": (
+        prompt(frame_index=9, mask=MASK, correct=True),
+        "prompts[1].correct, value True",
+        "points or a box",
+    ),
+    "nothing to correct": (prompt(object_id=5, correct=True), "prompts[1].correct, value True", "stands alone"),
+    "half true": (prompt(correct=0.5), "prompts[1].correct, value 0.5", "must be true or false"),
     "category": (prompt(category="cat\x1b[2J"), r"prompts[1].category, value 'cat\x1b[2J'", "control characters"),
 }
 BAD_COLUMNS: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -127,6 +134,15 @@ def test_two_prompts_for_one_object_and_frame(write: Any) -> None:
         write([row(prompt(time_s=0.5), prompt(time_s=0.5, points=[POINT]))])
     )
     assert len(read_manifest(write([row(prompt(), prompt(time_s=0.0)), row(video_id="b")]))) == 2
+
+
+def test_corrections_may_be_off_the_object_alone(write: Any) -> None:
+    rows = [row(prompt(), prompt(frame_index=4, points=[OUTSIDE], correct=True), prompt(frame_index=5, correct=False))]
+    assert [each.correct for each in read_manifest(write(rows)).video(0).prompts] == [False, True, False]
+    for yes in (1, 1.0):  # as pandas writes a column of true and missing
+        rows[0]["prompts"][1]["correct"] = yes
+        rows[0]["prompts"][2]["correct"] = None
+        assert [each.correct for each in read_manifest(write(rows)).video(0).prompts] == [False, True, False]
 
 
 def test_two_categories_of_one_object(write: Any) -> None:

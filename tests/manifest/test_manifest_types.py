@@ -56,6 +56,7 @@ FIELDS = {
     "box": prompt(),
     "mask": prompt(mask=MASK),
     "category": prompt(),
+    "correct": prompt(),
     "box.x_min": prompt(),
     "mask.size": prompt(mask=MASK),
     "mask.counts": prompt(mask=MASK),

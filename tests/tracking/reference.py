@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.model import Sam2
-from pipeline.tracking import Direction, TrackedObject
+from pipeline.tracking import Direction, FramePrompt, TrackedObject
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,7 @@ def _one_object(
         prompted = {}
         for frame in sorted(tracked.prompts):
             prompt = tracked.prompts[frame]
-            processor.add_inputs_to_inference_session(
-                session,
-                frame_idx=frame,
-                obj_ids=[tracked.object_id],
-                input_points=None if prompt.points is None else [[prompt.points.tolist()]],
-                input_labels=None if prompt.labels is None else [[prompt.labels.tolist()]],
-                input_boxes=None if prompt.box is None else [[prompt.box.tolist()]],
-                input_masks=None if prompt.mask is None else [prompt.mask],
-            )
+            _add(processor, session, tracked, frame, prompt)
             out = model(session, frame_idx=frame)
             prompted[frame] = (out, float("nan") if prompt.mask is not None else scores["last"])
         start = tracked.start
@@ -69,6 +61,8 @@ def _one_object(
         for reverse in passes:
             for out in model.propagate_in_video_iterator(session, start_frame_idx=start, reverse=reverse):
                 frame = out.frame_idx
+                if frame in tracked.corrections:
+                    out = _correct(model, processor, session, tracked, out, reverse)
                 if frame in done:
                     continue
                 done.add(frame)
@@ -77,6 +71,30 @@ def _one_object(
                 yield frame, _row(processor, session, out, iou, by_mask)
     finally:
         del model._single_frame_forward
+
+
+def _correct(model: Any, processor: Any, session: Any, tracked: TrackedObject, out: Any, reverse: bool) -> Any:
+    """The frame just tracked once more, with the correction and, as Meta's predictor does, its own logits."""
+    run = model._run_single_frame_inference
+    before = out.pred_masks.clamp(-32.0, 32.0)
+    _add(processor, session, tracked, out.frame_idx, tracked.corrections[out.frame_idx])
+    model._run_single_frame_inference = lambda **kwargs: run(**kwargs, prev_sam_mask_logits=before)
+    try:
+        return model(session, frame_idx=out.frame_idx, reverse=reverse)
+    finally:
+        del model._run_single_frame_inference
+
+
+def _add(processor: Any, session: Any, tracked: TrackedObject, frame: int, prompt: FramePrompt) -> None:
+    processor.add_inputs_to_inference_session(
+        session,
+        frame_idx=frame,
+        obj_ids=[tracked.object_id],
+        input_points=None if prompt.points is None else [[prompt.points.tolist()]],
+        input_labels=None if prompt.labels is None else [[prompt.labels.tolist()]],
+        input_boxes=None if prompt.box is None else [[prompt.box.tolist()]],
+        input_masks=None if prompt.mask is None else [prompt.mask],
+    )
 
 
 def _row(processor: Any, session: Any, out: Any, iou: float, by_mask: bool) -> Row:

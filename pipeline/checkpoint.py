@@ -9,14 +9,16 @@ import json
 import logging
 import uuid
 from dataclasses import dataclass, field
+from importlib.metadata import version as package_version
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.store import MissingError, Store, checkpoint_dir
+from pipeline.store import MissingError, Store, checkpoint_dir, parse_path
 
 log = logging.getLogger(__name__)
 
+CHECKPOINTS = "checkpoints"
 STATE = ".state"
 
 
@@ -38,6 +40,7 @@ class Checkpoints:
     video_id: str
     label_key: str
     _row_files: list[str] = field(default_factory=list)
+    _any: bool = False
 
     @property
     def _folder(self) -> str:
@@ -45,12 +48,16 @@ class Checkpoints:
 
     def load(self) -> Saved | None:
         """The furthest checkpoint, or None."""
-        states = sorted(entry.path for entry in self.store.list(self._folder) if entry.path.endswith(STATE))
+        found = sorted(entry.path for entry in self.store.list(self._folder))
+        self._any = bool(found)
+        states = [path for path in found if path.endswith(STATE)]
         if not states:
             return None
         try:
             header, _, tracker = self.store.read(states[-1]).partition(b"\n")
             record = json.loads(header)
+            if record["package_version"] != package_version("sam2-corpus"):
+                raise ValueError(f"it is of version {record['package_version']} of this package")
             rows = [pq.read_table(pa.BufferReader(self.store.read(path))) for path in record["rows"]]
         except (MissingError, ValueError, KeyError) as error:  # pa.ArrowInvalid is a ValueError
             log.warning("cannot use the checkpoint %s, starting over: %s", states[-1], error)
@@ -60,18 +67,27 @@ class Checkpoints:
 
     def save(self, *, new_rows: pa.Table, tracker: bytes, frames: int) -> None:
         """Save the rows made since the last checkpoint, then the state that makes them count."""
-        name = uuid.uuid4().hex
+        name, self._any = uuid.uuid4().hex, True
         sink = pa.BufferOutputStream()
         pq.write_table(new_rows, sink, compression="zstd")
         path = f"{self._folder}/{name}.parquet"
         self.store.put(path, sink.getvalue().to_pybytes())
         self._row_files = [*self._row_files, path]
-        header = json.dumps({"frames": frames, "rows": self._row_files}).encode()
+        header = json.dumps(
+            {"frames": frames, "rows": self._row_files, "package_version": package_version("sam2-corpus")}
+        ).encode()
         state = f"{self._folder}/{frames:012d}-{name}{STATE}"
         self.store.put(state, header + b"\n" + tracker)
         states = [entry.path for entry in self.store.list(self._folder) if entry.path.endswith(STATE)]
         self.store.delete_many(path for path in states if path < state)
 
     def remove(self) -> None:
-        """Forget them: the video is committed."""
-        self.store.delete_prefix(self._folder)
+        """Forget those that were loaded or saved: the video is committed."""
+        if self._any:
+            self.store.delete_prefix(self._folder)
+
+
+def unfinished(store: Store) -> set[tuple[str, str]]:
+    """(video_id, label_key) of every checkpoint of an output."""
+    found = (parse_path(entry.path) for entry in store.list(CHECKPOINTS))
+    return {pair for pair in found if pair}

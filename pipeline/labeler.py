@@ -6,9 +6,8 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from typing import Any, BinaryIO
@@ -18,73 +17,27 @@ import torch
 
 from pipeline import rle
 from pipeline.checkpoint import Checkpoints
-from pipeline.config import OnDamaged
 from pipeline.errors import InterruptedLabelingError, ModelError, StorageError
+from pipeline.frames import ModelFrames
 from pipeline.imagefolder import is_folder, open_folder
 from pipeline.labels import PartBuilder
 from pipeline.labels.prompts import prompts_to_json
 from pipeline.logs import bound
-from pipeline.manifest import Video
 from pipeline.metrics import Totals, WorkerMetrics
-from pipeline.model import Sam2, load
+from pipeline.model import load
 from pipeline.passes import merge_passes
-from pipeline.plan import ALGORITHM_VERSION, Parameters
+from pipeline.plan import ALGORITHM_VERSION
 from pipeline.prompts import resolve_prompts
 from pipeline.quality.frames import measure
 from pipeline.store import Storage, Store, Version, open_source, part_path
+from pipeline.task import LabelerSettings, Outcome, Task
 from pipeline.tracking import Engine, Finish, Propagation, TrackedFrame
-from pipeline.video import Frame, ImageFiles, VideoReader, keep_freed_memory, open_video, prefetch
+from pipeline.video import ImageFiles, VideoReader, keep_freed_memory, open_video, prefetch
 
 log = logging.getLogger(__name__)
 
-FRAMES_AHEAD = 4
-"""Decoded frames that wait for the model."""
-
 RESULTS_AHEAD = 4
 """Tracked frames that wait to be encoded."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelerSettings:
-    """What all videos of a run have in common; travels to the workers."""
-
-    output: str
-    storage: Storage
-    model: str
-    revision: str | None
-    weights_digest: str
-    device: str
-    threads: int
-    lanes: int
-    parameters: Parameters
-    on_damaged: OnDamaged
-    checkpoint_every_s: float
-    run_id: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """One video to label, and the version of it that its label key speaks of."""
-
-    video: Video
-    label_key: str
-    version: str
-    prompts_digest: str
-    attempt: int
-    isolate: bool
-    """Decode in a process of its own: an earlier attempt ended with its worker, perhaps by this video's fault."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """A labelled video, in numbers."""
-
-    video_id: str
-    frames: int
-    masks: int
-    seconds: float
-    was_there: bool
-    """Somebody else had committed these labels already."""
 
 
 class Labeler:
@@ -136,6 +89,7 @@ class Labeler:
             InterruptedLabelingError: `stop` was called.
         """
         started, video, path = time.perf_counter(), task.video, part_path(task.video.video_id, task.label_key)
+        checkpoints = Checkpoints(store=self._store, video_id=video.video_id, label_key=task.label_key)
         if self._store.exists(path):
             return Outcome(video_id=video.video_id, frames=0, masks=0, seconds=0.0, was_there=True)
         with (
@@ -162,13 +116,13 @@ class Labeler:
                 ) as builder,
             ):
                 spent = Totals()
-                frames = self._track(task, reader, builder, spent)
+                frames = self._track(task, reader, builder, checkpoints, spent)
                 row = self._videos_row(task, reader, frames, version.size, spent.values())
                 row["total_s"] = time.perf_counter() - started
                 categories = {p.object_id: {"category": p.category} for p in video.prompts if p.category}
                 with self._totals.clock("commit_s"):
                     written = self._store.commit_once(path, builder.finish(row, masklets=categories))
-                Checkpoints(store=self._store, video_id=video.video_id, label_key=task.label_key).remove()
+                checkpoints.remove()
                 return Outcome(
                     video_id=video.video_id,
                     frames=frames,
@@ -177,7 +131,9 @@ class Labeler:
                     was_there=not written,
                 )
 
-    def _track(self, task: Task, reader: VideoReader, builder: PartBuilder, spent: Totals) -> int:
+    def _track(
+        self, task: Task, reader: VideoReader, builder: PartBuilder, checkpoints: Checkpoints, spent: Totals
+    ) -> int:
         """Propagate every object and collect its label rows; save checkpoints on the way.
 
         Returns how many frames the segment has, as far as this direction has seen it.
@@ -185,10 +141,9 @@ class Labeler:
         info, parameters = reader.info, self.settings.parameters
         objects = resolve_prompts(task.video.prompts, height=info.height, width=info.width, index_at=reader.index_at)
         clocks = (self._totals, spent)
-        frames = _ModelFrames(reader, self._sam2, clocks)
+        frames = ModelFrames(reader, self._sam2, clocks)
         merged = parameters.non_overlapping and parameters.direction == "both"
-        checkpoints = Checkpoints(store=self._store, video_id=task.video.video_id, label_key=task.label_key)
-        saved = None if merged else checkpoints.load()
+        saved = checkpoints.load() if task.resume and not merged else None
         last = max(frame for each in objects for frame in each.prompts)
         for rows in saved.rows if saved else ():
             builder.add_rows(rows)
@@ -297,35 +252,3 @@ def _open(uri: str, storage: Storage) -> Iterator[tuple[BinaryIO | ImageFiles, V
     file, version = open_source(uri, storage=storage)
     with closing(file):
         yield file, version
-
-
-class _ModelFrames:
-    """A video's frames as the model takes them, decoded and scaled in a thread that runs ahead."""
-
-    def __init__(self, reader: VideoReader, sam2: Sam2, clocks: Sequence[Totals]) -> None:
-        self._reader, self._sam2, self._clocks = reader, sam2, clocks
-        self.height, self.width = reader.info.height, reader.info.width
-        self.times: dict[int, float] = {}
-        """Presentation time, in seconds, of every frame read so far."""
-
-    def forward(self, start: int) -> Iterator[tuple[int, torch.Tensor]]:
-        return self._ahead(self._reader.forward(start))
-
-    def backward(self, start: int) -> Iterator[tuple[int, torch.Tensor]]:
-        return self._ahead(self._reader.backward(start))
-
-    def at(self, indices: Sequence[int]) -> Mapping[int, torch.Tensor]:
-        return dict(self._take(frame) for frame in self._reader.at(indices).values())
-
-    def _ahead(self, frames: Iterator[Frame]) -> Iterator[tuple[int, torch.Tensor]]:
-        for clock in self._clocks:
-            frames = clock.timed(frames, "decode_s")
-        with prefetch(frames, self._take, depth=FRAMES_AHEAD) as taken:
-            ready: Iterator[tuple[int, torch.Tensor]] = taken
-            for clock in self._clocks:
-                ready = clock.timed(ready, "starved_s")
-            yield from ready
-
-    def _take(self, frame: Frame) -> tuple[int, torch.Tensor]:
-        self.times[frame.index] = frame.time_s
-        return frame.index, self._sam2.preprocess(frame.rgb)

@@ -21,7 +21,10 @@ Numbers = Sequence[float] | npt.NDArray[Any]
 NODE = "node"
 """The cause that charges nobody: a node that was lost or drained."""
 
-ALONE = {"killed": 2, "oom": 2, "deadline": 2, "hang": 2, "crash": 2}
+POISONED = {"cuda": 2}
+"""Causes after which a worker is good for nothing: after an error other than out of memory, CUDA fails for ever."""
+
+ALONE = {**POISONED, "killed": 2, "oom": 2, "deadline": 2, "hang": 2, "crash": 2}
 """Causes that end or endanger a worker: tried again alone, so that it can neither hurt nor suffer from neighbours."""
 
 ATTEMPTS = {**ALONE, "exception": 2, "storage": 3}

@@ -3,22 +3,36 @@
 import itertools
 import logging
 import math
+import queue
 import threading
 import time
-import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
-from pipeline import logs
+from pipeline.actor import Actor, Failure, Labels
 from pipeline.cluster import PoolError, Resources
 from pipeline.errors import InterruptedLabelingError
-from pipeline.policy import NODE, Abort, Assign, Attempt, Kill, Limits, Numbers, Quarantine, Scheduler, Start, Stop
+from pipeline.policy import (
+    NODE,
+    POISONED,
+    Abort,
+    Assign,
+    Attempt,
+    Kill,
+    Limits,
+    Numbers,
+    Quarantine,
+    Scheduler,
+    Start,
+    Stop,
+)
 
 log = logging.getLogger(__name__)
 
@@ -27,30 +41,11 @@ INTERRUPTED = InterruptedLabelingError.failure_class
 NODE_DEATH_S = 20.0
 """Ray calls a node dead 10 to 15 seconds after its last sign of life: so long a death may still be the node's."""
 
-POLL_S = 0.5
-"""How long the driver waits for an event before it looks at deadlines, nodes and progress again."""
+TICK_S = 0.5
+"""How often the driver looks at deadlines, nodes and progress, whatever else happens."""
 
-
-class Labels(Protocol):
-    """What a worker does with one video. `Labeler` is the real one; it is built inside the actor."""
-
-    def label(self, task: Any) -> Any:
-        """Label one video; raises when it cannot."""
-
-    def progress(self) -> dict[str, float]:
-        """Running totals of this worker, for the progress display."""
-
-    def stop(self) -> None:
-        """Interrupt what is in hand: `label` then raises an error of failure class "interrupted"."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A video failed in a worker that lives on."""
-
-    cause: str
-    message: str
-    traceback: str
+POLLS_PER_S = 20
+"""Workers asked for their progress each second, so that many of them cost the driver no more than few."""
 
 
 @dataclass(frozen=True)
@@ -63,37 +58,8 @@ class Finished:
 
 
 Event = Finished | Quarantine
-
-
-class Actor:
-    """A worker's process. `start` builds the labeler, so that its failure comes back as an ordinary exception."""
-
-    def start(self, build: Callable[[], Labels]) -> str:
-        """Load the model; returns the node's id."""
-        logs.setup_from_environment()
-        self._labeler = build()
-        return str(ray.get_runtime_context().get_node_id())
-
-    def label(self, task: Any) -> Any:
-        """Label one video; what goes wrong with it is returned, not raised, with its cause."""
-        try:
-            return self._labeler.label(task)
-        except Exception as error:
-            return Failure(_cause_of(error), f"{type(error).__name__}: {error}", traceback.format_exc())
-
-    def progress(self) -> dict[str, float]:
-        """Running totals of this worker."""
-        return self._labeler.progress()
-
-    def stop(self) -> None:
-        """Checkpoint the videos in hand and give them back."""
-        self._labeler.stop()
-
-
-def _cause_of(error: Exception) -> str:
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported
-        return "oom"
-    return str(getattr(error, "failure_class", "exception"))
+Answer = tuple[str, int | None, Future[Any]]
+"""What a worker owed and now gives: its start (None), or the video at an index."""
 
 
 class Pool:
@@ -104,10 +70,20 @@ class Pool:
         limits: workers, videos in flight, deadlines.
         resources: what an actor reserves.
         grace_s: how long actors may take to checkpoint after `stop`.
+        log_ids: what every JSON log line of the workers carries, beside the worker's name.
     """
 
-    def __init__(self, build: Callable[[], Labels], *, limits: Limits, resources: Resources, grace_s: float) -> None:
+    def __init__(
+        self,
+        build: Callable[[], Labels],
+        *,
+        limits: Limits,
+        resources: Resources,
+        grace_s: float,
+        log_ids: Mapping[str, str] | None = None,
+    ) -> None:
         self._build, self._limits, self.resources, self._grace_s = build, limits, resources, grace_s
+        self._log_ids = log_ids or {}
         self._stop_at = math.inf
         self._stop_asked = threading.Event()
         self._started_at: dict[str, float] = {}
@@ -121,11 +97,11 @@ class Pool:
         )
         self._actors: dict[str, Any] = {}
         self._nodes: dict[str, str] = {}
-        self._pending: dict[ray.ObjectRef[Any], tuple[str, int | None]] = {}  # what a worker owes: a start or a video
-        self._polls: dict[ray.ObjectRef[Any], str] = {}
+        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._polls: dict[str, Future[dict[str, float]]] = {}
+        self._poll_next: list[str] = []
         self._progress: dict[str, dict[str, float]] = {}
         self._retired: dict[str, float] = {}
-        self._polled = 0.0
         self.scheduler: Scheduler | None = None
         self._undecided: dict[str, tuple[float, str]] = {}  # deaths whose node may be gone: until when to look, why
         self.deaths: Counter[str] = Counter()
@@ -134,41 +110,27 @@ class Pool:
     def run(
         self, order: Numbers, costs: Numbers, *, make_task: Callable[[int, Sequence[Attempt]], Any]
     ) -> Iterator[Event | None]:
-        """Label the videos at `order`; yields every end of a video as it comes, and None at least every second.
+        """Label the videos at `order`; yields every end of a video as it comes, and None every half second.
 
         `make_task(index, attempts)` says what a worker is to do; `attempts` failed before.
 
         Raises:
             PoolError: Workers cannot start.
         """
-        self.scheduler = scheduler = Scheduler(order, costs, limits=self._limits)
+        self.scheduler = Scheduler(order, costs, limits=self._limits)
+        ticked = time.monotonic()
         try:
             while True:
-                for action in scheduler.decide(time.time()):
-                    match action:
-                        case Start(worker):
-                            self._start(worker)
-                        case Assign(worker, index):
-                            task = make_task(index, scheduler.attempts(index))
-                            reference = self._actors[worker].label.remote(task)
-                            self._pending[reference] = (worker, index)
-                        case Stop(worker):
-                            self._end(worker)
-                        case Kill(worker, message):
-                            self._end(worker)
-                            self._undecided.pop(worker, None)
-                            self.deaths["deadline"] += 1
-                            scheduler.worker_died(worker, self._attempt("deadline", message, "", worker), time.time())
-                        case Quarantine():
-                            yield action
-                        case Abort(reason):
-                            raise PoolError(f"workers cannot start: {reason}")
-                if scheduler.over or time.time() > self._stop_at:
+                yield from self._act(make_task)
+                if self.scheduler.over or time.time() > self._stop_at:
                     return
-                yield from self._wait()
-                self._interrupt()
-                self._decide()
-                yield None
+                yield from self._listen(max(0.0, ticked + TICK_S - time.monotonic()))
+                if time.monotonic() - ticked >= TICK_S:
+                    ticked = time.monotonic()
+                    self._poll()
+                    self._interrupt()
+                    self._decide()
+                    yield None
         finally:
             for worker in list(self._actors):
                 self._end(worker)
@@ -201,10 +163,35 @@ class Pool:
 
     # --- inside ---
 
+    def _act(self, make_task: Callable[[int, Sequence[Attempt]], Any]) -> Iterator[Event]:
+        """Do what the scheduler decides."""
+        assert self.scheduler
+        for action in self.scheduler.decide(time.time()):
+            match action:
+                case Start(worker):
+                    self._start(worker)
+                case Assign(worker, index):
+                    task = make_task(index, self.scheduler.attempts(index))
+                    self._expect(worker, index, self._actors[worker].label.remote(task))
+                case Stop(worker):
+                    self._end(worker)
+                case Kill(worker, message):
+                    self._end(worker)
+                    self._undecided.pop(worker, None)
+                    self._died(worker, "deadline", message)
+                case Quarantine():
+                    yield action
+                case Abort(reason):
+                    raise PoolError(f"workers cannot start: {reason}")
+
     def _start(self, worker: str) -> None:
         self._actors[worker] = actor = self._actor_class.remote()
         self._started_at[worker] = time.time()
-        self._pending[actor.start.remote(self._build)] = (worker, None)
+        self._expect(worker, None, actor.start.remote(self._build, {**self._log_ids, "worker": worker}))
+
+    def _expect(self, worker: str, index: int | None, reference: "ray.ObjectRef[Any]") -> None:
+        """Have the answer put into the queue when it comes: nothing is asked of what has not come."""
+        reference.future().add_done_callback(lambda future: self._answers.put((worker, index, future)))
 
     def _end(self, worker: str) -> None:
         """Forget a worker and end its process; what it still owes is not waited for."""
@@ -212,44 +199,27 @@ class Pool:
             return  # it died, and only its blame is still open
         ray.kill(self._actors.pop(worker))
         self._actor_seconds += time.time() - self._started_at.pop(worker)
-        self._pending = {ref: owed for ref, owed in self._pending.items() if owed[0] != worker}
-        self._polls = {ref: name for ref, name in self._polls.items() if name != worker}
+        self._polls.pop(worker, None)
         for name, value in self._progress.pop(worker, {}).items():
             self._retired[name] = self._retired.get(name, 0.0) + value
 
-    def _wait(self) -> Iterator[Event]:
-        """Wait a little for workers; tell the scheduler what they say, and yield the videos that are done."""
-        assert self.scheduler
-        if time.time() - self._polled > POLL_S:
-            self._polled = time.time()
-            for worker in self._actors.keys() - set(self._polls.values()):
-                if self.scheduler.workers[worker].ready:
-                    self._polls[self._actors[worker].progress.remote()] = worker
-        references = [*self._pending, *self._polls]
-        if not references:
-            time.sleep(POLL_S)
-            return
-        ready, _ = ray.wait(list(self._pending) or references, num_returns=1, timeout=POLL_S)
-        ready += ray.wait(references, num_returns=len(references), timeout=0)[0]
-        for reference in dict.fromkeys(ready):
-            if reference in self._polls:
-                self._read_poll(reference)
-            elif reference in self._pending:  # gone if its worker died a moment ago
-                yield from self._read(reference)
+    def _listen(self, timeout_s: float) -> Iterator[Finished]:
+        """Wait for an answer; tell the scheduler what came in, and yield the videos that are done."""
+        with_timeout: dict[str, Any] = {"timeout": timeout_s}
+        while True:
+            try:
+                worker, index, answer = self._answers.get(**with_timeout)
+            except queue.Empty:
+                return
+            with_timeout = {"block": False}
+            if worker in self._actors:  # otherwise it died or was ended meanwhile
+                yield from self._read(worker, index, answer)
 
-    def _read_poll(self, reference: "ray.ObjectRef[Any]") -> None:
-        worker = self._polls.pop(reference)
-        try:
-            self._progress[worker] = ray.get(reference)
-        except RayError:
-            log.debug("%s does not answer; its videos will tell why", worker)
-
-    def _read(self, reference: "ray.ObjectRef[Any]") -> Iterator[Finished]:
+    def _read(self, worker: str, index: int | None, answer: Future[Any]) -> Iterator[Finished]:
         assert self.scheduler
-        worker, index = self._pending.pop(reference)
         now = time.time()
         try:
-            result = ray.get(reference)
+            result = answer.result()
         except RayTaskError as error:  # only a start raises
             self.deaths["start"] += 1
             self.scheduler.worker_failed_to_start(worker, str(error.cause or error))
@@ -268,12 +238,32 @@ class Pool:
                 self.scheduler.worker_ready(worker)
             elif isinstance(result, Failure) and result.cause == INTERRUPTED:
                 self.scheduler.put_back(worker, index, now)
+            elif isinstance(result, Failure) and result.cause in POISONED:
+                self._end(worker)
+                self._died(worker, result.cause, result.message, result.traceback)
             elif isinstance(result, Failure):
                 attempt = self._attempt(result.cause, result.message, result.traceback, worker)
                 self.scheduler.failed(worker, index, attempt, now)
             else:
                 self.scheduler.finished(worker, index, now)
                 yield Finished(index, result, self.scheduler.attempts(index))
+
+    def _poll(self) -> None:
+        """Read the progress that workers have told, and ask the next ones."""
+        assert self.scheduler
+        for worker, poll in list(self._polls.items()):
+            if poll.done():
+                del self._polls[worker]
+                if not poll.exception():  # a dead worker's videos will tell why
+                    self._progress[worker] = poll.result()
+        self._poll_next = self._poll_next or list(self._actors)
+        asked, self._poll_next = (
+            self._poll_next[: int(POLLS_PER_S * TICK_S)],
+            self._poll_next[int(POLLS_PER_S * TICK_S) :],
+        )
+        for worker in asked:
+            if worker in self._actors and worker not in self._polls and self.scheduler.workers[worker].ready:
+                self._polls[worker] = self._actors[worker].progress.remote().future()
 
     def _interrupt(self) -> None:
         """Pass a stop on to all actors, and tell those on nodes that are being drained."""
@@ -299,11 +289,11 @@ class Pool:
                 del self._undecided[worker]
                 self._died(worker, NODE if lost else "killed", f"its node was lost: {message}" if lost else message)
 
-    def _died(self, worker: str, cause: str, message: str) -> None:
+    def _died(self, worker: str, cause: str, message: str, trace: str = "") -> None:
         assert self.scheduler
         log.warning("%s died (%s): %s", worker, cause, message)
         self.deaths[cause] += 1
-        self.scheduler.worker_died(worker, self._attempt(cause, message, "", worker), time.time())
+        self.scheduler.worker_died(worker, self._attempt(cause, message, trace, worker), time.time())
 
     def _blame(self, worker: str, error: Exception) -> tuple[str, str]:
         """Why an actor died: its node went away, memory ran out, or the process was killed."""

@@ -4,11 +4,8 @@ import json
 import logging
 import platform
 import secrets
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version as package_version
@@ -17,19 +14,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.checkpoint import unfinished
 from pipeline.cluster import Resources, connect
 from pipeline.config import RunConfig
-from pipeline.labeler import Labeler, LabelerSettings, Task
+from pipeline.errors import StorageError
+from pipeline.labeler import Labeler
 from pipeline.lease import Lease
 from pipeline.manifest import Manifest
 from pipeline.metrics import DriverMetrics
 from pipeline.policy import ALONE, Attempt, Limits
 from pipeline.pool import Finished, Pool
 from pipeline.prepare import Prepared, prepare
-from pipeline.progress import FLIGHTS_SHOWN, Progress, Report, StoppedBy
+from pipeline.progress import FLIGHTS_SHOWN, Progress, Report
 from pipeline.publish import publish
 from pipeline.quarantine import Failure, failure_of, write_failure
+from pipeline.stops import Stops, stop_requests
 from pipeline.store import Store
+from pipeline.task import LabelerSettings, Task
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def label_corpus(
     log.info("%d of %d videos pending%s", len(plan.order), plan.table.num_rows, f": {reasons}" if reasons else "")
     failures, stopped_by = list(prepared.quarantined), None
     with (
-        _stop_requests(config) as stops,
+        stop_requests(config) as stops,
         Lease(store, _lease_folder(config), who=f"run {run_id}", on_lost=lambda: stops.ask("lease")),
     ):
         _record_run(prepared, run_id)
@@ -110,7 +111,7 @@ def _label(
     prepared: Prepared,
     progress: Progress,
     watch: Callable[[Progress], None],
-    stops: "_Stops",
+    stops: Stops,
     metrics: DriverMetrics,
 ) -> list[Failure]:
     """Run the pending videos on a pool of actors; returns those that failed."""
@@ -122,15 +123,22 @@ def _label(
         limits=Limits(workers=resources.actors, in_flight=lanes + 1, deadline_floor_s=config.deadline_floor_s),
         resources=resources,
         grace_s=config.grace_s,
+        log_ids={"run_id": progress.run_id},
     )
     ids = plan.table["video_id"]
     keys, versions, digests = (plan.table[name] for name in ("label_key", "version", "prompts_digest"))
     costs = plan.table["cost"].to_numpy()
+    begun = unfinished(store)
+    """Videos that may have a checkpoint."""
 
     def make_task(index: int, attempts: Sequence[Attempt]) -> Task:
+        video, key = prepared.manifest.video(index), keys[index].as_py()
+        resume = (video.video_id, key) in begun
+        begun.add((video.video_id, key))
         return Task(
-            video=prepared.manifest.video(index),
-            label_key=keys[index].as_py(),
+            video=video,
+            label_key=key,
+            resume=resume,
             version=versions[index].as_py(),
             prompts_digest=digests[index].as_py(),
             attempt=len(attempts) + 1,
@@ -140,36 +148,34 @@ def _label(
     failures: list[Failure] = []
     written = 0.0
     for event in pool.run(plan.order, costs, make_task=make_task):
+        if event is None:
+            _update(progress, pool)
+            progress.flights = [
+                {"video_id": ids[index].as_py(), "worker": worker, "started": started}
+                for worker, index, started in pool.flights()[:FLIGHTS_SHOWN]
+            ]
+            _measure(metrics, progress, pool, len(prepared.quarantined))
+            if stops.due(progress):
+                progress.state = "stopping"
+                pool.stop()
+            if progress.now - written > PROGRESS_EVERY_S:
+                written = progress.now
+                _show(progress, store, watch)
+            else:
+                watch(progress)
+            continue
+        video_id = ids[event.index].as_py()
+        progress.cost_done += float(costs[event.index])
         if isinstance(event, Finished):
             progress.done += 1
-            for obsolete in prepared.failures.get(ids[event.index].as_py(), ()):
+            for obsolete in prepared.failures.get(video_id, ()):
                 store.delete(obsolete.path)
-            progress.cost_done += float(costs[event.index])
-        elif event is not None:
-            failure = failure_of(
-                event.attempts,
-                video_id=ids[event.index].as_py(),
-                label_key=keys[event.index].as_py(),
-                run_id=progress.run_id,
-            )
+        else:
+            key = keys[event.index].as_py()
+            failure = failure_of(event.attempts, video_id=video_id, label_key=key, run_id=progress.run_id)
             write_failure(store, failure)
             failures.append(failure)
             progress.failed[failure.failure_class] = progress.failed.get(failure.failure_class, 0) + 1
-            progress.cost_done += float(costs[event.index])
-        _update(progress, pool)
-        _measure(metrics, progress, pool, len(prepared.quarantined))
-        progress.flights = [
-            {"video_id": ids[index].as_py(), "worker": worker, "started": started}
-            for worker, index, started in pool.flights()[:FLIGHTS_SHOWN]
-        ]
-        if stops.due(progress):
-            progress.state = "stopping"
-            pool.stop()
-        if progress.now - written > PROGRESS_EVERY_S:
-            written = progress.now
-            _show(progress, store, watch)
-        else:
-            watch(progress)
     _update(progress, pool)
     _measure(metrics, progress, pool, len(prepared.quarantined), force=True)
     progress.flights = []
@@ -178,7 +184,10 @@ def _label(
 
 def _show(progress: Progress, store: Store, watch: Callable[[Progress], None]) -> None:
     watch(progress)
-    store.put(f"runs/{progress.run_id}/progress.json", progress.to_json())
+    try:
+        store.put(f"runs/{progress.run_id}/progress.json", progress.to_json())
+    except StorageError as error:  # what matters will fail for itself
+        log.warning("cannot show the progress: %s", error)
 
 
 def _join(config: RunConfig) -> Resources:
@@ -274,45 +283,3 @@ def _record_run(prepared: Prepared, run_id: str) -> None:
 def _lease_folder(config: RunConfig) -> str:
     """Shards of a manifest may run at the same time; each holds a lease of its own."""
     return f"leases/{config.shard[0]}-of-{config.shard[1]}" if config.shard else "leases/all"
-
-
-class _Stops:
-    """Why a run should stop before its end: the first reason counts."""
-
-    def __init__(self, config: RunConfig) -> None:
-        self._config = config
-        self.asked: StoppedBy | None = None
-
-    def ask(self, reason: StoppedBy) -> None:
-        self.asked = self.asked or reason
-
-    def due(self, progress: Progress) -> bool:
-        """Whether to stop now: asked to, or the time or the budget is over."""
-        stop_at, budget = self._config.stop_at, self._config.budget_gpu_hours
-        if stop_at is not None and progress.now >= stop_at:
-            self.ask("stop-at")
-        if budget is not None and (progress.gpu_hours or progress.actor_hours) >= budget:
-            self.ask("budget")
-        return self.asked is not None
-
-
-@contextmanager
-def _stop_requests(config: RunConfig) -> Iterator[_Stops]:
-    """SIGTERM and Ctrl-C ask the run to stop; a second one ends it at once."""
-    stops = _Stops(config)
-    if threading.current_thread() is not threading.main_thread():
-        yield stops  # signals reach the main thread only
-        return
-
-    def stop(number: int, _frame: Any) -> None:
-        log.warning("%s: saving the videos in hand; once more to end at once", signal.Signals(number).name)
-        stops.ask("signal")
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.default_int_handler)
-
-    before = {each: signal.signal(each, stop) for each in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stops
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

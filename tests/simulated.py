@@ -45,6 +45,10 @@ class SimulatedLabeler:
                 raise VideoError("not a video")
             case "memory":
                 raise MemoryError
+            case "allocation":
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+            case "cuda":
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "exit":
@@ -65,3 +69,9 @@ class SimulatedLabeler:
 def tries(folder, index):
     """How often the video was tried."""
     return len(list(folder.glob(f"{index}-*")))
+
+
+def processes(folder, index):
+    """Ids of the processes that tried the video, in the order of the tries."""
+    names = [path.name.split("-") for path in folder.glob(f"{index}-*")]
+    return [int(pid) for _, _, pid in sorted(names, key=lambda name: int(name[1]))]

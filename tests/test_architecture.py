@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 DOORS = {
-    "ray": {"pipeline/cluster.py", "pipeline/pool.py", "pipeline/metrics.py"},
+    "ray": {"pipeline/actor.py", "pipeline/cluster.py", "pipeline/pool.py", "pipeline/metrics.py"},
     "transformers": {"pipeline/model.py", "pipeline/tracking", "pipeline/demo"},
     "fsspec": {"pipeline/store"},
     "s3fs": {"pipeline/store"},
@@ -32,9 +32,12 @@ LAYERS = [
         "metrics",
         "logs",
         "cluster",
+        "actor",
+        "task",
+        "frames",
     },
     {"labeler", "pool", "publish", "query"},
-    {"prepare", "progress", "doctor", "forget", "run"},
+    {"prepare", "progress", "stops", "doctor", "forget", "run"},
 ]
 """The labelling path, lowest first: a room imports its own layer and those below."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import rle
 from pipeline.config import RunConfig
-from pipeline.labeler import Labeler, LabelerSettings, Task
+from pipeline.labeler import Labeler
 from pipeline.labels import read_part
 from pipeline.manifest import read_manifest
 from pipeline.model import load
@@ -18,6 +18,7 @@ from pipeline.prompts import resolve_prompts
 from pipeline.query import open_labels
 from pipeline.run import label_corpus
 from pipeline.store import Storage, open_source, part_path
+from pipeline.task import LabelerSettings, Task
 from tests.clips import HEIGHT, WIDTH, point, write_clip, write_manifest
 from tests.tracking.models import random_model, random_sam2, tiny_config
 from tests.tracking.reference import rows as reference_rows

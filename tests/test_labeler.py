@@ -11,12 +11,13 @@ from PIL import Image
 from pipeline import model, rle
 from pipeline.errors import InterruptedLabelingError, ModelError, PromptError, StorageError
 from pipeline.imagefolder import open_folder
-from pipeline.labeler import Labeler, LabelerSettings, Task
+from pipeline.labeler import Labeler
 from pipeline.labels import read_part
 from pipeline.manifest import read_manifest
 from pipeline.manifest.schema import to_video
 from pipeline.plan import Parameters
 from pipeline.store import Storage, open_source, part_path
+from pipeline.task import LabelerSettings, Task
 from tests.clips import HEIGHT, WIDTH, green, point, red, write_clip, write_manifest
 
 
@@ -122,7 +123,7 @@ def test_an_interrupted_video_goes_on_elsewhere_as_if_nothing_had_happened(setti
     prompts = [red(19), green(22), red(25)]
     first = Labeler(settings)
     first.label(task(path, prompts, key="calm"))
-    unfinished = task(path, prompts, key="troubled")
+    unfinished = replace(task(path, prompts, key="troubled"), resume=True)
     for frames in (3, 4):
         labeler = Labeler(replace(settings, checkpoint_every_s=0.0))
         stopper = threading.Thread(target=stop_after, args=(labeler, frames))

@@ -10,10 +10,11 @@ from tests.clips import green, red, write_clip, write_manifest
 LABEL = """
 import resource, sys
 from pipeline import model
-from pipeline.labeler import Labeler, LabelerSettings, Task
+from pipeline.labeler import Labeler
 from pipeline.manifest import read_manifest
 from pipeline.plan import Parameters
 from pipeline.store import Storage, open_source
+from pipeline.task import LabelerSettings, Task
 
 output, manifest = sys.argv[1:]
 settings = LabelerSettings(

@@ -9,7 +9,7 @@ from ray.cluster_utils import Cluster
 from pipeline.cluster import PoolError, Resources
 from pipeline.policy import Limits, Quarantine
 from pipeline.pool import Finished, Pool
-from tests.simulated import SimulatedLabeler, SimulatedTask, tries
+from tests.simulated import SimulatedLabeler, SimulatedTask, processes, tries
 
 SMALL = Resources(actors=2, cpus=0.1, gpus=0)
 
@@ -46,18 +46,23 @@ def test_every_fault_ends_in_labels_or_quarantine_and_costs_no_other_video(tmp_p
         7: ["memory", "memory"],
         8: ["hang"] * 9,
         9: ["segfault"],
+        12: ["allocation", "allocation"],
+        13: ["cuda"],
     }
-    done, quarantined = run(tmp_path, faults, videos=12, deadline_floor_s=6)
-    assert done == [0, 1, 3, 5, 9, 10, 11]
+    done, quarantined = run(tmp_path, faults, videos=14, deadline_floor_s=6)
+    assert done == [0, 1, 3, 5, 9, 10, 11, 13]
     assert quarantined == {
         2: ["exception", "exception"],
         4: ["killed", "killed"],
         6: ["decode"],
         7: ["oom", "oom"],
         8: ["deadline", "deadline"],
+        12: ["oom", "oom"],
     }
-    counts = {index: tries(tmp_path, index) for index in range(12)}
-    assert counts == {0: 1, 1: 2, 2: 2, 3: 2, 4: 2, 5: 2, 6: 1, 7: 2, 8: 2, 9: 2, 10: 1, 11: 1}
+    counts = [tries(tmp_path, index) for index in range(14)]
+    assert counts == [1, 2, 2, 2, 2, 2, 1, 2, 2, 2, 1, 1, 2, 2]
+    poisoned, fresh = processes(tmp_path, 13)
+    assert poisoned != fresh, "after an error of CUDA the process is good for nothing"
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -22,12 +22,13 @@ from pipeline import model
 from pipeline.demo import corpus
 from pipeline.demo.renderer import render
 from pipeline.evaluate import j_and_f
-from pipeline.labeler import Labeler, LabelerSettings, Task
+from pipeline.labeler import Labeler
 from pipeline.labels import read_part
 from pipeline.manifest import SCHEMA, read_manifest
 from pipeline.plan import Parameters
 from pipeline.quality.doubt import REASONS, WEIGHTS, doubt_of, signs_of
 from pipeline.store import Storage, open_source, part_path
+from pipeline.task import LabelerSettings, Task
 
 CALIBRATION_SEEDS = 700_000_000
 SIZES = ((240, 320), (256, 256), (288, 216), (200, 320), (320, 240))

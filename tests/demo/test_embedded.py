@@ -7,11 +7,12 @@ import pytest
 from pipeline import model
 from pipeline.demo.corpus import held_out_corpus
 from pipeline.evaluate import j_and_f
-from pipeline.labeler import Labeler, LabelerSettings, Task
+from pipeline.labeler import Labeler
 from pipeline.labels import read_part
 from pipeline.manifest import read_manifest
 from pipeline.plan import Parameters
 from pipeline.store import Storage, open_source, part_path
+from pipeline.task import LabelerSettings, Task
 
 CLIPS = 5
 FLOORS = {"click": 0.72, "mask": 0.72}

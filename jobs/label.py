@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     add("--on-bad-row", choices=get_args(OnBadRow), help="stop on a bad manifest row, or leave it out (default: fail)")
     add("--on-damaged", choices=get_args(OnDamaged), help="label damaged videos as far as they go (default), or fail")
     add_storage(p)
+    add("--check-drift", action="store_true", default=None, help="track back as well (twice the time): fills drift")
     add("--allow-uri", action="append", metavar="PREFIX", help="the manifest may name videos below PREFIX only; repeat")
     add("--checkpoint-every", dest="checkpoint_every_s", type=options.duration, metavar="TIME", help="default: 120s")
     add("--deadline-floor", dest="deadline_floor_s", type=options.duration, metavar="TIME", help="default: 15m a video")

@@ -53,6 +53,8 @@ class RunConfig:
     """(i, n): label only the i-th of n parts of the manifest, i from 1; shards may run at the same time."""
     max_relabel: float | None = None
     """Refuse to start when more than this fraction of the labelled videos would be labelled again."""
+    check_drift: bool = False
+    """Track every object a second time, back from where it was last seen, and store how well the two passes agree."""
     allow_uri: tuple[str, ...] = ()
     """URI prefixes that a manifest may name; all when empty."""
     storage: str | None = None

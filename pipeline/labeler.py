@@ -28,10 +28,11 @@ from pipeline.model import load
 from pipeline.passes import merge_passes
 from pipeline.plan import ALGORITHM_VERSION
 from pipeline.prompts import resolve_prompts
+from pipeline.quality.drift import turns
 from pipeline.quality.frames import measure
 from pipeline.store import Storage, Store, Version, open_source, part_path
 from pipeline.task import LabelerSettings, Outcome, Task
-from pipeline.tracking import Engine, Finish, Propagation, TrackedFrame
+from pipeline.tracking import Engine, Finish, FramePrompt, Propagation, TrackedFrame, TrackedObject
 from pipeline.video import ImageFiles, VideoReader, keep_freed_memory, open_video, prefetch
 
 log = logging.getLogger(__name__)
@@ -111,17 +112,18 @@ class Labeler:
                     on_damaged=self.settings.on_damaged,
                     isolate=task.isolate,
                 ) as reader,
-                PartBuilder(
-                    video.video_id, label_key=task.label_key, height=reader.info.height, width=reader.info.width
-                ) as builder,
+                self._builder(task, reader) as builder,
+                self._builder(task, reader) as again,
             ):
                 spent = Totals()
                 frames = self._track(task, reader, builder, checkpoints, spent)
+                if self.settings.check_drift:
+                    self._track_back(reader, builder, again, spent)
                 row = self._videos_row(task, reader, frames, version.size, spent.values())
                 row["total_s"] = time.perf_counter() - started
                 categories = {p.object_id: {"category": p.category} for p in video.prompts if p.category}
                 with self._totals.clock("commit_s"):
-                    written = self._store.commit_once(path, builder.finish(row, masklets=categories))
+                    written = self._store.commit_once(path, builder.finish(row, masklets=categories, again=again))
                 checkpoints.remove()
                 return Outcome(
                     video_id=video.video_id,
@@ -171,6 +173,37 @@ class Labeler:
                     else:
                         checkpoints.save(new_rows=builder.drain(), tracker=step, frames=done)
         return max(last + 1, reader.damage.decoded_frames)
+
+    def _track_back(self, reader: VideoReader, builder: PartBuilder, again: PartBuilder, spent: Totals) -> None:
+        """The second pass: every object once more, from the mask it was last seen with towards where it began."""
+        size = (reader.info.height, reader.info.width)
+        forward = self.settings.parameters.direction == "backward"
+        found = turns(builder.by_object(), backward=forward)
+        if not found:
+            return
+        objects = [
+            TrackedObject(object_id=object_id, prompts={turn.frame: FramePrompt(mask=rle.decode(turn.counts, size))})
+            for object_id, turn in found.items()
+        ]
+        ends = [turn.end for turn in found.values()]
+        end = max(ends) if forward else min(ends)
+        frames = ModelFrames(reader, self._sam2, (self._totals, spent))
+        with self._engine.propagate(frames, objects, direction="forward" if forward else "backward") as propagation:
+            steps: Iterator[TrackedFrame | bytes] = self._interruptible(propagation, checkpoints=False)
+            for clock in (self._totals, spent):
+                steps = clock.timed(steps, "step_s", "blocked_s")
+            with closing(prefetch(steps, depth=RESULTS_AHEAD)) as results:
+                for step in results:
+                    assert isinstance(step, TrackedFrame)
+                    columns = self._columns(step, *size)
+                    again.add(step.frame_index, frames.times[step.frame_index], columns)
+                    if step.frame_index == end:
+                        break
+
+    def _builder(self, task: Task, reader: VideoReader) -> PartBuilder:
+        return PartBuilder(
+            task.video.video_id, label_key=task.label_key, height=reader.info.height, width=reader.info.width
+        )
 
     def _interruptible(self, propagation: Propagation, *, checkpoints: bool) -> Iterator[TrackedFrame | bytes]:
         """The propagation's frames and, between two of them, the states to save as checkpoints."""

@@ -99,6 +99,16 @@ def bbox_of_runs(runs: Ints, size: tuple[int, int]) -> tuple[int, int, int, int]
     return int(x_first[0]), y_min, int(x_last[-1]) + 1, y_max + 1
 
 
+def iou(one: str | bytes, other: str | bytes, size: Sequence[int]) -> float:
+    """Area that two masks of [height, width] share over the area that either covers; 1 where both are empty."""
+    ends = [np.cumsum(runs_of(counts, size)) for counts in (one, other)]
+    edges = np.unique(np.concatenate([[0], *ends]))
+    inside = [np.searchsorted(end, edges[:-1], "right") % 2 == 1 for end in ends]
+    pixels = np.diff(edges)
+    either = int(pixels[inside[0] | inside[1]].sum())
+    return int(pixels[inside[0] & inside[1]].sum()) / either if either else 1.0
+
+
 def to_coco(row: Mapping[str, Any]) -> CocoRle:
     """COCO's dict of one row of the masks table."""
     return {"size": [int(row["height"]), int(row["width"])], "counts": str(row["counts"])}

@@ -23,6 +23,7 @@ class LabelerSettings:
     parameters: Parameters
     on_damaged: OnDamaged
     checkpoint_every_s: float
+    check_drift: bool = False
     run_id: str
 
 

@@ -105,6 +105,25 @@ def test_rows_scores_and_measures_agree_with_the_masks(settings, clip):
     assert (video["frames"], video["height"], video["width"], video["site"]) == (12, HEIGHT, WIDTH, "berlin")
 
 
+@pytest.mark.parametrize("direction", ["forward", "backward", "both"])
+def test_the_second_pass_comes_home_with_good_labels_and_not_with_lost_ones(settings, clip, direction):
+    parameters = Parameters(direction=direction)
+    prompts = [red(), green(5), {"object_id": 3, "frame_index": 5, "points": [point(3, 60)]}]  # nothing is there
+    Labeler(replace(settings, parameters=parameters)).label(task(clip, prompts))
+    Labeler(replace(settings, parameters=parameters, check_drift=True)).label(task(clip, prompts, key="checked"))
+    plain, checked = part_of(settings), part_of(settings, "checked")
+    assert checked.masks["counts"].equals(plain.masks["counts"])
+    assert plain.masks["agreement"].null_count == len(plain.masks)
+    assert plain.masklets["drift"].null_count == 3
+    agreement = checked.masks.to_pandas().groupby("object_id").agreement
+    drift = checked.masklets.to_pandas().set_index("object_id").drift
+    if direction != "backward":
+        assert agreement.count()[1] == 11
+        assert drift[1] < 0.3
+    assert drift[2] < 0.3
+    assert drift.to_dict() == pytest.approx((1 - agreement.mean()).to_dict(), abs=1e-5, nan_ok=True)
+
+
 def test_the_squares_are_found(settings, clip):
     Labeler(settings).label(task(clip, [red(), green()]))
     truth = {1: lambda t: (slice(8, 30), slice(6 + t, 28 + t)), 2: lambda t: (slice(34, 56), slice(68 - t, 90 - t))}

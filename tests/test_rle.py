@@ -85,6 +85,17 @@ def test_any_layout_and_any_value_above_zero() -> None:
     assert rle.encode(mask[:, ::2, ::-1]) == [reference(one) for one in mask[:, ::2, ::-1]]
 
 
+def test_iou() -> None:
+    rng = np.random.default_rng(5)
+    for size in ((1, 1), (7, 5), (40, 31)):
+        masks = rng.random((6, *size)) < [[[0.0]], [[1.0]], [[0.2]], [[0.5]], [[0.5]], [[0.9]]]
+        counts = rle.encode(masks)
+        for one, a in zip(masks, counts, strict=True):
+            for other, b in zip(masks, counts, strict=True):
+                either = (one | other).sum()
+                assert rle.iou(a, b, size) == ((one & other).sum() / either if either else 1)
+
+
 def test_nothing() -> None:
     assert rle.encode(np.zeros((0, 4, 5), np.bool_)) == []
     assert rle.encode_columns(np.zeros((0, 4, 5), np.bool_)) == []

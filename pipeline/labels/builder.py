@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from pipeline.labels.part import footer, parquet_settings
 from pipeline.labels.schemas import MASKLETS, MASKS, aggregate, video_table
+from pipeline.quality.drift import with_agreement
 from pipeline.quality.motion import add_motion
 
 ROW_GROUP_ROWS = 16_384
@@ -114,22 +115,26 @@ class PartBuilder:
         return pa.concat_tables(new) if new else self._inner.empty_table()
 
     def finish(
-        self, video: Mapping[str, Any], *, masklets: Mapping[int, Mapping[str, Any]] | None = None
+        self,
+        video: Mapping[str, Any],
+        *,
+        masklets: Mapping[int, Mapping[str, Any]] | None = None,
+        again: "PartBuilder | None" = None,
     ) -> bytes | Path:
         """The part: bytes, or a local file (until `close`) where rows were spilled.
 
         `video` holds columns of VIDEOS and, under "extra", the manifest's own columns; `masklets` adds columns such as
-        category to an object's masklet row.
+        category to an object's masklet row; `again` has the rows of a second pass, see `pipeline.quality.drift`.
         """
         self._flush()
         if not self.spilled:
             sink = pa.BufferOutputStream()
-            self._write(sink, video, masklets or {})
+            self._write(sink, video, masklets or {}, again)
             return bytes(sink.getvalue())
         assert self._folder is not None
         path = self._folder / "part.parquet"
         with pa.OSFile(str(path), "wb") as file:
-            self._write(file, video, masklets or {})
+            self._write(file, video, masklets or {}, again)
         return path
 
     def close(self) -> None:
@@ -154,13 +159,22 @@ class PartBuilder:
                 _HeldRows(batch).write(path)
                 self._batches[at] = path
 
-    def _write(self, sink: Any, video: Mapping[str, Any], masklets: Mapping[int, Mapping[str, Any]]) -> None:
+    def _write(
+        self,
+        sink: Any,
+        video: Mapping[str, Any],
+        masklets: Mapping[int, Mapping[str, Any]],
+        again: "PartBuilder | None",
+    ) -> None:
         aggregated: list[dict[str, Any]] = []
-        pixels = self._constant["height"] * self._constant["width"]
+        height, width = self._constant["height"], self._constant["width"]
+        made = self.by_object()
+        if again is not None:
+            made = with_agreement(made, again.by_object(), size=(height, width))
         with pq.ParquetWriter(sink, self._schema, **parquet_settings()) as writer:
             waiting: list[pa.Table] = []
-            for object_id, rows in self._by_object():
-                aggregated.append(aggregate(object_id, rows, pixels=pixels) | dict(masklets.get(object_id, {})))
+            for object_id, rows in made:
+                aggregated.append(aggregate(object_id, rows, pixels=height * width) | dict(masklets.get(object_id, {})))
                 waiting.append(rows)
                 if sum(table.num_rows for table in waiting) >= ROW_GROUP_ROWS:
                     self._write_groups(writer, waiting)
@@ -185,7 +199,9 @@ class PartBuilder:
         ]
         writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema), row_group_size=ROW_GROUP_ROWS)
 
-    def _by_object(self) -> Iterator[tuple[int, pa.Table]]:
+    def by_object(self) -> Iterator[tuple[int, pa.Table]]:
+        """Each object's rows in frame order, by ascending object id, as far as they have come."""
+        self._flush()
         with ExitStack() as files:
             runs = [
                 _SpilledRows(files, batch) if isinstance(batch, Path) else _HeldRows(batch) for batch in self._batches

@@ -36,6 +36,7 @@ MASKS = pa.schema(
         pa.field("touches_border", pa.bool_()),
         pa.field("area_change", pa.float32()),
         pa.field("center_shift", pa.float32()),
+        pa.field("agreement", pa.float32()),
         pa.field("label_key", pa.string(), nullable=False),
     ]
 )
@@ -69,6 +70,7 @@ MASKLETS = pa.schema(
         pa.field("whole_frame_masks", pa.int32()),
         pa.field("max_overlap", pa.float32()),
         pa.field("swap_suspicions", pa.int32()),
+        pa.field("drift", pa.float32()),
         pa.field("doubt", pa.float32()),
         pa.field("reasons", pa.list_(pa.string())),
         pa.field("label_key", pa.string(), nullable=False),

@@ -34,6 +34,7 @@ WEIGHTS = {
     "whole_frame": 0.3,
     "merged": 0.37,
     "swap": 0.03,
+    "drift": 0.3,
 }
 """Fitted to 1 - J&F of 92 masklets of the embedded model on clips of the training split, none negative, held near 0.3
 (0.15 for lesser signs) where those say little: `tests.benchmarks.doubt --fit`. Signs of weight 0 added nothing there;
@@ -55,6 +56,7 @@ REASONS = {
     "whole_frame": "the mask covers the whole frame",
     "merged": "two objects share a mask",
     "swap": "two objects met and parted: ids may be swapped",
+    "drift": "tracked back from where it ends, it does not come home",
 }
 
 
@@ -76,6 +78,7 @@ def signs_of(rows: pa.Table, *, pixels: int) -> dict[str, float]:
     * whole_frame: share of visible frames above WHOLE_FRAME_SHARE of the frame.
     * merged: share of visible frames with an overlap of at least MERGED_OVERLAP.
     * swap: 1 where such an overlap is followed by one below PARTED_OVERLAP, both visible.
+    * drift: 1 - agreement, mean over the frames of the second pass, where there was one.
     """
     area = _floats(rows, "area")
     seen = area > 0
@@ -102,6 +105,7 @@ def signs_of(rows: pa.Table, *, pixels: int) -> dict[str, float]:
         "whole_frame": _mean(area[seen] > WHOLE_FRAME_SHARE * pixels),
         "merged": _mean(overlap >= MERGED_OVERLAP),
         "swap": float(_partings(overlap) > 0),
+        "drift": _mean(1 - _floats(rows, "agreement")),
     }
     return {name: float(min(max(value, 0.0), 1.0)) for name, value in signs.items()}
 
@@ -114,6 +118,7 @@ def masklet_quality(rows: pa.Table, *, pixels: int) -> dict[str, Any]:
     * mean_stability, min_stability: over visible frames.
     * jumps, whole_frame_masks: frames; see `jumps` and WHOLE_FRAME_SHARE.
     * max_overlap: the largest with another object; swap_suspicions: times it met one (MERGED_OVERLAP) and left it.
+    * drift: as in `signs_of`; null without a second pass.
     * doubt and reasons: see `doubt_of`.
     """
     area = _floats(rows, "area")
@@ -121,7 +126,9 @@ def masklet_quality(rows: pa.Table, *, pixels: int) -> dict[str, Any]:
     turns = np.diff(seen.astype(np.int8))
     stability, overlap = _floats(rows, "stability")[seen], _floats(rows, "overlap")[seen]
     stability, met = stability[~np.isnan(stability)], overlap[~np.isnan(overlap)]
-    doubt, reasons = doubt_of(signs_of(rows, pixels=pixels))
+    signs = signs_of(rows, pixels=pixels)
+    doubt, reasons = doubt_of(signs)
+    compared = not np.isnan(_floats(rows, "agreement")).all()
     return {
         "visible_share": np.count_nonzero(seen) / max(len(seen), 1),
         "appearances": int(np.count_nonzero(turns > 0)),
@@ -132,6 +139,7 @@ def masklet_quality(rows: pa.Table, *, pixels: int) -> dict[str, Any]:
         "whole_frame_masks": int(np.count_nonzero(area > WHOLE_FRAME_SHARE * pixels)),
         "max_overlap": float(met.max()) if met.size else None,
         "swap_suspicions": _partings(overlap),
+        "drift": signs["drift"] if compared else None,
         "doubt": doubt,
         "reasons": reasons,
     }

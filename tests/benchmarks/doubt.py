@@ -65,7 +65,7 @@ def label(folder: Path, manifests: dict[str, Path]) -> list[tuple[str, Path]]:
     settings = LabelerSettings(
         output=str(folder / "out"), storage=Storage(), model="embedded", revision=None,
         weights_digest=model.resolve("embedded").digest, device="cpu", threads=1, lanes=1, parameters=Parameters(),
-        on_damaged="label", checkpoint_every_s=1e9, run_id="doubt",
+        on_damaged="label", checkpoint_every_s=1e9, check_drift=True, run_id="doubt",
     )  # fmt: skip
     labeler, found = Labeler(settings), []
     read = {kind: read_manifest(str(path)) for kind, path in manifests.items()}
@@ -113,7 +113,7 @@ def spearman(a: Floats, b: Floats) -> float:
     return float(spearmanr(a, b).statistic) if np.ptp(a) and np.ptp(b) else float("nan")
 
 
-PRIOR = {"low_iou": 0.3, "unstable": 0.3, "whole_frame": 0.3, "merged": 0.3, "swap": 0.3, "border": 0.06}
+PRIOR = {"low_iou": 0.3, "unstable": 0.3, "whole_frame": 0.3, "merged": 0.3, "swap": 0.3, "border": 0.06, "drift": 0.3}
 HOLD = 0.1
 """How strongly weights are held near PRIOR (0.15 for other signs), by cross-validation within the training split."""
 
@@ -162,6 +162,10 @@ def report(signs: Floats, scores: Floats, kinds: list[str]) -> None:
     print(f"\n{len(scores)} held-out masklets: {kinds.count('click')} clicks, {kinds.count('box')} boxes, ", end="")
     print(f"{kinds.count('mask')} masks; mean J&F {scores.mean():.3f}; {bad.sum()} below 0.5")
     print(f"Spearman of doubt with J&F: {-spearman(doubt, scores):.3f} (required 0.6)")
+    first_pass = (signs * weights)[:, np.array(list(WEIGHTS)) != "drift"].sum(1)
+    worst = np.argsort(-first_pass, kind="stable")[: max(1, round(0.1 * len(scores)))]
+    print(f"without --check-drift: {spearman(first_pass, 1 - scores):.3f}, ", end="")
+    print(f"the worst 10% finding {int(bad[worst].sum())} of {bad.sum()}")
     order = np.argsort(-doubt, kind="stable")
     print("\nreviewed   found below 0.5   mean J&F there")
     for share in (0.05, 0.1, 0.2, 0.3, 0.5):

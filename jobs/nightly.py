@@ -10,6 +10,7 @@ nightly.toml, all but the first three optional:
     price_per_gpu_hour = 2.10
     currency = "EUR"                                       # default: USD
     compare_nights = 14
+    optimize_after = 24                                    # small or overlapping table files; rewrites 32 GiB at most
     [label]                                                # options of jobs.label
     model = "facebook/sam2.1-hiera-large"
     max_relabel = "5%"

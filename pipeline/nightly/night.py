@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.config import RunConfig
+from pipeline.errors import StorageError
 from pipeline.nightly import history
 from pipeline.nightly.clock import check_night, night_of, stop_time
 from pipeline.nightly.page import render
@@ -16,10 +17,14 @@ from pipeline.nightly.settings import NightSettings
 from pipeline.nightly.union import Union, find_manifests, log_union, read_union
 from pipeline.prepare import Prepared, prepare
 from pipeline.progress import Progress, Report
+from pipeline.publish import fragments, optimize
 from pipeline.query import labelled_videos
 from pipeline.store import Storage, Store
 
 log = logging.getLogger(__name__)
+
+OPTIMIZED_BYTES = 32 * 2**30
+"""Of table files that one night rewrites at most: about an hour's work of one core."""
 
 Label = Callable[..., Report]
 
@@ -73,6 +78,7 @@ def run_night(
         due = due_rule(settings.retry_after_s(), now=started)
         report = (label or _label_corpus())(config, watch=follow, manifest=union.manifest, retry=due)
         record = with_run(record, report, settings, over_budget=over_budget)
+        record["upkeep"] = _keep_tidy(store, settings) if report.published else []
         _log_report(record)
     except BaseException as caught:
         error = caught
@@ -83,6 +89,17 @@ def run_night(
         earlier = history.read_nights(store, before=night, count=settings.compare_nights)
         history.add_page(store, night, number, render(record, attempts=before, earlier=earlier))
     return record
+
+
+def _keep_tidy(store: Store, settings: NightSettings) -> list[dict[str, Any]]:
+    """Optimize the tables when many nights have left their files; what cannot be done now is left to another night."""
+    try:
+        if fragments(store) < settings.optimize_after:
+            return []
+        return [asdict(upkeep) for upkeep in optimize(store, most_bytes=OPTIMIZED_BYTES)]
+    except StorageError as error:
+        log.warning("the tables are not optimized: %s", error)
+        return []
 
 
 def plan_night(settings: NightSettings) -> tuple[Union, Prepared]:

@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 from pipeline.nightly.history import Night, total
-from pipeline.nightly.words import change, count, large, moment, money, number, short, text
+from pipeline.nightly.words import change, count, duration, large, moment, money, number, short, size, text
 
 FAILURES_SHOWN = 50
 
@@ -27,6 +27,7 @@ def render(record: Mapping[str, Any], *, attempts: Sequence[dict[str, Any]], ear
         _failures(record),
         _skipped(record),
         _bad_rows(record),
+        _tables(record),
         _nights([*earlier, night], currency=record["currency"]),
         _attempts(attempts, record),
         _manifests(record),
@@ -157,6 +158,33 @@ def _bad_rows(record: Mapping[str, Any]) -> str:
     more = record["bad_row_count"] - min(len(bad), FAILURES_SHOWN)
     rest = f'<p class="muted">and {number(more)} more</p>' if more > 0 else ""
     return f'<section>\n<h2>Bad rows</h2>\n<ul class="plain">\n{rows}\n</ul>\n{rest}</section>'
+
+
+def _tables(record: Mapping[str, Any]) -> str:
+    if not (published := record.get("published")):
+        return ""
+    lines = [
+        f"{count(published['videos'], 'video')} and {count(published['mask_rows'], 'mask')} published in "
+        f"{duration(published['seconds'])}: {size(published['bytes_written'])} written"
+        if published["videos"]
+        else "Nothing new to publish"
+    ]
+    if published["waiting"]:
+        lines.append(f"{count(published['waiting'], 'video')} without the wanted labels yet; earlier ones stay")
+    lines += [f"Damaged part left out: {part['video_id']}: {part['reason']}" for part in published["unreadable"]]
+    for table in record.get("upkeep") or []:
+        if table["bytes_rewritten"]:
+            lines.append(
+                f"Table {table['table']} optimized: {count(table['files_before'], 'file')} became "
+                f"{number(table['files_after'])}, {size(table['bytes_rewritten'])} rewritten"
+            )
+        if table["bytes_left"]:
+            lines.append(
+                f"Table {table['table']}: {size(table['bytes_left'])} more than a night rewrites; "
+                "jobs.publish --optimize does it"
+            )
+    rows = "\n".join(f"<li>{text(line)}</li>" for line in lines)
+    return f'<section>\n<h2>Tables</h2>\n<ul class="plain">\n{rows}\n</ul>\n</section>'
 
 
 def _nights(nights: Sequence[Night], *, currency: str) -> str:

@@ -3,8 +3,14 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+from pipeline.errors import PromptError
+from pipeline.policy import ATTEMPTS, NODE
 from pipeline.quarantine import RETRIED_UNASKED, Failure
 from pipeline.store import Store
+from pipeline.video import FAILURE_CLASSES
+
+CLASSES = FAILURE_CLASSES | set(ATTEMPTS) | {NODE, PromptError.failure_class}
+"""Every class that a video can be filed under in quarantine."""
 
 
 def is_due(failure: Failure, *, after_s: Mapping[str, float], now: datetime) -> bool:

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
 from pipeline.nightly.clock import seconds_of, zone_of
+from pipeline.nightly.retry import CLASSES
 
 TYPES: dict[str, type] = {
     "manifests": list,
@@ -20,6 +21,7 @@ TYPES: dict[str, type] = {
     "price_per_gpu_hour": float,
     "currency": str,
     "compare_nights": int,
+    "optimize_after": int,
     "label": dict,
     "retry": dict,
 }
@@ -46,6 +48,8 @@ class NightSettings:
     currency: str = "USD"
     compare_nights: int = 14
     """So many earlier nights stand in the report."""
+    optimize_after: int = 24
+    """So many small or overlapping files of the masks table have the tables optimized; each night adds one or two."""
     retry: Mapping[str, str] = field(default_factory=dict)
     """By failure class: how old a failure is when it is tried again. Other classes wait for `jobs.retry`."""
 
@@ -56,8 +60,12 @@ class NightSettings:
                 raise UsageError(f"{name} is {value!r}; allowed is 0 or more")
         if not 0 <= self.compare_nights <= 400:
             raise UsageError(f"compare_nights is {self.compare_nights!r}; allowed are 0 to 400")
+        if self.optimize_after < 2:
+            raise UsageError(f"optimize_after is {self.optimize_after!r}; allowed is 2 or more")
         zone_of(self.timezone)
         self.retry_after_s()
+        if unknown := sorted(set(self.retry) - CLASSES):
+            raise UsageError(f"[retry] {unknown[0]!r} is no failure class; allowed are {', '.join(sorted(CLASSES))}")
 
     @property
     def zone(self) -> ZoneInfo:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import UsageError
+from pipeline.nightly.words import duration
 from pipeline.store import Store
 
 SILENT_S = 60.0
@@ -62,33 +63,23 @@ def lines(status: Status, *, now: float, flights: int = 20) -> list[str]:
     progress, spent = status.progress, max(float(status.progress["now"]) - float(status.progress["started"]), 1e-9)
     state = status.state(now)
     done, videos = int(progress["done"]), int(progress["videos"])
-    said = "" if state == "ended" else f", last heard of {words(status.age_s(now))} ago"
+    said = "" if state == "ended" else f", last heard of {duration(status.age_s(now))} ago"
     eta = progress.get("eta_s")
     found = [
-        f"run {status.run_id}: {state} after {words(spent)}{said}",
+        f"run {status.run_id}: {state} after {duration(spent)}{said}",
         f"{done} of {videos} videos done, {status.failed} failed, {len(progress['flights'])} in hand on "
         f"{progress['workers']} actors, {status.waiting} waiting",
         f"{progress['frames'] / spent:.1f} frames/s, {progress['masks'] / spent:.1f} masks/s, "
         f"{done * 3600 / spent:.0f} videos/h, {progress['gpu_hours'] or progress['actor_hours']:.2f} "
         f"{'GPU' if progress['gpu_hours'] else 'actor'} hours"
-        + (f", ETA {words(eta)}" if state == "running" and eta is not None else ""),
+        + (f", ETA {duration(eta)}" if state == "running" and eta is not None else ""),
     ]
     found += [f"  failed: {count:6} {name}" for name, count in sorted(progress["failed"].items())]
     oldest = sorted(progress["flights"], key=lambda flight: float(flight["started"]))
     found += [
-        f"  in hand: {words(now - float(flight['started'])):>9}  {flight['video_id']!r} on {flight['worker']}"
+        f"  in hand: {duration(now - float(flight['started'])):>9}  {flight['video_id']!r} on {flight['worker']}"
         for flight in oldest[:flights]
     ]
     if len(oldest) > flights:
         found.append(f"  and {len(oldest) - flights} more in hand, all of them shorter")
     return found
-
-
-def words(seconds: float) -> str:
-    """A duration in its two largest units."""
-    minutes, rest = divmod(round(max(seconds, 0.0)), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -62,3 +62,21 @@ def money(amount: float | None, currency: str) -> str:
     """An amount with its currency; small ones keep two digits that say something."""
     amount = amount or 0.0
     return f"{amount:,.2f} {currency}" if amount >= 0.01 or not amount else f"{amount:.2g} {currency}"
+
+
+def duration(seconds: float) -> str:
+    """A duration in its two largest units."""
+    minutes, rest = divmod(round(max(seconds, 0.0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def size(amount: float) -> str:
+    """Bytes in the unit that suits them."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if amount >= unit:
+            return f"{short(amount / unit)} {name}"
+    return count(round(amount), "byte")

@@ -3,7 +3,7 @@
 from pipeline.publish.history import drop_history
 from pipeline.publish.publish import Published, publish
 from pipeline.publish.tables import TABLES, dataset, open_table
-from pipeline.publish.upkeep import Upkeep, delete_videos, expire_parts, optimize, vacuum
+from pipeline.publish.upkeep import Upkeep, delete_videos, expire_parts, fragments, optimize, vacuum
 from pipeline.publish.wanted import wanted_keys
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "delete_videos",
     "drop_history",
     "expire_parts",
+    "fragments",
     "open_table",
     "optimize",
     "publish",

@@ -4,6 +4,7 @@ import bisect
 import dataclasses
 import itertools
 import logging
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -44,6 +45,8 @@ FILES_AT_ONCE = 256
 TIDY_OVERLAP = 4
 """Row groups of a file that may hold the same video before the file is rewritten; delta-rs may reorder a few."""
 DEFAULT_RETENTION_HOURS = 168.0
+_LAST = chr(0x10FFFF)
+"""Comes after every video id."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,8 @@ class Upkeep:
     files_before: int
     files_after: int
     bytes_rewritten: int
+    bytes_left: int = 0
+    """Of files that are worth a rewrite, but beyond the limit that was given."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,18 +70,43 @@ class _File:
     """None: not known, so that anything may be in it."""
 
 
-def optimize(store: Store, *, target_bytes: int = TARGET_FILE_BYTES, wait_s: float = WAIT_S) -> list[Upkeep]:
+def fragments(store: Store, *, target_bytes: int = TARGET_FILE_BYTES) -> int:
+    """Files of the masks table that a lookup of one video may have to open, or that are small, whichever are more.
+
+    Each replacement adds one or two. Only the table's log is read.
+    """
+    if (table := open_table(store, "masks")) is None:
+        return 0
+    files = _files(table)
+    small = sum(file.size < target_bytes // 2 for file in files)
+    return max(small, overlap([(file.low, file.high or _LAST) for file in files]))
+
+
+def optimize(
+    store: Store,
+    *,
+    target_bytes: int = TARGET_FILE_BYTES,
+    most_bytes: float = math.inf,
+    wait_s: float = WAIT_S,
+) -> list[Upkeep]:
     """Rewrite what is disordered, overlapping or small into sorted files near `target_bytes`; leave the rest alone.
 
     A lookup of one video then reads one file (two where it lies at an end), and of it one row group or a few.
+    Files that overlap are rewritten together or, where they hold more than is left of `most_bytes`, not at all.
     """
-    done = []
+    done, budget = [], most_bytes
     with take_turn(store, above=newest_turn(store), wait_s=wait_s) as turn:
         for name in TABLES:
             if (table := open_table(store, name)) is None:
                 continue
-            before, written = len(_files(table)), 0
-            for low, high in _stretches(store, name, _files(table), target_bytes):
+            before, written, left = len(_files(table)), 0, 0
+            for stretch in _stretches(store, name, _files(table), target_bytes):
+                size = sum(file.size for file in stretch)
+                if size > budget:
+                    left += size
+                    continue
+                budget -= size
+                low, high = min(file.low for file in stretch), _highest(stretch)
                 table, rows = open_table(store, name), dataset(store, name)  # delta-rs cannot open one while it writes
                 assert table is not None
                 assert rows is not None
@@ -91,8 +121,9 @@ def optimize(store: Store, *, target_bytes: int = TARGET_FILE_BYTES, wait_s: flo
                 )
             after = open_table(store, name)
             assert after is not None
+            files = len(_files(after))
             done.append(
-                Upkeep(table=name, files_before=before, files_after=len(_files(after)), bytes_rewritten=written)
+                Upkeep(table=name, files_before=before, files_after=files, bytes_rewritten=written, bytes_left=left)
             )
     return done
 
@@ -161,8 +192,8 @@ def delete_videos(store: Store, video_ids: Sequence[str], *, wait_s: float = WAI
     return rows
 
 
-def _stretches(store: Store, name: str, files: list[_File], target_bytes: int) -> list[tuple[str, str | None]]:
-    """The ranges of video ids, bounds included, that are worth a rewrite. No file reaches beyond its range."""
+def _stretches(store: Store, name: str, files: list[_File], target_bytes: int) -> list[list[_File]]:
+    """The files that are worth a rewrite together. No other file reaches into their range of video ids."""
     groups: list[list[_File]] = []
     top: str | None = ""
     for file in sorted(files, key=lambda each: each.low):
@@ -184,11 +215,7 @@ def _stretches(store: Store, name: str, files: list[_File], target_bytes: int) -
         else:
             stretches.append(list(group))
             joined = True
-    return [
-        (min(file.low for file in stretch), _highest(stretch))
-        for stretch in stretches
-        if len(stretch) > 1 or not _is_tidy(store, name, stretch[0])
-    ]
+    return [stretch for stretch in stretches if len(stretch) > 1 or not _is_tidy(store, name, stretch[0])]
 
 
 def _highest(files: list[_File]) -> str | None:

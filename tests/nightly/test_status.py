@@ -7,7 +7,8 @@ import pytest
 
 from jobs import status as job
 from pipeline.errors import UsageError
-from pipeline.nightly.status import Status, lines, read_status, words
+from pipeline.nightly.status import Status, lines, read_status
+from pipeline.nightly.words import duration
 from pipeline.progress import Progress
 from pipeline.store import Store
 from tests.nightly.examples import HOSTILE
@@ -79,7 +80,7 @@ def test_the_newest_run_that_began_is_found(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_durations_have_two_units() -> None:
-    assert [words(s) for s in (0, 59.6, 3599, 3660, 90000)] == [
+    assert [duration(s) for s in (0, 59.6, 3599, 3660, 90000)] == [
         "0 s",
         "1 min 00 s",
         "59 min 59 s",

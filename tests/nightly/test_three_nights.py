@@ -9,6 +9,7 @@ import pytest
 
 from pipeline import run
 from pipeline.labels import PartBuilder
+from pipeline.nightly import night
 from pipeline.nightly.night import run_night
 from pipeline.policy import Attempt
 from pipeline.prepare import Prepared
@@ -65,13 +66,14 @@ class Nights:
         rows = [row(name, uri=str(self.folder / f"{name}.mp4"), x=x) for name, x in clicks.items()]
         write_manifest(self.folder / "manifests" / f"date={date}" / "a.parquet", *rows)
 
-    def run(self, night: str, *, decode_after: str = "30d") -> dict[str, Any]:
+    def run(self, name: str, *, decode_after: str = "30d", **given: Any) -> dict[str, Any]:
         chosen = settings(
             output=str(self.folder / "out"),
             manifests=(f"{self.folder}/manifests/date=*/*.parquet",),
             retry={"decode": decode_after},
+            **given,
         )
-        return run_night(chosen, night=night, now=lambda: datetime.now(UTC))
+        return run_night(chosen, night=name, now=lambda: datetime.now(UTC))
 
 
 @pytest.fixture
@@ -115,6 +117,31 @@ def test_a_video_that_is_whole_again_leaves_quarantine(nights: Nights) -> None:
     nights.run("2026-11-20")
     nights.put_video("broken", b"mended")
     assert nights.run("2026-11-21")["reasons"] == {"new video": 1}
+
+
+def test_many_nights_leave_few_files(nights: Nights) -> None:
+    done = []
+    for at, name in enumerate(("fox", "cat", "owl", "bee"), start=1):
+        nights.put_manifest(f"2026-11-{at:02}", **{name: 1})
+        done.append(nights.run(f"2026-11-{at:02}", optimize_after=3)["upkeep"])
+    assert done[:2] == [[], []]
+    third = {each["table"]: each for each in done[2]}
+    assert (third["masks"]["files_before"], third["masks"]["files_after"], third["masks"]["bytes_left"]) == (3, 1, 0)
+    assert done[3] == []  # one file and another: not many
+    page = nights.store.read("nights/2026-11-03/report.html").decode()
+    assert "Table masks optimized: 3 files became 1" in page
+    with open_labels(nights.store) as labels:
+        assert labels.sql("SELECT count(*), count(DISTINCT video_id) FROM masks").fetchall() == [(4, 4)]
+
+
+def test_a_night_rewrites_so_much_and_no_more(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(night, "OPTIMIZED_BYTES", 1)
+    for at, name in enumerate(("fox", "cat"), start=1):
+        nights.put_manifest(f"2026-11-{at:02}", **{name: 1})
+        record = nights.run(f"2026-11-{at:02}", optimize_after=2)
+    assert [each["bytes_rewritten"] for each in record["upkeep"]] == [0, 0, 0]
+    assert record["upkeep"][0]["bytes_left"] > 0
+    assert "more than a night rewrites" in nights.store.read("nights/2026-11-02/report.html").decode()
 
 
 def test_too_late_for_the_night_leaves_all_pending_and_still_reports(nights: Nights) -> None:

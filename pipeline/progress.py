@@ -28,6 +28,8 @@ class Progress:
     flights: list[dict[str, Any]] = field(default_factory=list)
     """Videos in hand: video_id, worker, started."""
     workers: int = 0
+    deaths: dict[str, int] = field(default_factory=dict)
+    """Workers that died or could not start, by cause."""
     frames: float = 0
     masks: float = 0
     cost_done: float = 0
@@ -66,6 +68,8 @@ class Report:
     seconds: float
     actor_hours: float
     gpu_hours: float
+    deaths: dict[str, int]
+    """Workers that died or could not start, by cause."""
     stopped_by: StoppedBy | None
     published: Published | None
 

@@ -102,6 +102,7 @@ def label_corpus(
         seconds=time.time() - progress.started,
         actor_hours=progress.actor_hours,
         gpu_hours=progress.gpu_hours,
+        deaths=progress.deaths,
         stopped_by=stopped_by if left else None,
         published=published,
     )
@@ -222,7 +223,7 @@ def _settings(prepared: Prepared, run_id: str, lanes: int, resources: Resources)
 def _update(progress: Progress, pool: Pool) -> None:
     totals = pool.progress()
     progress.frames, progress.masks = totals.get("frames", 0), totals.get("masks", 0)
-    progress.workers = pool.workers
+    progress.workers, progress.deaths = pool.workers, dict(pool.deaths)
     progress.actor_hours = pool.actor_seconds / 3600
     progress.gpu_hours = progress.actor_hours * pool.resources.gpus
     progress.now = time.time()

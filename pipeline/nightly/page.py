@@ -25,6 +25,7 @@ def render(record: Mapping[str, Any], *, attempts: Sequence[dict[str, Any]], ear
         _tiles(night, earlier, record),
         _reasons(record, again=bool(attempts)),
         _failures(record),
+        _deaths(record),
         _skipped(record),
         _bad_rows(record),
         _tables(record),
@@ -82,7 +83,7 @@ def _tiles(night: Night, earlier: Sequence[Night], record: Mapping[str, Any]) ->
         ("Failed", number(night.failed), "in quarantine or unreachable" if night.failed else ""),
         ("Left", number(night.left), "the next night goes on" if night.left else ""),
         ("Frames/s", short(night.frames_per_s), change(night.frames_per_s, (n.frames_per_s for n in earlier))),
-        ("Masks", large(night.masks), f"on {large(night.frames)} {'frame' if night.frames == 1 else 'frames'}"),
+        ("Masks made", large(night.masks), f"on {large(night.frames)} {'frame' if night.frames == 1 else 'frames'}"),
         (
             f"{hours[:1].upper()}{hours[1:]} hours",
             short(night.gpu_hours),
@@ -131,6 +132,16 @@ def _failures(record: Mapping[str, Any]) -> str:
     return f'<section>\n<h2>Failures</h2>\n<p>{classes}</p>\n<ul class="failures">\n{rows}\n</ul>\n{rest}</section>'
 
 
+def _deaths(record: Mapping[str, Any]) -> str:
+    if not (deaths := record.get("deaths")):
+        return ""
+    causes = ", ".join(f"{number(workers)} by {text(cause)}" for cause, workers in deaths.items())
+    return (
+        f"<section>\n<h2>Workers</h2>\n<p>{count(sum(deaths.values()), 'worker')} lost: {causes}. What they had in "
+        "hand was done again, so more masks may have been made than published.</p>\n</section>"
+    )
+
+
 def _skipped(record: Mapping[str, Any]) -> str:
     planned: Mapping[str, int] = record.get("planned") or {}
     lines = [
@@ -169,8 +180,9 @@ def _tables(record: Mapping[str, Any]) -> str:
         if published["videos"]
         else "Nothing new to publish"
     ]
-    if published["waiting"]:
-        lines.append(f"{count(published['waiting'], 'video')} without the wanted labels yet; earlier ones stay")
+    waiting = published["waiting"] - record["failed"] - record["quarantined"] - record["left"]
+    if waiting > 0:
+        lines.append(f"{count(waiting, 'video')} wanted by other runs and not labelled yet; earlier labels stay")
     lines += [f"Damaged part left out: {part['video_id']}: {part['reason']}" for part in published["unreadable"]]
     for table in record.get("upkeep") or []:
         if table["bytes_rewritten"]:

@@ -93,6 +93,7 @@ def run_record(report: Report, settings: NightSettings) -> dict[str, Any]:
             }
             for failure in [*new, *kept][:LISTED]
         ],
+        "deaths": report.deaths,
         "left": report.left,
         "stopped_by": report.stopped_by,
         "frames": report.frames,

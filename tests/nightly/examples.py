@@ -71,6 +71,7 @@ def report(**given: Any) -> Report:
         "seconds": 10.0,
         "actor_hours": 0.5,
         "gpu_hours": 0.5,
+        "deaths": {},
         "stopped_by": None,
         "published": None,
         **given,

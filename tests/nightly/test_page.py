@@ -9,6 +9,7 @@ from pipeline.nightly.history import Night
 from pipeline.nightly.page import render, verdict
 from pipeline.nightly.report import begin_record, end_record
 from pipeline.nightly.words import change, text
+from pipeline.publish import Published
 from tests.nightly.examples import HOSTILE, STARTED, failure, manifest, night_record, report, row, settings
 
 TAGS_WITHOUT_END = {"meta", "br"}
@@ -140,3 +141,15 @@ def test_text_is_clipped_and_what_cannot_be_seen_is_shown() -> None:
 def test_a_password_in_the_outputs_address_is_not_told() -> None:
     record = night_record(report(), output="s3://key:sesame@bucket/labels")
     assert "sesame" not in render(record, attempts=[], earlier=[]) + str(record)
+
+
+def test_lost_workers_and_what_waits_are_told() -> None:
+    published = Published(videos=1, mask_rows=300, bytes_written=2_000_000, waiting=3, seconds=61.0)
+    done = report(deaths={"node": 1, "oom": 2}, published=published, failures=[failure("cat", run_id="run-1")])
+    page = " ".join(parsed(render(night_record(done), attempts=[], earlier=[])).texts)
+    assert "3 workers lost: 1 by node, 2 by oom" in page
+    assert "1 video and 300 masks published in 1 min 01 s: 2.0 MB written" in page
+    assert "2 videos wanted by other runs and not labelled yet" in page
+    quiet = render(night_record(report()), attempts=[], earlier=[])
+    assert "Workers" not in quiet
+    assert "Tables" not in quiet

@@ -17,7 +17,8 @@ from tests.nightly.examples import HOSTILE
 def progress(**given: Any) -> Progress:
     values: dict[str, Any] = {
         "run_id": "r2", "videos": 100, "cost": 1000.0, "started": 1000.0, "now": 1600.0, "done": 40,
-        "failed": {"oom": 2, "decode": 1}, "workers": 4, "frames": 6000, "masks": 18000, "cost_done": 500.0,
+        "failed": {"oom": 2, "decode": 1}, "workers": 4, "deaths": {"node": 2}, "frames": 6000,
+        "masks": 18000, "cost_done": 500.0,
         "actor_hours": 0.5, "gpu_hours": 0.5,
         "flights": [
             {"video_id": "young", "worker": "worker-0 on a", "started": 1590.0},
@@ -40,6 +41,7 @@ def test_a_running_run_says_what_is_done_in_hand_failed_and_to_come() -> None:
         "10.0 frames/s, 30.0 masks/s, 240 videos/h, 0.50 GPU hours, ETA 10 min 00 s",
         "  failed:      1 decode",
         "  failed:      2 oom",
+        "  workers lost: 2 by node",
         "  in hand: 6 min 45 s  'old' on worker-1 on b",
         "  in hand:      15 s  'young' on worker-0 on a",
     ]

@@ -1,36 +1,119 @@
-"""Labelling under faults: `python -m tests.chaos MANIFEST OUTPUT FOLDER` drives workers that do what a table says.
+"""Labelling under faults: `python -m tests.chaos FOLDER` runs one driver as FOLDER/settings.json says.
 
-FOLDER/faults.json maps a video id to what its first, second, ... try does; every try leaves a file in FOLDER/tries.
+Every try of a video leaves a file in FOLDER/tries, and every frame that it labels a time in FOLDER/frames.
 """
 
 import json
 import os
 import signal
+import struct
+import subprocess
 import sys
+import threading
 import time
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
-from pipeline import run
+from pipeline import logs, run
 from pipeline.config import RunConfig
 from pipeline.labeler import Labeler
+from pipeline.lease import Lease
+from pipeline.publish import publish
 
-DEADLINE_S = 20.0
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a driver labels, and what shall go wrong."""
+
+    config: dict
+    """Fields of RunConfig."""
+    faults: dict[str, list[str]] = field(default_factory=dict)
+    """By video_id what the first, second, ... try does (`strike`), FAULT@N after N frames; beyond, they succeed."""
+    lease: tuple[float, float] = (10.0, 45.0)
+    """Seconds between two heartbeats, and until a lease is stale."""
+    dies_after_tables: int = 0
+    """The driver kills itself when so many commits of tables are done."""
+
+
+def start(folder, settings, *, env=None, prefix=()):
+    """A driver in a process group of its own, so that a crash of the machine can be played."""
+    for name in ("tries", "frames"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "settings.json").write_text(json.dumps(asdict(settings)))
+    with (folder / "log").open("ab") as output:
+        return subprocess.Popen(
+            [*prefix, sys.executable, "-m", "tests.chaos", str(folder)],
+            cwd=ROOT,
+            env={**os.environ, **(env or {})},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def crash(driver):
+    """SIGKILL to the driver and all that it started."""
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+
+
+def wait_for(condition, driver, timeout_s=600):
+    """Wait until the condition holds, while the driver lives."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert driver.poll() is None, f"the driver ended with {driver.returncode}"
+        assert time.monotonic() < deadline, "waited for too long"
+        time.sleep(0.02)
+
+
+def tries(folder):
+    """How often each video was tried, by video_id."""
+    counts = {}
+    for path in (folder / "tries").iterdir():
+        name = path.name.partition("~")[0]
+        counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def frames(folder, name):
+    """When each frame of a video was labelled, one list a try, in the order of the tries."""
+    files = sorted((folder / "frames").glob(f"{name}~*"), key=lambda path: int(path.name.split("~")[1]))
+    return [[t for (t,) in struct.iter_unpack("d", path.read_bytes())] for path in files]
 
 
 class FaultyLabeler(Labeler):
-    """The real labeler, struck down before some of its tries."""
+    """The real labeler, struck down in some of its tries."""
+
+    def __init__(self, settings):
+        super().__init__(settings)
+        self._lane = threading.local()
 
     def label(self, task):
-        folder = Path(os.environ["CHAOS_FOLDER"])
-        name = task.video.video_id
-        tries = len(list((folder / "tries").glob(f"{name}-*"))) + 1
-        (folder / "tries" / f"{name}-{tries}-{os.getpid()}-{time.time_ns()}").touch()
-        faults = json.loads((folder / "faults.json").read_text()).get(name, [])
-        strike(faults[tries - 1] if tries <= len(faults) else "none")
-        return super().label(task)
+        folder, name = Path(os.environ["CHAOS_FOLDER"]), task.video.video_id
+        number = len(list((folder / "tries").glob(f"{name}~*"))) + 1
+        (folder / "tries" / f"{name}~{number}~{time.time_ns()}").touch()
+        faults = json.loads((folder / "settings.json").read_text())["faults"].get(name, [])
+        fault = faults[number - 1] if number <= len(faults) else "none"
+        fault, _, self._lane.ends_at = fault.partition("@")
+        self._lane.fault, self._lane.done = fault, 0
+        if not self._lane.ends_at:
+            strike(fault)
+        with (folder / "frames" / f"{name}~{number}").open("wb") as self._lane.file:
+            return super().label(task)
+
+    def _columns(self, frame, height, width):
+        self._lane.file.write(struct.pack("d", time.time()))
+        self._lane.file.flush()
+        self._lane.done += 1
+        if str(self._lane.done) == self._lane.ends_at:
+            strike(self._lane.fault)
+        return super()._columns(frame, height, width)
 
 
-def strike(fault: str) -> None:
+def strike(fault):
     """Do to this process what the fault says."""
     match fault:
         case "none":
@@ -49,25 +132,43 @@ def strike(fault: str) -> None:
             os.kill(os.getpid(), signal.SIGSEGV)
         case "hang":
             time.sleep(10_000)
+        case "wait":
+            while not (Path(os.environ["CHAOS_FOLDER"]) / "go").exists():
+                time.sleep(0.1)
+        case "balloon":
+            swell()
+        case "confined balloon":
+            (Path(os.environ["CHAOS_GROUP"]) / "cgroup.procs").write_text(str(os.getpid()))
+            swell()
         case _:
             raise AssertionError(f"unknown fault {fault}")
 
 
-def main(manifest: str, output: str, folder: str, *options: str) -> int:
+def swell():
+    """Take 200 MB more every second, for ever: slower than Ray's memory monitor looks."""
+    swollen = []
+    while True:
+        swollen.append(b"x" * 20_000_000)
+        time.sleep(0.1)
+
+
+def main(folder):
     """Run the driver; returns the run's exit code."""
     os.environ["CHAOS_FOLDER"] = folder
+    logs.setup("text", stream=None)
+    settings = Settings(**json.loads((Path(folder) / "settings.json").read_text()))
+    commits = []
+
+    def after_table(_):
+        commits.append(time.time())
+        if len(commits) == settings.dies_after_tables:
+            os.killpg(0, signal.SIGKILL)
+
+    beat_s, stale_s = settings.lease
     run.Labeler = FaultyLabeler
-    config = RunConfig(
-        manifest=manifest,
-        output=output,
-        model="embedded",
-        actors=2,
-        cpus_per_actor=0.5,
-        lanes=1 if "--one" in options else 3,
-        deadline_floor_s=DEADLINE_S,
-        checkpoint_every_s=2.0,
-    )
-    return run.label_corpus(config).exit_code
+    run.Lease = partial(Lease, beat_s=beat_s, stale_s=stale_s)
+    run.publish = partial(publish, after_table=after_table)
+    return run.label_corpus(RunConfig(**settings.config)).exit_code
 
 
 if __name__ == "__main__":

@@ -1,22 +1,43 @@
-"""A TCP proxy before the S3 server that answers late, and counts the requests that pass."""
+"""A TCP proxy before the S3 server that answers late, and now and then as a server or network in trouble does."""
 
 import asyncio
 import contextlib
 import re
+import socket
+import struct
 import threading
 from collections import Counter
+from collections.abc import Callable
+from typing import Literal
 from urllib.parse import urlsplit
 
 _REQUEST = re.compile(rb"(?:^|\r\n)(GET|HEAD|PUT|POST|DELETE) (\S+) HTTP/1\.1\r\n")
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
+_BUSY = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+
+Trouble = Literal["refused", "reset", "lost answer", "slow"]
+"""A 503; a connection reset before the request is passed on, or after it was served; an answer seconds late."""
+
+SLOW_S = 4.0
 
 
-class DelayingProxy:
-    """Forwards to `endpoint`; each request waits `delay_s` before it is passed on. A context manager."""
+class Proxy:
+    """Forwards to `endpoint`; each request waits `delay_s` before it is passed on. A context manager.
 
-    def __init__(self, endpoint: str, *, delay_s: float) -> None:
-        self.delay_s = delay_s
+    Args:
+        endpoint: the server's URL.
+        delay_s: seconds.
+        trouble: given a request's number, from 1, what is to go wrong with it.
+    """
+
+    def __init__(
+        self, endpoint: str, *, delay_s: float = 0.0, trouble: Callable[[int], Trouble | None] = lambda _: None
+    ) -> None:
+        self.delay_s, self._trouble = delay_s, trouble
         self.requests: Counter[str] = Counter()
         """By method."""
+        self.troubles: Counter[Trouble] = Counter()
+        """What has gone wrong so far."""
         self.received = 0
         """Bytes of answers."""
         target = urlsplit(endpoint)
@@ -26,7 +47,7 @@ class DelayingProxy:
         self._server: asyncio.Server | None = None
         self.endpoint = ""
 
-    def __enter__(self) -> "DelayingProxy":
+    def __enter__(self) -> "Proxy":
         self._thread.start()
         start = asyncio.start_server(self._connection, "127.0.0.1", 0)
         self._server = asyncio.run_coroutine_threadsafe(start, self._loop).result(10)
@@ -52,23 +73,70 @@ class DelayingProxy:
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+        lost = asyncio.Event()
+        with contextlib.suppress(OSError, asyncio.CancelledError):
             upstream, downstream = await asyncio.open_connection(*self._target)
             try:
-                await asyncio.gather(self._forward(reader, downstream, True), self._forward(upstream, writer, False))
+                await asyncio.gather(
+                    self._requests(reader, downstream, writer, lost), self._answers(upstream, writer, lost)
+                )
             finally:
                 downstream.close()
         with contextlib.suppress(RuntimeError):
             writer.close()
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_request: bool) -> None:
+    async def _requests(
+        self,
+        reader: asyncio.StreamReader,
+        downstream: asyncio.StreamWriter,
+        client: asyncio.StreamWriter,
+        lost: asyncio.Event,
+    ) -> None:
         while data := await reader.read(2**18):
-            if not is_request:
-                self.received += len(data)
-            elif found := _REQUEST.findall(data):
-                self.requests.update(method.decode() for method, _ in found)
+            for method, _ in _REQUEST.findall(data):
+                self.requests[method.decode()] += 1
+                trouble = self._trouble(self.requests.total())
+                if trouble:
+                    self.troubles[trouble] += 1
+                match trouble:
+                    case "refused":
+                        await _refuse(data, reader, client)
+                    case "reset":
+                        _reset(client)
+                    case "lost answer":
+                        lost.set()
+                    case "slow":
+                        await asyncio.sleep(SLOW_S)
                 await asyncio.sleep(self.delay_s)
-            writer.write(data)
-            await writer.drain()
+            downstream.write(data)
+            await downstream.drain()
         with contextlib.suppress(OSError):
-            writer.write_eof()
+            downstream.write_eof()
+
+    async def _answers(self, upstream: asyncio.StreamReader, client: asyncio.StreamWriter, lost: asyncio.Event) -> None:
+        while data := await upstream.read(2**18):
+            self.received += len(data)
+            if lost.is_set() and not data.startswith(b"HTTP/1.1 100"):
+                _reset(client)
+            client.write(data)
+            await client.drain()
+        with contextlib.suppress(OSError):
+            client.write_eof()
+
+
+async def _refuse(data: bytes, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+    """Read what the client wants to send, say 503, and end the connection."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = _LENGTH.search(head)
+    if length and b"100-continue" not in head.lower():
+        await reader.readexactly(max(0, int(length[1]) - len(body)))
+    head = f"HTTP/1.1 503 Slow Down\r\nContent-Length: {len(_BUSY)}\r\nConnection: close\r\n\r\n".encode()
+    client.write(head + _BUSY)
+    await client.drain()
+    raise ConnectionAbortedError
+
+
+def _reset(client: asyncio.StreamWriter) -> None:
+    client.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.transport.abort()
+    raise ConnectionResetError

@@ -1,12 +1,15 @@
-"""A labeler that labels nothing: what the n-th try of a video does is written in a table, and every try is counted."""
+"""Labelers that label nothing: one fails as a table says, and counts; one sleeps. Neither imports torch."""
 
 import os
 import signal
+import struct
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import VideoError
+from pipeline.task import LabelerSettings, Outcome
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,36 @@ class SimulatedLabeler:
 
     def stop(self):
         self._stopped.append(True)
+
+
+@dataclass
+class SleepingLabeler:
+    """Stands in for the real labeler in a real run: sleeps as long as the manifest's column `seconds` says.
+
+    Labels from when the file OUTPUT/go is there, and leaves the beginning and end of every video in OUTPUT/spans.
+    """
+
+    settings: LabelerSettings
+
+    def __post_init__(self):
+        self._lanes = threading.Semaphore(self.settings.lanes)
+
+    def label(self, task):
+        output = Path(self.settings.output)
+        with self._lanes:
+            while not (output / "go").exists():
+                time.sleep(0.1)
+            begun = time.time()
+            time.sleep(task.video.extra["seconds"])
+            with (output / "spans" / str(os.getpid())).open("ab") as file:
+                file.write(struct.pack("dd", begun, time.time()))
+        return Outcome(video_id=task.video.video_id, frames=1, masks=1, seconds=0.0, was_there=False)
+
+    def progress(self):
+        return {"frames": 0.0, "masks": 0.0}
+
+    def stop(self):
+        raise AssertionError("nobody stops this")
 
 
 def tries(folder, index):

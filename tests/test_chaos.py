@@ -1,73 +1,70 @@
 """A corpus under every fault at once: at the end each video is labelled once or in quarantine with the right class."""
 
-import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
-from pathlib import Path
+from functools import partial
 
 import pytest
 
 from pipeline.doctor import examine
-from pipeline.publish import publish
 from pipeline.quarantine import read_failures
 from pipeline.query import open_labels
 from pipeline.store import Store
+from tests.chaos import Settings, crash, start, tries, wait_for
 from tests.clips import green, red, write_clip, write_manifest
-from tests.s3 import BUCKET
+from tests.proxy import Proxy
+from tests.s3 import BUCKET, SeaweedFS
+from tests.tracking.models import random_model_folder
 
 pytestmark = pytest.mark.slow
 
+SEED = 20261122
 VIDEOS = 200
 ONCE = ("exception", "memory", "reset", "kill", "exit", "segfault", "hang")
 ALWAYS = {"exception": "exception", "memory": "oom", "kill": "killed", "hang": "deadline"}
-DRIVER_DEATHS = 4
+DRIVER_DEATHS = 3
 
 
 @pytest.fixture
 def corpus(tmp_path):
-    """Many rows over a few clips, some of them hopeless; and what their labels shall be."""
-    rng = random.Random(20261122)
-    clips = [write_clip(tmp_path / f"{i}.mp4", frames=4 + i, seed=i) for i in range(6)]
+    """Many rows over a few clips, some of them troubled, some hopeless; and what becomes of the hopeless ones."""
+    rng = random.Random(SEED)
+    clips = [write_clip(tmp_path / f"{i}.mp4", frames=4 + i, seed=i) for i in range(4)]
     (tmp_path / "text.mp4").write_text("not a video")
     rows, faults, classes = [], {}, {}
-    for number in range(VIDEOS):
+    fates = ["not a video", "prompt", "missing", *(f"always {fault}" for fault in ALWAYS), *ONCE, *ONCE]
+    fates += ["none"] * (VIDEOS - len(fates))
+    rng.shuffle(fates)
+    for number, fate in enumerate(fates):
         name = f"v{number:03}"
         row = {"video_id": name, "video_uri": rng.choice(clips), "prompts": [red(), green(1)]}
-        fate = rng.random()
-        if fate < 0.02:
+        if fate == "not a video":
             row["video_uri"], classes[name] = str(tmp_path / "text.mp4"), "not_a_video"
-        elif fate < 0.04:
+        elif fate == "missing":
+            row["video_uri"], classes[name] = str(tmp_path / "nowhere.mp4"), "storage"
+        elif fate == "prompt":
             row["prompts"], classes[name] = [red(99)], "prompt"
-        elif fate < 0.06:
-            fault = rng.choice(list(ALWAYS))
-            faults[name], classes[name] = [fault] * 9, ALWAYS[fault]
-        elif fate < 0.12:
-            faults[name] = [rng.choice(ONCE)]
+        elif fate.startswith("always"):
+            fault = fate.partition(" ")[2]
+            faults[name], classes[name] = [fault] * 20, ALWAYS[fault]
+        elif fate != "none":
+            faults[name] = [fate]
         rows.append(row)
     return rows, faults, classes
 
 
-def drive(tmp_path, manifest, output, faults, *options, disturb=None):
-    """Run drivers until one reaches the end; `disturb(driver)` may kill it. Returns how many it took."""
-    folder = tmp_path / f"chaos-{len(list(tmp_path.iterdir()))}"
-    (folder / "tries").mkdir(parents=True)
-    (folder / "faults.json").write_text(json.dumps(faults))
-    for drivers in range(1, 30):
-        driver = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos", manifest, output, str(folder), *options],
-            cwd=Path(__file__).parents[1],
-            start_new_session=True,
-        )
-        if disturb:
-            disturb(driver)
-        if driver.wait(1500) in (0, 3):
-            return drivers
-    raise AssertionError("no driver came to the end")
+def settings(manifest, output, model, faults):
+    config = {
+        "manifest": manifest,
+        "output": output,
+        "model": model,
+        "actors": 2,
+        "cpus_per_actor": 0.5,
+        "lanes": 1,
+        "deadline_floor_s": 20.0,
+        "checkpoint_every_s": 1.0,
+    }
+    return Settings(config=config, faults=faults)
 
 
 def labels(output):
@@ -76,40 +73,59 @@ def labels(output):
         return rows, [name for (name,) in found.sql("SELECT video_id FROM videos ORDER BY 1").fetchall()]
 
 
-def test_chaos_on_s3_ends_as_a_calm_run_does(tmp_path, corpus, s3):
+def tried(folder, times):
+    return sum(tries(folder).values()) >= times
+
+
+def test_chaos_on_s3_ends_as_a_calm_run_does(tmp_path, corpus, monkeypatch):
+    """Workers that fail, drivers that are killed, a proxy that refuses and resets, a server that crashes."""
     rows, faults, classes = corpus
+    model = random_model_folder(tmp_path / "model")
     manifest = write_manifest(tmp_path / "manifest.parquet", rows)
-    rng, killed, restarted = random.Random(4), [], []
+    rng, trouble = random.Random(SEED), random.Random(SEED + 1)
+    server = SeaweedFS(tmp_path / "seaweedfs")
+    server.start()
+    for name, value in server.env().items():
+        monkeypatch.setenv(name, value)
+    troubled, folder, deaths = f"s3://{BUCKET}/troubled", tmp_path / "run", 0
 
-    def disturb(driver):
-        if len(killed) < DRIVER_DEATHS:
-            killed.append(True)
-            time.sleep(rng.uniform(15, 60))
-            if len(killed) == 2:
-                s3.server.kill()
-                time.sleep(3)
-                s3.server.start()
-                restarted.append(True)
-            if driver.poll() is None:
-                os.killpg(driver.pid, signal.SIGKILL)
+    def unlucky(_):
+        return trouble.choices([None, "refused", "reset", "lost answer"], [94, 2, 2, 2])[0]
 
-    troubled = f"s3://{BUCKET}/chaos/troubled"
-    drivers = drive(tmp_path, manifest, troubled, faults, "--one", disturb=disturb)
-    assert drivers > 1
-    assert restarted
-    store = Store(troubled)
-    assert examine(store, repair=True) is not None
-    publish(store)
-    assert examine(store) == []
-    found = {failure.video_id: failure.failure_class for failure in read_failures(store)}
-    assert found == classes
+    try:
+        with Proxy(server.endpoint, trouble=unlucky) as proxy:
+            given = settings(manifest, troubled, model, faults)
+            code = None
+            while code not in (0, 3):
+                target = rng.randint(10, 40) + (sum(tries(folder).values()) if deaths else 0)
+                driver = start(folder, given, env={"AWS_ENDPOINT_URL": proxy.endpoint})
+                if deaths < DRIVER_DEATHS:
+                    wait_for(partial(tried, folder, target), driver)
+                    deaths += 1
+                    if deaths == 2:
+                        server.kill()
+                        server.start()
+                        wait_for(partial(tried, folder, target + 10), driver)
+                    crash(driver)
+                code = driver.wait(1200)
+                assert code in (0, 3, -9)
+        store = Store(troubled)
+        left = examine(store, repair=True)
+        assert examine(store) == []
+        assert {failure.video_id: failure.failure_class for failure in read_failures(store)} == classes
+        troubled_rows, troubled_videos = labels(troubled)
+    finally:
+        server.kill()
+    counts = Counter(tries(folder))
+    print(
+        f"{deaths} drivers killed, {dict(proxy.troubles)} of {proxy.requests.total()} requests, "
+        f"{counts.total()} tries of {len(counts)} videos, the doctor mended {len(left)}: {left}"
+    )
 
     calm = str(tmp_path / "calm")
-    hopeless = {name: faults[name] for name in classes if name in faults}
-    kept = write_manifest(tmp_path / "calm.parquet", [row for row in rows if row["video_id"] not in hopeless])
-    drive(tmp_path, kept, calm, {}, "--one")
+    kept = write_manifest(tmp_path / "calm.parquet", [row for row in rows if row["video_id"] not in classes])
+    assert start(tmp_path / "calm run", settings(kept, calm, model, {})).wait(1200) == 0
     calm_rows, calm_videos = labels(calm)
-    troubled_rows, troubled_videos = labels(troubled)
     assert troubled_videos == calm_videos
     assert len(calm_videos) == VIDEOS - len(classes)
     assert troubled_rows == calm_rows

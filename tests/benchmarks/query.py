@@ -16,7 +16,7 @@ from pathlib import Path
 from pipeline.publish import optimize, publish
 from pipeline.store import Store
 from tests.benchmarks.publish import key, make
-from tests.proxy import DelayingProxy
+from tests.proxy import Proxy
 from tests.s3 import BUCKET, SeaweedFS
 
 TIMED = """
@@ -70,7 +70,7 @@ def main() -> None:
             make(store, "1", keys, given.rows)
             publish(store)
             optimize(store)
-            with DelayingProxy(server.endpoint, delay_s=given.delay) as proxy:
+            with Proxy(server.endpoint, delay_s=given.delay) as proxy:
                 os.environ["AWS_ENDPOINT_URL"] = proxy.endpoint
                 for name, question in QUESTIONS.items():
                     proxy.reset()

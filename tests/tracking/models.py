@@ -1,6 +1,7 @@
 """Models to test with: the embedded one, and a small one of random weights whose masks are not empty."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -98,3 +99,11 @@ def random_sam2(config: dict[str, Any], *, seed: int = 0) -> Sam2:
         target_size=size,
     )
     return wrap(model, processor, name="random", digest=f"random-{seed}", device=torch.device("cpu"))
+
+
+def random_model_folder(folder: Path) -> str:
+    """`random_model` as users have models: a folder for from_pretrained; returns its path as text."""
+    sam2 = random_model()
+    sam2.model.save_pretrained(folder)
+    sam2.processor.save_pretrained(folder)
+    return str(folder)

@@ -34,7 +34,8 @@ def render(record: Mapping[str, Any], *, attempts: Sequence[dict[str, Any]], ear
         _manifests(record),
         _foot(record),
     ]
-    style = files("pipeline.nightly").joinpath("page.css").read_text()
+    style = files("pipeline").joinpath("style.css").read_text()  # shared with reports
+    style += files("pipeline.nightly").joinpath("page.css").read_text()
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"

@@ -22,11 +22,12 @@ def asset(name: str) -> str:
 
 def head(title: str) -> str:
     """Everything before a page's body."""
+    shared = files("pipeline").joinpath("style.css").read_text()  # with the pages of nights
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n{POLICY}\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{text(title)}</title>\n<style>\n{asset('report.css')}</style>\n</head>\n"
+        f"<title>{text(title)}</title>\n<style>\n{shared}{asset('report.css')}</style>\n</head>\n"
     )
 
 

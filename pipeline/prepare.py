@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import model as models
 from pipeline.config import RunConfig
 from pipeline.errors import ManifestError, StorageError, UsageError
 from pipeline.imagefolder import is_folder, open_folder
 from pipeline.manifest import BadRow, Manifest, prompt_digests, read_manifest
 from pipeline.manifest.schema import clip
+from pipeline.modelfiles import ResolvedModel, resolve
 from pipeline.plan import Plan, make_plan
 from pipeline.quarantine import RETRIED_UNASKED, Failure, read_failures
 from pipeline.query import labelled_videos
@@ -31,7 +31,7 @@ class Prepared:
     store: Store
     storage: Storage
     manifest: Manifest
-    model: models.ResolvedModel
+    model: ResolvedModel
     plan: Plan
     quarantined: list[Failure]
     """Of this manifest and these keys; not tried again by this run."""
@@ -63,7 +63,7 @@ def prepare(
             open_file=lambda uri: open_source(uri, storage=storage)[0],
         )
     manifest = _select(_allowed(manifest, config), config)
-    model = models.resolve(config.model, revision=config.revision)
+    model = resolve(config.model, revision=config.revision)
     versions, sizes = _versions(manifest, storage)
     failures = {(failure.video_id, failure.label_key): failure for failure in read_failures(store)}
     retried = {key for key, f in failures.items() if f.failure_class in RETRIED_UNASKED or retry(f)}

@@ -14,11 +14,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.actor import Labels
 from pipeline.checkpoint import unfinished
 from pipeline.cluster import Resources, connect
 from pipeline.config import RunConfig
 from pipeline.errors import StorageError
-from pipeline.labeler import Labeler
 from pipeline.lease import Lease
 from pipeline.manifest import Manifest
 from pipeline.metrics import DriverMetrics
@@ -120,7 +120,7 @@ def _label(
     resources = _join(config)
     lanes = config.lanes or (8 if resources.gpus else 1)
     pool = Pool(
-        partial(Labeler, _settings(prepared, progress.run_id, lanes, resources)),
+        partial(load_labeler, _settings(prepared, progress.run_id, lanes, resources)),
         limits=Limits(workers=resources.actors, in_flight=lanes + 1, deadline_floor_s=config.deadline_floor_s),
         resources=resources,
         grace_s=config.grace_s,
@@ -199,6 +199,13 @@ def _join(config: RunConfig) -> Resources:
         actors=config.actors,
         device=config.device,
     )
+
+
+def load_labeler(settings: LabelerSettings) -> Labels:
+    """A worker's labeler, in the worker: the driver needs neither torch nor a model."""
+    from pipeline.labeler import Labeler
+
+    return Labeler(settings)
 
 
 def _settings(prepared: Prepared, run_id: str, lanes: int, resources: Resources) -> LabelerSettings:

@@ -9,7 +9,6 @@ import signal
 import struct
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -17,7 +16,6 @@ from pathlib import Path
 
 from pipeline import logs, run
 from pipeline.config import RunConfig
-from pipeline.labeler import Labeler
 from pipeline.lease import Lease
 from pipeline.publish import publish
 
@@ -31,7 +29,7 @@ class Settings:
     config: dict
     """Fields of RunConfig."""
     faults: dict[str, list[str]] = field(default_factory=dict)
-    """By video_id what the first, second, ... try does (`strike`), FAULT@N after N frames; beyond, they succeed."""
+    """By video_id what its first, second, ... try does (tests/faulty.py), FAULT@N after N frames; then they succeed."""
     lease: tuple[float, float] = (10.0, 45.0)
     """Seconds between two heartbeats, and until a lease is stale."""
     dies_after_tables: int = 0
@@ -84,72 +82,11 @@ def frames(folder, name):
     return [[t for (t,) in struct.iter_unpack("d", path.read_bytes())] for path in files]
 
 
-class FaultyLabeler(Labeler):
-    """The real labeler, struck down in some of its tries."""
+def load_faulty(settings):
+    """A worker's labeler, in the worker: as in a real run, the driver does without torch."""
+    from tests.faulty import FaultyLabeler
 
-    def __init__(self, settings):
-        super().__init__(settings)
-        self._lane = threading.local()
-
-    def label(self, task):
-        folder, name = Path(os.environ["CHAOS_FOLDER"]), task.video.video_id
-        number = len(list((folder / "tries").glob(f"{name}~*"))) + 1
-        (folder / "tries" / f"{name}~{number}~{time.time_ns()}").touch()
-        faults = json.loads((folder / "settings.json").read_text())["faults"].get(name, [])
-        fault = faults[number - 1] if number <= len(faults) else "none"
-        fault, _, self._lane.ends_at = fault.partition("@")
-        self._lane.fault, self._lane.done = fault, 0
-        if not self._lane.ends_at:
-            strike(fault)
-        with (folder / "frames" / f"{name}~{number}").open("wb") as self._lane.file:
-            return super().label(task)
-
-    def _columns(self, frame, height, width):
-        self._lane.file.write(struct.pack("d", time.time()))
-        self._lane.file.flush()
-        self._lane.done += 1
-        if str(self._lane.done) == self._lane.ends_at:
-            strike(self._lane.fault)
-        return super()._columns(frame, height, width)
-
-
-def strike(fault):
-    """Do to this process what the fault says."""
-    match fault:
-        case "none":
-            return
-        case "exception":
-            raise RuntimeError("struck by chaos")
-        case "memory":
-            raise MemoryError("struck by chaos")
-        case "reset":
-            raise ConnectionResetError("struck by chaos")
-        case "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "exit":
-            os._exit(1)
-        case "segfault":
-            os.kill(os.getpid(), signal.SIGSEGV)
-        case "hang":
-            time.sleep(10_000)
-        case "wait":
-            while not (Path(os.environ["CHAOS_FOLDER"]) / "go").exists():
-                time.sleep(0.1)
-        case "balloon":
-            swell()
-        case "confined balloon":
-            (Path(os.environ["CHAOS_GROUP"]) / "cgroup.procs").write_text(str(os.getpid()))
-            swell()
-        case _:
-            raise AssertionError(f"unknown fault {fault}")
-
-
-def swell():
-    """Take 200 MB more every second, for ever: slower than Ray's memory monitor looks."""
-    swollen = []
-    while True:
-        swollen.append(b"x" * 20_000_000)
-        time.sleep(0.1)
+    return FaultyLabeler(settings)
 
 
 def main(folder):
@@ -165,7 +102,7 @@ def main(folder):
             os.killpg(0, signal.SIGKILL)
 
     beat_s, stale_s = settings.lease
-    run.Labeler = FaultyLabeler
+    run.load_labeler = load_faulty
     run.Lease = partial(Lease, beat_s=beat_s, stale_s=stale_s)
     run.publish = partial(publish, after_table=after_table)
     return run.label_corpus(RunConfig(**settings.config)).exit_code

@@ -1,6 +1,8 @@
 """Imports point one way, and each outside world has one door."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ DOORS = {
 
 LAYERS = [
     {"errors", "rle"},
-    {"store", "video", "manifest", "labels", "model", "tracking"},
+    {"store", "video", "manifest", "labels", "modelfiles", "model", "tracking"},
     {
         "plan",
         "config",
@@ -82,3 +84,8 @@ def test_imports_of_the_labelling_path_point_down():
 
 def test_the_library_knows_nothing_of_commands():
     assert not [path for path in files("pipeline") if any(name.split(".")[0] == "jobs" for name in imports(path))]
+
+
+def test_a_driver_starts_without_torch():
+    code = "import sys, pipeline.run; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0, "seconds for nothing"

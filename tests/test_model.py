@@ -10,14 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline import model
+from pipeline import model, modelfiles
 from pipeline.errors import ModelError
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     copied = tmp_path / "a model"
-    shutil.copytree(model.EMBEDDED, copied)
+    shutil.copytree(modelfiles.EMBEDDED, copied)
     return copied
 
 
@@ -31,7 +31,7 @@ def test_the_embedded_model_loads_in_fp32() -> None:
     assert {p.dtype for p in sam2.model.parameters()} == {torch.float32}
     assert not sam2.model.training
     assert sam2.image_size == sam2.model.config.image_size
-    assert sam2.digest == model.resolve("embedded").digest
+    assert sam2.digest == modelfiles.resolve("embedded").digest
 
 
 @pytest.mark.parametrize("size", [(90, 140), (240, 320), (321, 241), (160, 160), (720, 1280)])
@@ -45,24 +45,24 @@ def test_preprocessing_is_the_processors_bit_by_bit(size: tuple[int, int]) -> No
 
 
 def test_the_digest_is_the_weights_not_the_name(folder: Path) -> None:
-    digest = model.resolve("embedded").digest
-    assert model.resolve(str(folder)).digest == digest
+    digest = modelfiles.resolve("embedded").digest
+    assert modelfiles.resolve(str(folder)).digest == digest
     change_config(folder, transformers_version="9.9", dtype="float64", architectures=None)
-    assert model.resolve(str(folder)).digest == digest
+    assert modelfiles.resolve(str(folder)).digest == digest
 
 
 def test_the_digest_follows_weights_and_settings(folder: Path) -> None:
-    digests = {model.resolve("embedded").digest}
+    digests = {modelfiles.resolve("embedded").digest}
     change_config(folder, num_maskmem=5)
-    digests.add(model.resolve(str(folder)).digest)
+    digests.add(modelfiles.resolve(str(folder)).digest)
     weights = load_file(folder / "model.safetensors")
     weights["no_object_pointer"] += 1
     save_file(weights, folder / "model.safetensors")
-    digests.add(model.resolve(str(folder)).digest)
+    digests.add(modelfiles.resolve(str(folder)).digest)
     processor = json.loads((folder / "processor_config.json").read_text())
     processor["video_processor"]["image_mean"] = [0.5, 0.5, 0.5]
     (folder / "processor_config.json").write_text(json.dumps(processor))
-    digests.add(model.resolve(str(folder)).digest)
+    digests.add(modelfiles.resolve(str(folder)).digest)
     assert len(digests) == 4
 
 
@@ -72,14 +72,14 @@ def test_sharded_weights_have_the_same_digest(folder: Path) -> None:
     names = sorted(weights)
     for n, part in enumerate((names[::2], names[1::2])):
         save_file({name: weights[name] for name in part}, folder / f"model-0000{n}-of-00002.safetensors")
-    assert model.resolve(str(folder)).digest == model.resolve("embedded").digest
+    assert modelfiles.resolve(str(folder)).digest == model.resolve("embedded").digest
 
 
 def test_wrong_models_are_refused_in_words(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"No model folder at /no/such/folder; a model is `embedded`, a folder"):
-        model.resolve("/no/such/folder")
+        modelfiles.resolve("/no/such/folder")
     with pytest.raises(ModelError, match=r"no config\.json"):
-        model.resolve(str(tmp_path))
+        modelfiles.resolve(str(tmp_path))
     with pytest.raises(ModelError, match=r"Invalid device \(tpu\)"):
         model.load("embedded", device="tpu")
     change_config(folder, model_type="bert")
@@ -93,13 +93,13 @@ def test_wrong_models_are_refused_in_words(folder: Path, tmp_path: Path) -> None
         model.load(str(folder), device="cpu")
     (folder / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(ModelError, match="cannot read the weights"):
-        model.resolve(str(folder))
+        modelfiles.resolve(str(folder))
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="pickled weights are not loaded"):
-        model.resolve(str(folder))
+        modelfiles.resolve(str(folder))
     (folder / "config.json").write_text("{")
     with pytest.raises(ModelError, match="not readable JSON"):
-        model.resolve(str(folder))
+        modelfiles.resolve(str(folder))
 
 
 def test_a_hub_that_does_not_answer_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def test_a_hub_that_does_not_answer_is_given_up_in_time(monkeypatch: pytest.Monk
     )
     started = time.monotonic()
     with pytest.raises(ModelError, match=r"facebook/nothing is no local folder.*within 0\.5 s"):
-        model.resolve("facebook/nothing", timeout_s=0.5)
+        modelfiles.resolve("facebook/nothing", timeout_s=0.5)
     assert time.monotonic() - started < 5
 
 
@@ -122,7 +122,7 @@ def test_a_cached_model_is_used_when_the_hub_is_away(
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", _raise(OSError("no network")))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(folder))
-    assert model.resolve("facebook/something").folder == folder
+    assert modelfiles.resolve("facebook/something").folder == folder
     assert "using the cached copy" in caplog.text
 
 

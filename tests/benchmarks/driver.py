@@ -61,7 +61,7 @@ def main(actors: int, videos: int) -> None:
             elif progress.done + 1 >= videos:
                 cpu[1:] = [time.process_time()]
 
-        run.Labeler = SleepingLabeler  # type: ignore[misc,assignment]
+        run.load_labeler = SleepingLabeler
         run.label_corpus(
             RunConfig(
                 manifest=str(manifest),

@@ -75,7 +75,7 @@ def lines(status: Status, *, now: float, flights: int = 20) -> list[str]:
         + (f", ETA {duration(eta)}" if state == "running" and eta is not None else ""),
     ]
     found += [f"  failed: {count:6} {name}" for name, count in sorted(progress["failed"].items())]
-    found += [f"  workers lost: {count} by {name}" for name, count in sorted(progress.get("deaths", {}).items())]
+    found += [f"  workers lost: {count} ({name})" for name, count in sorted(progress.get("deaths", {}).items())]
     oldest = sorted(progress["flights"], key=lambda flight: float(flight["started"]))
     found += [
         f"  in hand: {duration(now - float(flight['started'])):>9}  {flight['video_id']!r} on {flight['worker']}"

@@ -41,7 +41,7 @@ def test_a_running_run_says_what_is_done_in_hand_failed_and_to_come() -> None:
         "10.0 frames/s, 30.0 masks/s, 240 videos/h, 0.50 GPU hours, ETA 10 min 00 s",
         "  failed:      1 decode",
         "  failed:      2 oom",
-        "  workers lost: 2 by node",
+        "  workers lost: 2 (node)",
         "  in hand: 6 min 45 s  'old' on worker-1 on b",
         "  in hand:      15 s  'young' on worker-0 on a",
     ]

@@ -55,9 +55,10 @@ def make_batch(rng: np.random.Generator, *, clips: int, frames: int, rows: int, 
     masks: list[list[NDArray[np.bool_]]] = []
     while len(pixels) < clips:
         height, width = (round(size * rng.uniform(1, 1.5)) for _ in range(2))
-        clip = render(
-            int(rng.integers(EVAL_SEEDS)), frames=DURATION, height=height, width=width, times=_times(rng, frames, gap)
-        )
+        seed, times = int(rng.integers(EVAL_SEEDS)), _times(rng, frames, gap)
+        if frames > 1 and rng.random() < 0.8 and not _hides(seed, height // 4, width // 4, times):
+            continue
+        clip = render(seed, frames=DURATION, height=height, width=width, times=times)
         ids = _shrink(clip.ids, size)
         areas = np.stack([(ids[prompted] == i + 1).sum((1, 2)).min() for i in range(len(clip.objects))])
         seen = np.nonzero(areas >= 0.006 * size * size)[0] + 1
@@ -77,6 +78,12 @@ def make_batch(rng: np.random.Generator, *, clips: int, frames: int, rows: int, 
     truth = np.stack([masks[n // rows][n % rows] for n in order])
     prompts = {t: _prompts(rng, truth[:, t]) for t in prompted}
     return Batch(torch.stack(pixels), clip_of, torch.from_numpy(truth).float(), prompts, gap)
+
+
+def _hides(seed: int, height: int, width: int, times: list[float]) -> bool:
+    """Whether an object that is well visible at first is hidden later; a small picture is enough to see that."""
+    ids = render(seed, frames=DURATION, height=height, width=width, times=times).ids
+    return any((ids[0] == i).mean() > 0.01 and not (ids == i).any((1, 2)).all() for i in range(1, 4))
 
 
 def _times(rng: np.random.Generator, frames: int, gap: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""Trains the embedded model on rendered clips, on one CPU thread.
+"""Trains the embedded model on rendered clips: one thread learns, a second one renders the next batch meanwhile.
 
     python -m pipeline.demo.train --minutes 120 --out DIR
 
@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import argparse
 import copy
-import math
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -29,16 +29,17 @@ from pipeline.demo.config import tiny_config
 from pipeline.demo.tracker import Decoded, Tracker
 
 IMAGE_SIZE = 160
-PEAK_RATE = 4e-4
+PEAK_RATE = 3e-4
+FALL = 0.3  # of the time, at the end, in which the rate falls to nothing
 SAVE_EVERY = 180.0  # seconds
-# until this share of the time: clips, frames and rows of a step; every third step is a SINGLE one
-STAGES = ((0.5, (5, 4, 2)), (0.85, (4, 7, 2)), (1.0, (3, 12, 2)))
+# until this share of the time: clips, frames and rows of a step; every second step is a SINGLE one
+STAGES = ((0.5, (5, 4, 2)), (0.9, (4, 7, 2)), (1.0, (3, 12, 2)))
 SINGLE = (8, 1, 6)
 WARM_UP_SHARE = 0.35  # of the time goes to single frames alone when weights start at random
 
 
 class Training:
-    """Everything a checkpoint holds: the weights, their running mean, the optimiser, the step and the time spent."""
+    """Everything a checkpoint holds: the weights, their running mean, the optimisers, the step and the time spent."""
 
     def __init__(self, folder: Path, image_size: int, minutes: float, init: Path | None) -> None:
         self.folder, self.image_size, self.minutes, self.from_scratch = folder, image_size, minutes, init is None
@@ -50,14 +51,17 @@ class Training:
             self.model = Sam2VideoModel.from_pretrained(init, config=config, dtype=torch.float32)
         self.model.train()
         self.mean = copy.deepcopy(self.model)
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=0.0, weight_decay=1e-2, betas=(0.9, 0.98))
+        self.optimisers = _optimisers(self.model)
         self.steps, self.seconds = 0, 0.0
         if self._state.exists():
             state = torch.load(self._state, weights_only=True)
             self.model.load_state_dict(state["model"])
             self.mean.load_state_dict(state["mean"])
-            self.optimiser.load_state_dict(state["optimiser"])
+            for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(saved)
             self.steps, self.seconds, self.from_scratch = state["steps"], state["seconds"], state["from_scratch"]
+        self._renderer = ThreadPoolExecutor(1, "renderer", torch.set_num_threads, (1,))
+        self._ahead = self._order(self.steps)
 
     @property
     def _state(self) -> Path:
@@ -71,34 +75,35 @@ class Training:
     def step(self) -> tuple[str, dict[str, float]]:
         """One optimiser step; its kind and figures. What step n sees depends on n and the stage alone."""
         start = time.monotonic()
-        shape = self._shape()
-        rng = np.random.default_rng([1, self.steps])
+        batch = self._ahead.result()
         torch.manual_seed(self.steps)
-        batch = make_batch(rng, clips=shape[0], frames=shape[1], rows=shape[2], size=self.image_size)
-        decoded = Tracker(self.model, batch, trust=rng.random() < 0.7).run()
+        decoded = Tracker(self.model, batch, trust=bool(torch.rand(()) < 0.7)).run()
         total, figures = loss(decoded, batch, balance=max(0.15, 1 - 3 * self.done) if self.from_scratch else 0.15)
 
-        self.optimiser.zero_grad()
+        self.model.zero_grad()
+        self._ahead = self._order(self.steps + 1)  # now, because backward needs no interpreter
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        rate = (
-            PEAK_RATE
-            * min(1.0, (self.steps + 1) / 100)
-            * max(0.02, 0.5 + 0.5 * math.cos(math.pi * min(1.0, self.done)))
-        )
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.optimiser.step()
+        rate = PEAK_RATE * min(1.0, (self.steps + 1) / 100, max(0.01, (1 - self.done) / FALL))
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.step()
         self.steps += 1
         keep = min(0.998, self.steps / (self.steps + 10))
         with torch.no_grad():
             for slow, fast in zip(self.mean.parameters(), self.model.parameters(), strict=True):
                 slow.lerp_(fast, 1 - keep)
         self.seconds += time.monotonic() - start
-        return f"{shape[1]} frames", figures
+        return f"{batch.pixels.shape[1]} frames", figures
 
-    def _shape(self) -> tuple[int, int, int]:
-        if self.steps % 3 == 1 or (self.from_scratch and self.done < WARM_UP_SHARE):
+    def _order(self, step: int) -> Future[Batch]:
+        clips, frames, rows = self._shape(step)
+        rng = np.random.default_rng([1, step])
+        return self._renderer.submit(make_batch, rng, clips=clips, frames=frames, rows=rows, size=self.image_size)
+
+    def _shape(self, step: int) -> tuple[int, int, int]:
+        if step % 2 == 1 or (self.from_scratch and self.done < WARM_UP_SHARE):
             return SINGLE
         return next(shape for until, shape in STAGES if self.done < until or until == 1.0)
 
@@ -116,7 +121,7 @@ class Training:
         state = {
             "model": self.model.state_dict(),
             "mean": self.mean.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "steps": self.steps,
             "seconds": self.seconds,
             "from_scratch": self.from_scratch,
@@ -124,6 +129,19 @@ class Training:
         part = self._state.with_suffix(".part")
         torch.save(state, part)
         part.replace(self._state)
+
+
+def _optimisers(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of linear layers, and AdamW for all else."""
+    named = dict(model.named_parameters())
+    matrices = {name for name, p in named.items() if p.ndim == 2 and min(p.shape) >= 32 and "embed" not in name}
+    others = [p for name, p in named.items() if name not in matrices]
+    return [
+        torch.optim.AdamW(others, lr=0.0, weight_decay=1e-2, betas=(0.9, 0.98)),
+        torch.optim.Muon(
+            [named[name] for name in sorted(matrices)], lr=0.0, weight_decay=1e-2, adjust_lr_fn="match_rms_adamw"
+        ),
+    ]
 
 
 def loss(decoded: dict[int, list[Decoded]], batch: Batch, *, balance: float) -> tuple[Tensor, dict[str, float]]:
@@ -161,11 +179,11 @@ def _block_loss(block: Decoded, truth: Tensor, balance: float) -> tuple[Tensor, 
     present, rows = truth.flatten(1).any(1), torch.arange(len(truth))
     shown = present.float()
     masks = 0.8 * each.min(1).values + 0.2 * each.mean(1)
-    ious = (block.ious - true_iou).abs().mean(1)
+    ious = (block.ious - true_iou).square().mean(1)
     presence = F.binary_cross_entropy_with_logits(block.score, shown)
     # Where the object is hidden any mask is wrong, whatever its score says.
     empty = cross.mean((1, 2, 3))
-    total = (masks * shown + 2 * empty * (1 - shown)).mean() + 0.5 * (ious * shown).mean() + 0.5 * presence
+    total = (masks * shown + 2 * empty * (1 - shown)).mean() + 2 * (ious * shown).mean() + presence
     return total, true_iou[rows, block.ious.argmax(1)], present
 
 

@@ -1,4 +1,8 @@
-"""Parts into the Delta tables masks, masklets and videos, many videos at a time and each exactly once."""
+"""Parts into the Delta tables masks, masklets and videos, many videos at a time and each exactly once.
+
+One process does it, and not Ray tasks: it writes a quarter of a million mask rows a second, which is more than hundreds
+of GPUs make, and its commits to a table would have to wait for each other in any case.
+"""
 
 from pipeline.publish.history import drop_history
 from pipeline.publish.publish import Published, publish

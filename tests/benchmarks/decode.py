@@ -1,7 +1,8 @@
-"""`python -m tests.benchmarks.decode [FRAMES]`: frames a second as RGB, beside plain PyAV and torchcodec, in one run.
+"""`python -m tests.benchmarks.decode [FRAMES [TITLE]]`: frames a second as RGB, beside plain PyAV and torchcodec.
 
-PyAV does not turn frames, as the 1440 x 1080 file wants it, so a second ratio lets it turn them by numpy. torchcodec is
-measured where it can be imported, or by another interpreter: TORCHCODEC_PYTHON=/path/of/its/python.
+All in one run. PyAV does not turn frames, as the 1440 x 1080 file wants it, so a second ratio lets it turn them by numpy.
+torchcodec is measured where it can be imported, or by another interpreter: TORCHCODEC_PYTHON=/path/of/its/python. TITLE
+picks files by how their titles begin, as 720p.
 """
 
 import os
@@ -20,6 +21,7 @@ from pipeline.video import keep_freed_memory, open_video
 SHARED = Path(os.environ.get("SAM2_CORPUS_TEST_FILES", Path(__file__).parents[3] / "shared"))
 ROUNDS = 3
 MOST_FRAMES = int(sys.argv[1]) if len(sys.argv) > 1 else 3000
+ONLY = sys.argv[2] if len(sys.argv) > 2 else ""
 FILES = {
     "540p h264": "videos/bedroom.mp4",
     "720p h264": "videos/juggle.mp4",
@@ -90,6 +92,8 @@ def main() -> None:
     print(f"best of {ROUNDS} rounds, frames/s (in brackets: by processor time), {os.cpu_count()} cores")
     print(f"{'':16}" + "".join(f"{title:>22}" for title in (*contenders, "torchcodec", "ratio to PyAV", "... turning")))
     for title, name in FILES.items():
+        if not title.startswith(ONLY):
+            continue
         best = dict.fromkeys(contenders, (0.0, 0.0))
         other = 0.0
         for _ in range(ROUNDS):

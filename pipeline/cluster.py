@@ -10,6 +10,10 @@ import ray
 
 from pipeline.errors import CorpusError
 
+log = logging.getLogger(__name__)
+
+LOCAL_STARTS = 4
+
 
 class PoolError(CorpusError):
     """Workers cannot be started, so the run cannot go on."""
@@ -25,6 +29,35 @@ class Resources:
     """GPUs an actor reserves; a fraction shares one."""
 
 
+def start_local(**options: Any) -> None:
+    """Start a Ray of this process's own. One that has not come up within Ray's half minute is tried again.
+
+    Raises:
+        PoolError: It does not come up.
+    """
+    # It tells at every start that a token is in use, on a Ray that nobody else can reach.
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
+    for left in reversed(range(LOCAL_STARTS)):
+        try:
+            # "local", since without an address Ray would join any cluster that it finds running on this machine.
+            ray.init(
+                "local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                object_store_memory=100_000_000,  # only small messages pass
+                **options,
+            )
+            return
+        except Exception as error:  # Ray has no class for it
+            if "timed out during startup" not in str(error):
+                raise
+            if not left:
+                raise PoolError(f"Ray does not start on this machine; is it overloaded? ({error})") from error
+            log.warning("Ray has not come up yet; trying again")
+            ray.shutdown()
+
+
 def connect(
     address: str | None, *, cpus: float, gpus: float | None, actors: int | None, device: Literal["auto", "cpu", "cuda"]
 ) -> Resources:
@@ -38,14 +71,10 @@ def connect(
     """
     local = not (address or os.environ.get("RAY_ADDRESS"))
     if not ray.is_initialized():
-        own: dict[str, Any] = {"include_dashboard": False, "num_cpus": max(os.cpu_count() or 1, math.ceil(cpus))}
-        own["object_store_memory"] = 100_000_000  # only small messages pass
-        # It tells at every start that a token is in use, on a Ray that nobody else can reach.
-        logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
-        # "local", since without an address Ray would join any cluster that it finds running on this machine.
-        ray.init(
-            "local" if local else address, log_to_driver=False, logging_level=logging.WARNING, **(own if local else {})
-        )
+        if local:
+            start_local(num_cpus=max(os.cpu_count() or 1, math.ceil(cpus)))
+        else:
+            ray.init(address, log_to_driver=False, logging_level=logging.WARNING)
     there = ray.cluster_resources().get("GPU", 0)
     if gpus is None:
         gpus = 0.0 if device == "cpu" else 1.0 if device == "cuda" or there else 0.0

@@ -28,7 +28,7 @@ from pipeline.prepare import Prepared, prepare
 from pipeline.progress import FLIGHTS_SHOWN, Progress, Report
 from pipeline.publish import publish
 from pipeline.quarantine import Failure, failure_of, write_failure
-from pipeline.stops import Stops, stop_requests
+from pipeline.stops import Stops
 from pipeline.store import Store
 from pipeline.task import LabelerSettings, Task
 
@@ -70,7 +70,7 @@ def label_corpus(
     log.info("%d of %d videos pending%s", len(plan.order), plan.table.num_rows, f": {reasons}" if reasons else "")
     failures, stopped_by = list(prepared.quarantined), None
     with (
-        stop_requests(config) as stops,
+        Stops(config) as stops,
         Lease(store, _lease_folder(config), who=f"run {run_id}", on_lost=lambda: stops.ask("lease")),
     ):
         _record_run(prepared, run_id)
@@ -80,7 +80,7 @@ def label_corpus(
         if len(plan.order) and not stops.due(progress):
             failures += _label(prepared, progress, watch, stops, metrics)
         elif config.address:
-            _join(config)  # so that Prometheus hears of a quiet night's publication, too
+            _join(config, stops)  # so that Prometheus hears of a quiet night's publication, too
         progress.state, progress.now = "ended", time.time()
         _show(progress, store, watch)
         published = publish(store) if config.publish else None
@@ -117,7 +117,7 @@ def _label(
 ) -> list[Failure]:
     """Run the pending videos on a pool of actors; returns those that failed."""
     config, plan, store = prepared.config, prepared.plan, prepared.store
-    resources = _join(config)
+    resources = _join(config, stops)
     lanes = config.lanes or (8 if resources.gpus else 1)
     pool = Pool(
         partial(load_labeler, _settings(prepared, progress.run_id, lanes, resources)),
@@ -191,14 +191,16 @@ def _show(progress: Progress, store: Store, watch: Callable[[Progress], None]) -
         log.warning("cannot show the progress: %s", error)
 
 
-def _join(config: RunConfig) -> Resources:
-    return connect(
+def _join(config: RunConfig, stops: Stops) -> Resources:
+    resources = connect(
         config.address,
         cpus=config.cpus_per_actor,
         gpus=config.gpus_per_actor,
         actors=config.actors,
         device=config.device,
     )
+    stops.listen()
+    return resources
 
 
 def load_labeler(settings: LabelerSettings) -> Labels:

@@ -3,8 +3,7 @@
 import logging
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
 from pipeline.config import RunConfig
@@ -14,11 +13,33 @@ log = logging.getLogger(__name__)
 
 
 class Stops:
-    """Why a run should stop before its end: the first reason counts."""
+    """Why a run should stop before its end: the first reason counts. A context manager that listens to signals."""
 
     def __init__(self, config: RunConfig) -> None:
         self._config = config
+        self._before: dict[signal.Signals, Any] = {}
         self.asked: StoppedBy | None = None
+
+    def __enter__(self) -> "Stops":
+        self.listen()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
+
+    def listen(self) -> None:
+        """Let SIGTERM and Ctrl-C ask the run to stop; a second one ends it at once.
+
+        To be called again after `ray.init`, which takes SIGTERM for itself.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return  # signals reach the main thread only
+        for each in (signal.SIGTERM, signal.SIGINT):
+            before = signal.signal(each, self._heard)
+            self._before.setdefault(each, before)
 
     def ask(self, reason: StoppedBy) -> None:
         self.asked = self.asked or reason
@@ -32,24 +53,8 @@ class Stops:
             self.ask("budget")
         return self.asked is not None
 
-
-@contextmanager
-def stop_requests(config: RunConfig) -> Iterator[Stops]:
-    """SIGTERM and Ctrl-C ask the run to stop; a second one ends it at once."""
-    stops = Stops(config)
-    if threading.current_thread() is not threading.main_thread():
-        yield stops  # signals reach the main thread only
-        return
-
-    def stop(number: int, _frame: Any) -> None:
+    def _heard(self, number: int, _frame: Any) -> None:
         log.warning("%s: saving the videos in hand; once more to end at once", signal.Signals(number).name)
-        stops.ask("signal")
+        self.ask("signal")
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, signal.default_int_handler)
-
-    before = {each: signal.signal(each, stop) for each in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stops
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

@@ -1,7 +1,9 @@
 """Fixtures shared by all tests."""
 
+import gc
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,12 +39,10 @@ def local_ray(_ray_over: None) -> None:
     """A running local Ray: one for all tests, because starting it takes seconds, unless a test has ended it."""
     import ray
 
+    from pipeline.cluster import start_local
+
     if not ray.is_initialized():
-        ray.init(
-            "local",
-            num_cpus=2,
-            include_dashboard=False,
-            object_store_memory=100_000_000,
-            log_to_driver=False,
-            logging_level="WARNING",
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # of a start that timed out and was tried again
+            start_local(num_cpus=2)
+            gc.collect()

@@ -192,16 +192,16 @@ def test_labels_from_and_to_s3_by_the_command_line(tmp_path, s3):
 def test_a_stop_saves_what_is_in_hand_and_the_next_run_goes_on(tmp_path):
     rows = [{"video_id": "long", "video_uri": write_clip(tmp_path / "long.mp4", frames=400), "prompts": [red()]}]
     write_manifest(tmp_path / "manifest.parquet", rows)
-    stop_at = []
-
-    def watch(progress):
-        if progress.frames >= 5 and not stop_at:
-            stop_at.append(time.time())
-            signal.raise_signal(signal.SIGTERM)
-
-    stopped = label_corpus(config(tmp_path), watch=watch)
-    assert (stopped.exit_code, stopped.left, stopped.stopped_by) == (4, 1, "signal")
-    assert list((tmp_path / "out" / "checkpoints").rglob("*.state"))
+    command = [sys.executable, "-m", "jobs.label", "--manifest", str(tmp_path / "manifest.parquet"),
+               "--output", str(tmp_path / "out"), "--model", "embedded", "--actors", "1",
+               "--checkpoint-every", "1s"]  # fmt: skip
+    checkpoints = tmp_path / "out" / "checkpoints"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as driver:
+        wait_for(lambda: list(checkpoints.rglob("*.state")), driver)
+        driver.send_signal(signal.SIGTERM)
+        said, _ = driver.communicate(timeout=240)
+    assert driver.returncode == 4, said
+    assert list(checkpoints.rglob("*.state"))
     finished = label_corpus(config(tmp_path))
     assert (finished.exit_code, finished.labelled) == (0, 1)
     assert finished.frames < 400

@@ -1,6 +1,6 @@
 """`python -m tests.benchmarks.decode [FRAMES [TITLE]]`: frames a second as RGB, beside plain PyAV and torchcodec.
 
-All in one run. PyAV does not turn frames, as the 1440 x 1080 file wants it, so a second ratio lets it turn them by numpy.
+All in one run. PyAV does not turn frames, as the 1440 x 1080 file wants it, so a second ratio has numpy turn them.
 torchcodec is measured where it can be imported, or by another interpreter: TORCHCODEC_PYTHON=/path/of/its/python. TITLE
 picks files by how their titles begin, as 720p.
 """

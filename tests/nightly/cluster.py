@@ -1,5 +1,8 @@
 """A Ray cluster of real processes on this machine: a head without CPUs and nodes that join it, each a process tree."""
 
+import contextlib
+import itertools
+import json
 import os
 import secrets
 import shutil
@@ -13,6 +16,7 @@ import urllib.request
 from pathlib import Path
 from types import TracebackType
 
+START_TRIES = 10
 HEAD_PORTS = {"port": 20379, "dashboard-port": 20265, "ray-client-server-port": 20001}
 
 
@@ -33,13 +37,17 @@ class Cluster:
         }
         self._ray = str(python / "ray")
         self._ip = _own_address()
+        self._agent_ports = itertools.count(20100)
         self._trees: dict[str, subprocess.Popen[bytes]] = {}
         self.url = f"http://127.0.0.1:{HEAD_PORTS['dashboard-port']}"
 
     def __enter__(self) -> "Cluster":
         ports = [f"--{name}={port}" for name, port in HEAD_PORTS.items()]
-        self._start("head", "--head", "--num-cpus=0", f"--temp-dir={self.folder}", *ports, agent=20100)
-        self._wait_for_dashboard()
+        try:
+            self._start("head", "--head", "--num-cpus=0", f"--temp-dir={self.folder}", *ports)
+        except BaseException:
+            self.kill("head")
+            raise
         return self
 
     def __exit__(
@@ -51,8 +59,17 @@ class Cluster:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def add_node(self, name: str) -> None:
-        """A node of one CPU."""
-        self._start(name, f"--address={self._ip}:{HEAD_PORTS['port']}", "--num-cpus=1", agent=20100 + len(self._trees))
+        """A node of one CPU, alive when this returns."""
+        self._start(name, f"--address={self._ip}:{HEAD_PORTS['port']}", "--num-cpus=1")
+
+    def node_of(self, title: str) -> str:
+        """The node that runs a process whose title begins so."""
+        for name, process in self._trees.items():
+            for pid in tree(process.pid):
+                with contextlib.suppress(OSError):
+                    if Path(f"/proc/{pid}/cmdline").read_text().startswith(title):
+                        return name
+        raise RuntimeError(f"no node runs {title}")
 
     def kill(self, name: str) -> None:
         """SIGKILL to all processes of a node, as when its machine dies."""
@@ -61,29 +78,37 @@ class Cluster:
             _kill(pid)
         process.wait()
 
-    def _start(self, name: str, *options: str, agent: int) -> None:
-        command = [
-            self._ray, "start", "--block", "--disable-usage-stats", "--object-store-memory=100000000",
-            f"--node-ip-address={self._ip}", f"--dashboard-agent-listen-port={agent}", *options,
-        ]  # fmt: skip
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self._trees[name] = subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.env, start_new_session=True
-            )
-
-    def _wait_for_dashboard(self, timeout_s: float = 120) -> None:
-        deadline = time.monotonic() + timeout_s
-        request = urllib.request.Request(
-            f"{self.url}/api/version", headers={"Authorization": f"Bearer {self.env['RAY_AUTH_TOKEN']}"}
-        )
-        while True:
-            try:
-                with urllib.request.urlopen(request, timeout=2):
+    def _start(self, name: str, *options: str) -> None:
+        """Start a node and wait until it is alive. On a busy machine Ray gives up after 30 s: it is asked again."""
+        before = self._alive()
+        for _ in range(START_TRIES):
+            command = [
+                self._ray, "start", "--block", "--disable-usage-stats", "--object-store-memory=100000000",
+                f"--node-ip-address={self._ip}", f"--dashboard-agent-listen-port={next(self._agent_ports)}", *options,
+            ]  # fmt: skip
+            with (self.folder / f"{name}.log").open("ab") as log:
+                self._trees[name] = subprocess.Popen(
+                    command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.env, start_new_session=True
+                )
+            while self._trees[name].poll() is None:
+                if self._alive() - before:
                     return
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise RuntimeError(f"the head did not start: {(self.folder / 'head.log').read_text()}") from None
-                time.sleep(0.5)
+                time.sleep(1)
+        raise RuntimeError(f"{name} did not start: {(self.folder / f'{name}.log').read_text()}")
+
+    def ask(self, path: str) -> str:
+        """What the dashboard answers."""
+        header = {"Authorization": f"Bearer {self.env['RAY_AUTH_TOKEN']}"}
+        with urllib.request.urlopen(urllib.request.Request(f"{self.url}{path}", headers=header), timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def _alive(self) -> set[str]:
+        """Ids of the living nodes, the head included; none while the dashboard does not answer."""
+        try:
+            nodes = json.loads(self.ask("/nodes?view=summary"))["data"]["summary"]
+        except OSError:
+            return set()
+        return {node["raylet"]["nodeId"] for node in nodes if node["raylet"].get("state") == "ALIVE"}
 
 
 def tree(pid: int) -> list[int]:

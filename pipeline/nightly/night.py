@@ -24,7 +24,7 @@ from pipeline.store import Storage, Store
 log = logging.getLogger(__name__)
 
 OPTIMIZED_BYTES = 32 * 2**30
-"""Of table files that one night rewrites at most: about an hour's work of one core."""
+"""Of table files that one night rewrites at most, so that its end stays near the end of labelling."""
 
 Label = Callable[..., Report]
 

@@ -140,7 +140,8 @@ def make_corpus(folder: Path) -> None:
 def held_out_corpus(folder: Path, *, clips: int = 100, frames: int = 48) -> dict[str, Path]:
     """Writes evaluation clips, none of which training or the demo has, and returns the manifest of each of PROMPTS.
 
-    Every object that shows at least MIN_SHARE of the frame on frame 0 is prompted there, and there alone.
+    Every object that shows at least MIN_SHARE of the frame on frame 0 is prompted there, and there alone; the truth is
+    about those objects.
     """
     rows: dict[str, list[Row]] = {kind: [] for kind in PROMPTS}
     truth: list[Row] = []
@@ -152,7 +153,7 @@ def held_out_corpus(folder: Path, *, clips: int = 100, frames: int = 48) -> dict
             continue
         name = f"held-out-{number:03}"
         write_video(_video_path(folder, name), clip.frames, Fraction(24))
-        truth += _truth(name, clip)
+        truth += (row for row in _truth(name, clip) if row["object_id"] in shown)
         base = {"video_id": name, "video_uri": str(_video_path(folder, name)), "num_frames": frames}
         for kind, prompt in zip(PROMPTS, (click, box, exact), strict=True):
             prompts = [_prompt_row(clip, _Prompt(i, prompt), Fraction(24)) for i in shown]

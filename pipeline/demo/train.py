@@ -39,7 +39,7 @@ WARM_UP_SHARE = 0.35  # of the time goes to single frames alone when weights sta
 
 
 class Training:
-    """Everything a checkpoint holds: the weights, their running mean, the optimisers, the step and the time spent."""
+    """Everything a checkpoint holds: the weights, the optimisers, the step and the time spent."""
 
     def __init__(self, folder: Path, image_size: int, minutes: float, init: Path | None) -> None:
         self.folder, self.image_size, self.minutes, self.from_scratch = folder, image_size, minutes, init is None
@@ -50,13 +50,11 @@ class Training:
         else:
             self.model = Sam2VideoModel.from_pretrained(init, config=config, dtype=torch.float32)
         self.model.train()
-        self.mean = copy.deepcopy(self.model)
         self.optimisers = _optimisers(self.model)
         self.steps, self.seconds = 0, 0.0
         if self._state.exists():
             state = torch.load(self._state, weights_only=True)
             self.model.load_state_dict(state["model"])
-            self.mean.load_state_dict(state["mean"])
             for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
                 optimiser.load_state_dict(saved)
             self.steps, self.seconds, self.from_scratch = state["steps"], state["seconds"], state["from_scratch"]
@@ -90,10 +88,6 @@ class Training:
                 group["lr"] = rate
             optimiser.step()
         self.steps += 1
-        keep = min(0.998, self.steps / (self.steps + 10))
-        with torch.no_grad():
-            for slow, fast in zip(self.mean.parameters(), self.model.parameters(), strict=True):
-                slow.lerp_(fast, 1 - keep)
         self.seconds += time.monotonic() - start
         return f"{batch.pixels.shape[1]} frames", figures
 
@@ -110,7 +104,7 @@ class Training:
     def save(self) -> None:
         """Writes the checkpoint and the model folder; a kill in between leaves the last checkpoint whole."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        copy.deepcopy(self.mean).half().save_pretrained(self.folder / "model")
+        copy.deepcopy(self.model).half().save_pretrained(self.folder / "model")
         size = {"height": self.image_size, "width": self.image_size}
         mask_size = {"height": self.image_size // 4, "width": self.image_size // 4}
         Sam2VideoProcessor(
@@ -120,7 +114,6 @@ class Training:
         ).save_pretrained(self.folder / "model")
         state = {
             "model": self.model.state_dict(),
-            "mean": self.mean.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "steps": self.steps,
             "seconds": self.seconds,

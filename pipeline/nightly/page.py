@@ -136,9 +136,9 @@ def _failures(record: Mapping[str, Any]) -> str:
 def _deaths(record: Mapping[str, Any]) -> str:
     if not (deaths := record.get("deaths")):
         return ""
-    causes = ", ".join(f"{text(cause)} {number(workers)}" for cause, workers in deaths.items())
+    causes = ", ".join(f"{number(workers)} × {text(cause)}" for cause, workers in deaths.items())
     return (
-        f"<section>\n<h2>Workers</h2>\n<p>{count(sum(deaths.values()), 'worker')} lost ({causes}). What they had in "
+        f"<section>\n<h2>Workers</h2>\n<p>{count(sum(deaths.values()), 'worker')} lost: {causes}. What was in "
         "hand was done again, so more masks may have been made than published.</p>\n</section>"
     )
 

@@ -147,7 +147,7 @@ def test_lost_workers_and_what_waits_are_told() -> None:
     published = Published(videos=1, mask_rows=300, bytes_written=2_000_000, waiting=3, seconds=61.0)
     done = report(deaths={"node": 1, "oom": 2}, published=published, failures=[failure("cat", run_id="run-1")])
     page = " ".join(parsed(render(night_record(done), attempts=[], earlier=[])).texts)
-    assert "3 workers lost (node 1, oom 2). What" in page
+    assert "3 workers lost: 1 × node, 2 × oom. What" in page
     assert "1 video and 300 masks published in 1 min 01 s: 2.0 MB written" in page
     assert "2 videos wanted by other runs and not labelled yet" in page
     quiet = render(night_record(report()), attempts=[], earlier=[])

@@ -10,7 +10,7 @@ makes the blame exact. A node that is lost or drained charges nobody.
 
 import heapq
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -210,7 +210,7 @@ class Scheduler:
         killed = {action.worker for action in actions if isinstance(action, Kill)}
         for worker in list(self.workers.values()):
             if worker.name not in killed and worker.ready and not worker.draining:
-                actions += self._assignments(worker, now)
+                actions += self._assignments(worker, now, set_aside=self._set_aside())
         actions += self._resize()
         return actions
 
@@ -273,13 +273,22 @@ class Scheduler:
             if late:
                 yield Kill(worker.name, f"not done after {now - late[0].started:.0f} s, allowed were {allowed:.0f} s")
 
-    def _assignments(self, worker: Worker, now: float) -> Iterator[Assign]:
+    def _set_aside(self) -> set[str]:
+        """Workers that run dry, to have suspects alone: no more than were lost, and those that have least to finish."""
+        if not self._suspects:
+            return set()
+        solo = sum(worker.solo for worker in self.workers.values())
+        wanted = math.ceil((len(self._suspects) + solo) / self.limits.in_flight) - solo
+        others = [worker for worker in self.workers.values() if not worker.solo and not worker.draining]
+        return {worker.name for worker in sorted(others, key=lambda each: len(each.flights))[: max(0, wanted)]}
+
+    def _assignments(self, worker: Worker, now: float, *, set_aside: Collection[str]) -> Iterator[Assign]:
         fair_share = math.ceil((self.waiting + self.in_flight) / self.limits.workers)
         while not worker.solo and len(worker.flights) < min(self.limits.in_flight, fair_share) and not self._stopping:
-            if self._suspects:
-                if worker.flights:
-                    return  # a suspect waits for a worker of its own; this one runs dry to become it
+            if self._suspects and not worker.flights:
                 worker.solo, index = True, self._suspects.pop(0)
+            elif worker.name in set_aside:
+                return
             elif self._again and self._again[0][0] <= now:
                 index = heapq.heappop(self._again)[2]
             elif self._next < len(self._order):

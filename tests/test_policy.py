@@ -120,6 +120,27 @@ def test_all_lanes_of_a_dead_worker_become_suspects_and_run_alone_so_only_the_ki
     assert run.tries[1] == 3  # once among others, then alone until its two attempts are used up
 
 
+def test_suspects_wait_for_the_fresh_worker_and_the_others_go_on():
+    run = Simulation([9] * 4 + [1] * 38, faults={0: ["hang"], 2: ["die:killed"]}, workers=2, in_flight=2)
+    run.starts = ["ready", "ready", "slow"]
+    handle, ends = run.handle, {}
+
+    def notice(event, worker, index=None):
+        if event == "slow":
+            run.later(100, "ready", worker)
+            return
+        if event == "ok":
+            ends[index] = run.now
+        handle(event, worker, index)
+
+    run.handle = notice
+    run.scheduler.limits = run.limits = Limits(workers=2, in_flight=2, deadline_floor_s=300)
+    run.run()
+    assert sorted(run.done) == list(range(42))
+    in_time = [index for index in range(42) if ends[index] < 100]
+    assert len(in_time) == 39, "all but the hanging one and the two suspects, on the lane beside the hanging one"
+
+
 def test_a_lost_node_is_not_charged():
     run = Simulation([3, 3], faults={0: ["die:node"] * 5}, workers=1, in_flight=2).run()
     assert sorted(run.done) == [0, 1]

@@ -13,10 +13,14 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.tracking.bank import Recall
-from pipeline.tracking.weights import Dense, Weights
+from pipeline.tracking.weights import Dense, Weights, linear
 
 _SCORES_AT_ONCE = 2 << 20
-"""CPU: attention scores computed together, so that they stay near the cache (8 MB)."""
+"""CPU: attention scores of one head computed together, so that they stay near the cache (8 MB)."""
+_FEW_SCORES = 1 << 18
+"""CPU: heads with at most so many scores are computed together."""
+_FEW_KEYS = 32
+"""CPU: softmax over so short rows takes 5 to 15 times as long as over columns, which fill the vector registers."""
 
 
 def attend(q_bhnd: torch.Tensor, k_bhmd: torch.Tensor, v_bhme: torch.Tensor) -> torch.Tensor:
@@ -30,16 +34,19 @@ def attend(q_bhnd: torch.Tensor, k_bhmd: torch.Tensor, v_bhme: torch.Tensor) -> 
     batch, heads, queries, _ = q_bhnd.shape
     keys = k_bhmd.shape[2]
     q = q_bhnd.flatten(0, 1)
-    k = k_bhmd.flatten(0, 1).transpose(1, 2)
+    k = k_bhmd.flatten(0, 1)
     v = v_bhme.flatten(0, 1)
-    if len(q) * queries * keys <= _SCORES_AT_ONCE:
-        return torch.bmm(torch.softmax(torch.bmm(q, k), -1), v).unflatten(0, (batch, heads))
+    if keys <= _FEW_KEYS < queries:
+        shares = torch.softmax(torch.bmm(k, q.transpose(1, 2)), 1).transpose(1, 2)
+        return torch.bmm(shares, v).unflatten(0, (batch, heads))
+    if queries * keys <= _FEW_SCORES:
+        return torch.bmm(torch.softmax(torch.bmm(q, k.transpose(1, 2)), -1), v).unflatten(0, (batch, heads))
     rows = max(64, _SCORES_AT_ONCE // keys // 64 * 64)
     out = q.new_empty(len(q), queries, v.shape[-1])
     for n in range(len(q)):
         for first in range(0, queries, rows):
             part = slice(first, first + rows)
-            torch.mm(torch.softmax(torch.mm(q[n, part], k[n]), -1), v[n], out=out[n, part])
+            out[n, part] = linear(torch.softmax(linear(q[n, part], k[n]), -1), v[n].t())
     return out.unflatten(0, (batch, heads))
 
 

@@ -9,8 +9,9 @@ from pipeline.tracking.bank import BankLimits
 from pipeline.tracking.encoder import Features
 from pipeline.tracking.lanes import Lanes
 from pipeline.tracking.prompts import Direction, FrameSource, TrackedObject
-from pipeline.tracking.propagation import Done, Propagation, Work
+from pipeline.tracking.propagation import Propagation
 from pipeline.tracking.step import Results, Stepper
+from pipeline.tracking.work import Done, Work
 
 
 class Engine:

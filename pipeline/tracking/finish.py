@@ -48,5 +48,7 @@ def _to_host(masks_ohw: torch.Tensor) -> torch.Tensor:
     columns = masks_ohw.transpose(1, 2).contiguous()
     host = torch.empty(columns.shape, dtype=torch.bool, pin_memory=True)
     host.copy_(columns, non_blocking=True)
-    torch.cuda.current_stream(columns.device).synchronize()
+    copied = torch.cuda.Event(blocking=True)  # not the stream: the next frame's step may be in it by now
+    copied.record(torch.cuda.current_stream(columns.device))
+    copied.synchronize()
     return host.transpose(1, 2)

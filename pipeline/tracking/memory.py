@@ -19,11 +19,11 @@ class MemoryEncoder:
         self.grid: tuple[int, int] = tuple(model.backbone_feature_sizes[-1])
         # scale * mask + bias = scale * (mask - shift), and the scale goes into the first convolution
         self.shift = -config.sigmoid_bias_for_mem_enc / config.sigmoid_scale_for_mem_enc
-        self.stages = []
-        for n, layer in enumerate(encoder.mask_downsampler.layers):
-            scale = config.sigmoid_scale_for_mem_enc if n == 0 else 1.0
-            weight = weights.cast(layer.conv.weight.detach() * scale).contiguous(memory_format=torch.channels_last)
-            self.stages.append((weight, weights.cast(layer.conv.bias), layer.conv, weights.norm(layer.layer_norm)))
+        scale = config.sigmoid_scale_for_mem_enc
+        self.stages = [
+            _Downsampling(layer, weights, scale=1.0 if n else scale)
+            for n, layer in enumerate(encoder.mask_downsampler.layers)
+        ]
         self.activation = encoder.mask_downsampler.activation
         self.mask_out = weights.dense(encoder.mask_downsampler.final_conv)
         self.feature = weights.dense(encoder.feature_projection)
@@ -42,9 +42,8 @@ class MemoryEncoder:
         """(B, HW, M) bf16; `high_b1ss` is overwritten. `binary` masks come from prompts."""
         mask = high_b1ss.gt_(0) if binary else high_b1ss.sigmoid_()
         x = mask.sub_(self.shift)
-        for weight, bias, conv, norm in self.stages:
-            x = F.conv2d(x, weight, bias, conv.stride, conv.padding)
-            x = self.activation(norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        for stage in self.stages:
+            x = self.activation(stage(x))
         x_bnc = feature_bnc + self.mask_out(as_tokens(x))
         for fuse in self.fusers:
             x_bnc = fuse(x_bnc, self.grid)
@@ -55,6 +54,33 @@ class MemoryEncoder:
 
     def upscale(self, logits_bhw: torch.Tensor) -> torch.Tensor:
         return F.interpolate(logits_bhw[:, None], (self.size, self.size), mode="bilinear", align_corners=False)
+
+
+class _Downsampling:
+    """A convolution and a layer norm over its channels.
+
+    On a CPU, layer_norm over 4 channels takes longer than the convolutions around it. The mean goes into the
+    convolution's weights, and what is left is done channel by channel, 7 times as fast.
+    """
+
+    def __init__(self, layer: Any, weights: Weights, *, scale: float) -> None:
+        conv = layer.conv
+        self.stride, self.padding = conv.stride, conv.padding
+        self.norm = weights.norm(layer.layer_norm)
+        weight, bias = conv.weight.detach() * scale, conv.bias.detach()
+        self.by_channel = conv.out_channels <= 4 and weight.device.type == "cpu"
+        if self.by_channel:
+            weight, bias = (w.double() - w.double().mean(0) for w in (weight, bias))
+        layout = torch.contiguous_format if self.by_channel else torch.channels_last
+        self.weight = weights.cast(weight.float()).contiguous(memory_format=layout)
+        self.bias = weights.cast(bias.float())
+
+    def __call__(self, x_bchw: torch.Tensor) -> torch.Tensor:
+        x = F.conv2d(x_bchw, self.weight, self.bias, self.stride, self.padding)
+        if not self.by_channel:
+            return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        scale = x.float().square().mean(1, keepdim=True).add_(self.norm.eps).rsqrt_()
+        return torch.addcmul(self.norm.bias[:, None, None], x * scale, self.norm.weight[:, None, None])
 
 
 class _Fuser:

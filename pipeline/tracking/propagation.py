@@ -3,15 +3,13 @@
 import json
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol
 
 import torch
 from safetensors.torch import load, save
 
 from pipeline.errors import PromptError
-from pipeline.tracking.bank import BankLimits, MemoryBank, Recall
+from pipeline.tracking.bank import MemoryBank, Recall
 from pipeline.tracking.encoder import Features
 from pipeline.tracking.prompts import (
     Direction,
@@ -23,49 +21,13 @@ from pipeline.tracking.prompts import (
     to_model,
 )
 from pipeline.tracking.step import Correction, Results
+from pipeline.tracking.work import Model, Work
 
 PROMPTED_FRAMES_AT_ONCE = 4
 """How many prompted frames are decoded and held together before propagation."""
 
 Rows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """(n, h, w) logits, (n,) object logits, (n,) predicted IoUs."""
-
-
-@dataclass(kw_only=True)
-class Work:
-    """What a propagation asks of the model at once: encode frames, then run prompts and tracks on them."""
-
-    encode: list[torch.Tensor] = field(default_factory=list)
-    prompts: list[tuple[Features | int, ModelPrompt]] = field(default_factory=list)
-    """Features, or the index of a frame in `encode`."""
-    tracks: list[tuple[Features | int, Recall]] = field(default_factory=list)
-    corrections: list[tuple[Features, Correction]] = field(default_factory=list)
-
-
-@dataclass(kw_only=True)
-class Done:
-    features: list[Features]
-    prompts: Results | None
-    tracks: Results | None
-    corrections: Results | None
-
-
-class Model(Protocol):
-    """What a propagation needs of the engine."""
-
-    @property
-    def limits(self) -> BankLimits: ...
-    @property
-    def max_pointers(self) -> int: ...
-    @property
-    def image_size(self) -> int: ...
-    @property
-    def device(self) -> torch.device: ...
-    @property
-    def frames_ahead(self) -> int: ...
-    def join(self, lane: object) -> None: ...
-    def leave(self, lane: object) -> None: ...
-    def submit(self, lane: object, work: Work) -> Done: ...
 
 
 class Propagation(Iterator[TrackedFrame]):

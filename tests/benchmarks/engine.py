@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.model import Sam2
 from pipeline.tracking import Engine, TrackedObject
+from pipeline.video import keep_freed_memory
 from tests.tracking import models, videos
 
 WARM = 17
@@ -248,6 +249,7 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=0, help="show the most frequent operations")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as the workers do; it helps transformers alike
     embedded = models.embedded()
     if "launches" in args.what:
         launches(embedded, top=args.top)

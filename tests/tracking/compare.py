@@ -34,12 +34,13 @@ class Difference:
         )
 
     def check(self) -> None:
-        """The project's tolerance, and that something was compared at all."""
+        """The project's tolerance, and that something was compared at all. A few pixels of a small sample are noise:
+        a random model's logits may come within 1e-5 of the threshold."""
         assert self.rows
         assert self.inside, "all masks are empty: nothing was compared"
         assert self.object_logit <= 1e-3, self
         assert self.predicted_iou <= 1e-3, self
-        assert self.flipped <= self.pixels / 100_000, self
+        assert self.flipped <= max(4, self.pixels / 100_000), self
 
 
 def to_transformers(

@@ -1,0 +1,48 @@
+"""What a propagation asks of the model and what it gets: the seam between the order of things and the batches."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+
+from pipeline.tracking.bank import BankLimits, Recall
+from pipeline.tracking.encoder import Features
+from pipeline.tracking.prompts import ModelPrompt
+from pipeline.tracking.step import Correction, Results
+
+
+@dataclass(kw_only=True)
+class Work:
+    """What a propagation asks of the model at once: encode frames, then run prompts and tracks on them."""
+
+    encode: list[torch.Tensor] = field(default_factory=list)
+    prompts: list[tuple[Features | int, ModelPrompt]] = field(default_factory=list)
+    """Features, or the index of a frame in `encode`."""
+    tracks: list[tuple[Features | int, Recall]] = field(default_factory=list)
+    corrections: list[tuple[Features, Correction]] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Done:
+    features: list[Features]
+    prompts: Results | None
+    tracks: Results | None
+    corrections: Results | None
+
+
+class Model(Protocol):
+    """What a propagation needs of the engine."""
+
+    @property
+    def limits(self) -> BankLimits: ...
+    @property
+    def max_pointers(self) -> int: ...
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def frames_ahead(self) -> int: ...
+    def join(self, lane: object) -> None: ...
+    def leave(self, lane: object) -> None: ...
+    def submit(self, lane: object, work: Work) -> Done: ...

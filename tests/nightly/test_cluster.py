@@ -120,6 +120,8 @@ class Submission:
     def wait(self, timeout_s: float = 1800) -> int:
         code = self._process.wait(timeout_s)
         self._reader.join()
+        if self._process.stdout:
+            self._process.stdout.close()
         return code
 
     @property

@@ -22,7 +22,7 @@ def render(record: Mapping[str, Any], *, attempts: Sequence[dict[str, Any]], ear
     night = total(record["night"], [*attempts, dict(record)])
     parts = [
         _head(record),
-        _tiles(night, earlier, record),
+        _tiles(night, earlier, record, hours=_hours([*attempts, record])),
         _reasons(record, again=bool(attempts)),
         _failures(record),
         _deaths(record),
@@ -77,8 +77,12 @@ def _head(record: Mapping[str, Any]) -> str:
     )
 
 
-def _tiles(night: Night, earlier: Sequence[Night], record: Mapping[str, Any]) -> str:
-    hours = record.get("hours_of", "GPU")
+def _hours(attempts: Sequence[Mapping[str, Any]]) -> str:
+    """Of what the night's hours are: an attempt that did nothing cannot tell."""
+    return next((str(each["hours_of"]) for each in attempts if each.get("gpu_hours") and "hours_of" in each), "GPU")
+
+
+def _tiles(night: Night, earlier: Sequence[Night], record: Mapping[str, Any], *, hours: str) -> str:
     tiles = [
         ("Labelled", number(night.labelled), change(night.labelled, (n.labelled for n in earlier))),
         ("Failed", number(night.failed), "in quarantine or unreachable" if night.failed else ""),

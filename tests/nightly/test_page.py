@@ -153,3 +153,9 @@ def test_lost_workers_and_what_waits_are_told() -> None:
     quiet = render(night_record(report()), attempts=[], earlier=[])
     assert "Workers" not in quiet
     assert "Tables" not in quiet
+
+
+def test_an_attempt_that_does_nothing_keeps_the_kind_of_hours() -> None:
+    first = night_record(report(gpu_hours=0.0))
+    again = night_record(report(gpu_hours=0.0, actor_hours=0.0, labelled=0, reasons={}))
+    assert "Actor hours" in render(again, attempts=[first], earlier=[])

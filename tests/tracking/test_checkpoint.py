@@ -102,7 +102,7 @@ import resource
 from tests.tracking.test_checkpoint import SAM2, Engine, Repeated, v
 objects = [v.tracked(n, f0=v.prompt("click")) for n in range(4)]
 engine = Engine(SAM2)
-for frames in (200, 4000):
+for frames in (200, 200, 4000):  # the second video of a process settles the heap
     for _ in engine.propagate(Repeated(frames), objects):
         pass
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -111,8 +111,8 @@ for frames in (200, 4000):
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_video() -> None:
-    """Peak RSS of a fresh process after 4,000 frames within 10 MiB of that after 200, 4 objects."""
+    """Peak RSS of a process after 4,000 frames within 10 MiB of that after 200, 4 objects."""
     done = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True, check=True)
-    few, many = (float(line) for line in done.stdout.split())
+    _, few, many = (float(line) for line in done.stdout.split())
     print(f"\npeak RSS: {few:.0f} MiB after 200 frames, {many:.0f} MiB after 4,000")
     assert many - few <= 10

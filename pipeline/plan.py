@@ -7,7 +7,7 @@ deployment can change (paths, categories, package versions, number of actors) le
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
@@ -84,6 +84,10 @@ def label_key(
     return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
 
 
+STATES = ("pending", "labelled", "quarantined", "unreadable")
+ROWS_AT_ONCE = 65_536
+"""Rows that are Python objects at the same time."""
+
 KEY_COLUMNS = {
     "version": "video",
     "start_s": "segment",
@@ -99,8 +103,8 @@ KEY_COLUMNS = {
 class Plan:
     """One row a video of the manifest, in its order.
 
-    `table` has video_id, label_key, state ("labelled", "quarantined", "pending" or "unreadable"), reason (why it is
-    pending), frames, objects, cost, and the columns of KEY_COLUMNS.
+    `table` has video_id, label_key, state (one of STATES), reason (why it is pending, else null), frames, objects,
+    cost, and the columns of KEY_COLUMNS.
     """
 
     table: pa.Table
@@ -123,8 +127,8 @@ class Plan:
 def make_plan(
     manifest: pa.Table,
     *,
-    versions: Sequence[str | None],
-    sizes: Sequence[int | None],
+    versions: pa.Array,
+    sizes: pa.Array,
     prompt_digests: pa.Array,
     weights: str,
     parameters: Parameters,
@@ -137,68 +141,97 @@ def make_plan(
 
     Args:
         manifest: validated manifest, one row a video.
-        versions: content version of every video; None where the source cannot be reached.
-        sizes: bytes of every source, where known: a guess of the length without num_frames.
+        versions: content version of every video, string; null where the source cannot be reached.
+        sizes: bytes of every source, int64, where known: a guess of the length without num_frames.
         prompt_digests: digest of every video's prompt geometry.
         weights: digest of the model's weights.
         parameters: settings that change masks.
         labelled: the published videos table: video_id, label_key and KEY_COLUMNS; may be empty.
-        committed: (video_id, label_key) of the committed parts.
+        committed: (video_id, label_key) of the committed parts, those that are published too left out or not.
         quarantined: (video_id, label_key) of the failure records that are not to be tried again.
         retried: (video_id, label_key) of those that are.
     """
-    rows, settings = manifest.num_rows, parameters.to_json()
-    starts, ends = manifest["start_s"].to_pylist(), manifest["end_s"].to_pylist()
-    keys = [
-        None
-        if version is None
-        else label_key(version=version, start_s=start, end_s=end, prompts=prompts, weights=weights, parameters=settings)
-        for version, start, end, prompts in zip(versions, starts, ends, prompt_digests.to_pylist(), strict=True)
-    ]
-    ids = manifest["video_id"].to_pylist()
-    where = pc.index_in(manifest["video_id"], value_set=labelled["video_id"]).combine_chunks()
+    settings = parameters.to_json()
     table = pa.table(
         {
             "video_id": manifest["video_id"],
-            "label_key": pa.array(keys, pa.string()),
-            "version": pa.array(versions, pa.string()),
+            "version": versions,
             "start_s": manifest["start_s"],
             "end_s": manifest["end_s"],
             "prompts_digest": prompt_digests,
-            "weights_digest": pa.array(np.full(rows, weights)),
-            "parameters": pa.array(np.full(rows, settings)),
+            "weights_digest": _constant(weights, manifest.num_rows),
+            "parameters": _constant(settings, manifest.num_rows),
         }
     )
-    published = labelled["label_key"].take(where).to_pylist()
-    states = [
-        "unreadable"
-        if key is None
-        else "labelled"
-        if key == old or (committed and (video, key) in committed)
-        else "quarantined"
-        if quarantined and (video, key) in quarantined
-        else "pending"
-        for video, key, old in zip(ids, keys, published, strict=True)
-    ]
-    due = [bool(retried) and (video, key) in retried for video, key in zip(ids, keys, strict=True)]
+    table = table.add_column(1, "label_key", _keys(table, weights, settings))
+    where = pc.index_in(manifest["video_id"], value_set=labelled["video_id"]).combine_chunks()
+    same = pc.fill_null(pc.equal(table["label_key"], labelled["label_key"].take(where)), False)
+    codes = np.full(manifest.num_rows, STATES.index("pending"), np.int8)
+    codes[same.to_numpy()] = STATES.index("labelled")
+    codes[table["label_key"].is_null().to_numpy()] = STATES.index("unreadable")
+    due = np.zeros(manifest.num_rows, bool)
+    for row, pair in _pairs(table, codes == STATES.index("pending")) if committed or quarantined or retried else ():
+        due[row] = pair in retried
+        if pair in committed:
+            codes[row] = STATES.index("labelled")
+        elif pair in quarantined:
+            codes[row] = STATES.index("quarantined")
+    pending = np.flatnonzero(codes == STATES.index("pending"))
+    reasons = _reasons(table.take(pending), labelled, where.take(pending))
+    reasons = pc.if_else(pa.array(due[pending]), "retry due", reasons)
     frames = _frames(manifest, sizes)
     objects = _objects(manifest)
     table = (
-        table.append_column("state", pa.array(states))
-        .append_column("reason", pc.if_else(pa.array(due), "retry due", _reasons(table, labelled, where)))
+        table.append_column("state", pa.array(STATES).take(pa.array(codes)))
+        .append_column("reason", reasons.take(places_of(pending, manifest.num_rows)))
         .append_column("frames", pa.array(frames))
         .append_column("objects", pa.array(objects))
         .append_column("cost", pa.array(frames * (ENCODER_COST + objects * OBJECT_COST)))
     )
-    pending = np.flatnonzero(np.asarray(states) == "pending") if rows else np.zeros(0, int)
     priority = manifest["priority"].fill_null(0).to_numpy()[pending]
     cost = table["cost"].to_numpy()[pending]
     return Plan(table, pending[np.lexsort((-cost, -priority))])
 
 
-def _frames(manifest: pa.Table, sizes: Sequence[int | None]) -> np.ndarray:
+def places_of(rows: npt.NDArray[np.int64], total: int) -> pa.Array:
+    """For every row of a table its place among `rows`, or null."""
+    places = np.full(total, -1)
+    places[rows] = np.arange(len(rows))
+    return pa.array(places, mask=places < 0)
+
+
+def _constant(value: str, rows: int) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), [value])
+
+
+def _keys(table: pa.Table, weights: str, settings: str) -> pa.ChunkedArray:
+    """The label key of every video; null where its version is."""
+    chunks = []
+    for batch in table.select(["version", "start_s", "end_s", "prompts_digest"]).to_batches(ROWS_AT_ONCE):
+        keys = [
+            None
+            if version is None
+            else label_key(
+                version=version, start_s=start, end_s=end, prompts=prompts, weights=weights, parameters=settings
+            )
+            for version, start, end, prompts in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        ]
+        chunks.append(pa.array(keys, pa.string()))
+    return pa.chunked_array(chunks, pa.string())
+
+
+def _pairs(table: pa.Table, chosen: npt.NDArray[np.bool_]) -> Iterator[tuple[int, tuple[str, str]]]:
+    """Row number, video_id and label_key of the chosen rows."""
+    rows = np.flatnonzero(chosen)
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        some = rows[start : start + ROWS_AT_ONCE]
+        ids, keys = (table[name].take(pa.array(some)).to_pylist() for name in ("video_id", "label_key"))
+        yield from zip(some.tolist(), zip(ids, keys, strict=True), strict=True)
+
+
+def _frames(manifest: pa.Table, sizes: pa.Array) -> np.ndarray:
     """Frames of every video: as the manifest says, else guessed from the file's size, float64 (rows,)."""
-    guess = pc.max_element_wise(pc.divide(pa.array(sizes, pa.float64()), float(BYTES_PER_FRAME)), 1.0)
+    guess = pc.max_element_wise(pc.divide(sizes.cast(pa.float64()), float(BYTES_PER_FRAME)), 1.0)
     frames: np.ndarray = pc.coalesce(manifest["num_frames"].cast(pa.float64()), guess, 1.0).to_numpy()
     return frames
 
@@ -212,7 +245,10 @@ def _objects(manifest: pa.Table) -> np.ndarray:
 
 
 def _reasons(table: pa.Table, labelled: pa.Table, where: pa.Array) -> pa.Array:
-    """For every video why its label key is not the published one: "new video", or which parts of the key changed."""
+    """For every video why its label key is not the published one: "new video", or which parts of the key changed.
+
+    `where` is each video's row of `labelled`, or null.
+    """
     names = list(dict.fromkeys(KEY_COLUMNS.values()))
     changed = dict.fromkeys(names, np.zeros(table.num_rows, bool))
     for column, name in KEY_COLUMNS.items():

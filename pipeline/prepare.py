@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,10 +18,14 @@ from pipeline.imagefolder import is_folder, open_folder
 from pipeline.manifest import BadRow, Manifest, prompt_digests, read_manifest
 from pipeline.manifest.schema import clip
 from pipeline.modelfiles import ResolvedModel, resolve
-from pipeline.plan import Plan, make_plan
+from pipeline.plan import Plan, make_plan, places_of
 from pipeline.quarantine import RETRIED_UNASKED, Failure, read_failures
 from pipeline.query import labelled_videos
 from pipeline.store import Storage, Store, Version, open_source, parse_path, source_versions
+from pipeline.store.layout import SHARDS
+
+SOURCES_AT_ONCE = 100_000
+LISTINGS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +72,6 @@ def prepare(
     versions, sizes = _versions(manifest, storage)
     failures = {(failure.video_id, failure.label_key): failure for failure in read_failures(store)}
     retried = {key for key, f in failures.items() if f.failure_class in RETRIED_UNASKED or retry(f)}
-    parts = (parse_path(entry.path) for shard in store.list_sharded("parts") for entry in shard)
     labelled = labelled_videos(store)
     plan = make_plan(
         manifest.table,
@@ -77,7 +81,7 @@ def prepare(
         weights=model.digest,
         parameters=config.parameters,
         labelled=labelled,
-        committed={part for part in parts if part},
+        committed=_unpublished(store, labelled),
         quarantined=failures.keys() - retried,
         retried=retried,
     )
@@ -96,18 +100,44 @@ def prepare(
     )
 
 
-def _versions(manifest: Manifest, storage: Storage) -> tuple[list[str | None], list[int | None]]:
+def _unpublished(store: Store, labelled: pa.Table) -> set[tuple[str, str]]:
+    """video_id and label_key of the committed parts that the videos table does not show: few, after a publication."""
+
+    def shard(name: str) -> pa.Table:
+        found = (parse_path(entry.path) for entry in store.list(f"parts/{name}"))
+        pairs = [pair for pair in found if pair]
+        columns = [pa.array([pair[i] for pair in pairs], pa.string()) for i in (0, 1)]
+        return pa.table(columns, names=["video_id", "label_key"])
+
+    with ThreadPoolExecutor(LISTINGS_AT_ONCE) as threads:
+        parts = pa.concat_tables(threads.map(shard, SHARDS))
+    where = pc.index_in(parts["video_id"], value_set=labelled["video_id"])
+    published = pc.fill_null(pc.equal(labelled["label_key"].take(where), parts["label_key"]), False)
+    left = parts.filter(pc.invert(published))
+    return set(zip(left["video_id"].to_pylist(), left["label_key"].to_pylist(), strict=True))
+
+
+def _versions(manifest: Manifest, storage: Storage) -> tuple[pa.Array, pa.Array]:
     """Version and size of every source; storage is asked only where the manifest does not give the version."""
-    versions: list[str | None] = manifest.table["video_version"].to_pylist()
-    sizes: list[int | None] = [None] * len(versions)
-    unknown = pc.indices_nonzero(pc.is_null(manifest.table["video_version"]))
-    uris = manifest.table["video_uri"].take(unknown).to_pylist()
+    given = manifest.table["video_version"].combine_chunks()
+    unknown = pc.indices_nonzero(pc.is_null(given))
+    uris = manifest.table["video_uri"].take(unknown)
+    order = pc.sort_indices(uris)  # those that lie together are told by the same listings
+    versions, sizes = [], []
+    for start in range(0, len(order), SOURCES_AT_ONCE):
+        found = _found(uris.take(order.slice(start, SOURCES_AT_ONCE)).to_pylist(), storage)
+        versions.append(pa.array([version and version.token() for version in found], pa.string()))
+        sizes.append(pa.array([version and version.size for version in found], pa.int64()))
+    places = places_of(unknown.take(order).to_numpy(), len(given))
+    asked = pa.chunked_array(versions, pa.string()).take(places).combine_chunks()
+    return pc.coalesce(given, asked), pa.chunked_array(sizes, pa.int64()).take(places).combine_chunks()
+
+
+def _found(uris: list[str], storage: Storage) -> list[Version | None]:
+    """The version of each source; None where it is not there."""
     folders = [is_folder(uri) for uri in uris]
     files = iter(source_versions([uri for uri, it in zip(uris, folders, strict=True) if not it], storage=storage))
-    for index, uri, folder in zip(unknown.to_pylist(), uris, folders, strict=True):
-        if version := _folder_version(uri, storage) if folder else next(files):
-            versions[index], sizes[index] = version.token(), version.size
-    return versions, sizes
+    return [_folder_version(uri, storage) if folder else next(files) for uri, folder in zip(uris, folders, strict=True)]
 
 
 def _folder_version(uri: str, storage: Storage) -> Version | None:

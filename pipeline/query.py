@@ -191,14 +191,26 @@ def _cell(value: Any) -> str:
 
 
 def labelled_videos(store: Store, columns: Sequence[str] = KEY_COLUMNS) -> pa.Table:
-    """What is published: columns of the videos table, empty before the first publication."""
+    """What is published: columns of the videos table, empty before the first publication.
+
+    What whole runs have in common is dictionary-encoded, since a million copies of it take hundreds of MB.
+    """
     found = dataset(store, "videos")
     if found is None:
         return pa.schema([VIDEOS.field(name) for name in columns]).empty_table()
     try:
-        return found.to_table(columns=list(columns))
+        batches = found.to_batches(columns=list(columns), batch_size=65_536, batch_readahead=1, fragment_readahead=1)
+        tables = [_with_dictionaries(pa.Table.from_batches([batch])) for batch in batches]
+        return pa.concat_tables(tables).unify_dictionaries() if tables else found.schema.empty_table().select(columns)
     except OSError as error:
         raise StorageError(f"cannot read the table {store}/videos: {error}") from None
+
+
+def _with_dictionaries(table: pa.Table) -> pa.Table:
+    for at, name in enumerate(table.column_names):
+        if name in ("weights_digest", "parameters"):
+            table = table.set_column(at, name, table[name].dictionary_encode())
+    return table
 
 
 def read_failures(store: Store) -> pa.Table:

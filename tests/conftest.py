@@ -1,9 +1,7 @@
 """Fixtures shared by all tests."""
 
-import gc
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,7 +40,4 @@ def local_ray(_ray_over: None) -> None:
     from pipeline.cluster import start_local
 
     if not ray.is_initialized():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)  # of a start that timed out and was tried again
-            start_local(num_cpus=2)
-            gc.collect()
+        start_local(num_cpus=2)

@@ -29,8 +29,8 @@ def plan_of(rows, *, versions=None, sizes=None, labelled=(), weights="w", parame
     table = given.pop("table", None) or manifest(rows)
     return make_plan(
         table,
-        versions=versions or ["10-a"] * len(rows),
-        sizes=sizes or [1000] * len(rows),
+        versions=pa.array(versions or ["10-a"] * len(rows), pa.string()),
+        sizes=pa.array(sizes or [1000] * len(rows), pa.int64()),
         prompt_digests=pa.array(given.pop("digests", ["p"] * len(rows))),
         weights=weights,
         parameters=parameters or Parameters(),

@@ -147,6 +147,7 @@ def _label(
         )
 
     failures: list[Failure] = []
+    frames = masks = 0
     written = 0.0
     for event in pool.run(plan.order, costs, make_task=make_task):
         if event is None:
@@ -169,6 +170,7 @@ def _label(
         progress.cost_done += float(costs[event.index])
         if isinstance(event, Finished):
             progress.done += 1
+            frames, masks = frames + event.outcome.frames, masks + event.outcome.masks
             for obsolete in prepared.failures.get(video_id, ()):
                 store.delete(obsolete.path)
         else:
@@ -178,6 +180,8 @@ def _label(
             failures.append(failure)
             progress.failed[failure.failure_class] = progress.failed.get(failure.failure_class, 0) + 1
     _update(progress, pool)
+    # Running totals are as old as the last look at the workers.
+    progress.frames, progress.masks = max(progress.frames, frames), max(progress.masks, masks)
     _measure(metrics, progress, pool, len(prepared.quarantined), force=True)
     progress.flights = []
     return failures

@@ -107,7 +107,7 @@ def test_chaos_on_s3_ends_as_a_calm_run_does(tmp_path, corpus, monkeypatch):
                         server.start()
                         wait_for(partial(tried, folder, target + 10), driver)
                     crash(driver)
-                code = driver.wait(1200)
+                code = driver.wait(2400)
                 assert code in (0, 3, -9)
         store = Store(troubled)
         left = examine(store, repair=True)
@@ -115,6 +115,8 @@ def test_chaos_on_s3_ends_as_a_calm_run_does(tmp_path, corpus, monkeypatch):
         assert {failure.video_id: failure.failure_class for failure in read_failures(store)} == classes
         troubled_rows, troubled_videos = labels(troubled)
     finally:
+        if driver.poll() is None:
+            crash(driver)
         server.kill()
     counts = Counter(tries(folder))
     print(

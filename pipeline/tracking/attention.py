@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.tracking.bank import Recall
-from pipeline.tracking.weights import Dense, Weights, linear
+from pipeline.tracking.weights import Dense, Weights
 
 _SCORES_AT_ONCE = 2 << 20
 """CPU: attention scores of one head computed together, so that they stay near the cache (8 MB)."""
@@ -46,7 +46,7 @@ def attend(q_bhnd: torch.Tensor, k_bhmd: torch.Tensor, v_bhme: torch.Tensor) -> 
     for n in range(len(q)):
         for first in range(0, queries, rows):
             part = slice(first, first + rows)
-            out[n, part] = linear(torch.softmax(linear(q[n, part], k[n]), -1), v[n].t())
+            torch.mm(torch.softmax(torch.mm(q[n, part], k[n].t()), -1), v[n], out=out[n, part])
     return out.unflatten(0, (batch, heads))
 
 

@@ -11,18 +11,6 @@ _LARGE_WEIGHT = 1 << 16
 """Elements from which oneDNN's fp32 product of an image's rows beats MKL's, by 1.03 to 1.6 (Zen 4, one thread)."""
 
 
-def linear(x: torch.Tensor, weight_oi: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """`F.linear` by the faster of a CPU's libraries.
-
-    The choice must not follow the batch: each library gives a row the same bits in any batch, but not the other's.
-    """
-    large = weight_oi.numel() >= _LARGE_WEIGHT
-    if large and _ONEDNN and x.device.type == "cpu" and x.dtype == weight_oi.dtype == torch.float32:
-        done: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight_oi, bias, "none", [], "")
-        return done
-    return F.linear(x, weight_oi, bias)
-
-
 class Dense(NamedTuple):
     """A linear map over the last dimension."""
 
@@ -30,7 +18,11 @@ class Dense(NamedTuple):
     bias: torch.Tensor | None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return linear(x, self.weight, self.bias)
+        large = x.numel() * len(self.weight) >= _LARGE_PRODUCT
+        if large and _ONEDNN and x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32:
+            done: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+            return done
+        return F.linear(x, self.weight, self.bias)
 
 
 class Norm(NamedTuple):

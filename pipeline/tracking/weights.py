@@ -18,7 +18,11 @@ class Dense(NamedTuple):
     bias: torch.Tensor | None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        large = x.numel() * len(self.weight) >= _LARGE_PRODUCT
+        """By the faster of a CPU's libraries.
+
+        The choice must not follow the batch: each library gives a row the same bits in any batch, but not the other's.
+        """
+        large = self.weight.numel() >= _LARGE_WEIGHT
         if large and _ONEDNN and x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32:
             done: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
             return done

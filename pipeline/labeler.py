@@ -125,10 +125,11 @@ class Labeler:
                 with self._totals.clock("commit_s"):
                     written = self._store.commit_once(path, builder.finish(row, masklets=categories, again=again))
                 checkpoints.remove()
+                made = spent.values()
                 return Outcome(
                     video_id=video.video_id,
-                    frames=frames,
-                    masks=builder.rows,
+                    frames=int(made.get("frames", 0)),
+                    masks=int(made.get("masks", 0)),
                     seconds=time.perf_counter() - started,
                     was_there=not written,
                 )
@@ -168,8 +169,9 @@ class Labeler:
                             columns = self._columns(step, info.height, info.width)
                             builder.add(step.frame_index, frames.times[step.frame_index], columns)
                         done, last = done + 1, max(last, step.frame_index)
-                        self._totals.add("frames", 1)
-                        self._totals.add("masks", len(step.object_ids))
+                        for clock in clocks:
+                            clock.add("frames", 1)
+                            clock.add("masks", len(step.object_ids))
                     else:
                         checkpoints.save(new_rows=builder.drain(), tracker=step, frames=done)
         return max(last + 1, reader.damage.decoded_frames)

@@ -44,7 +44,7 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A labelled video, in numbers."""
+    """A labelled video, in numbers: frames and masks are those made since its last checkpoint."""
 
     video_id: str
     frames: int

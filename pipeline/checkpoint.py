@@ -14,11 +14,11 @@ from importlib.metadata import version as package_version
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.store import MissingError, Store, checkpoint_dir, parse_path
+from pipeline.store import MissingError, Store, checkpoint_dir, parse_path, part_path
+from pipeline.store.layout import CHECKPOINTS
 
 log = logging.getLogger(__name__)
 
-CHECKPOINTS = "checkpoints"
 STATE = ".state"
 
 
@@ -91,3 +91,10 @@ def unfinished(store: Store) -> set[tuple[str, str]]:
     """(video_id, label_key) of every checkpoint of an output."""
     found = (parse_path(entry.path) for entry in store.list(CHECKPOINTS))
     return {pair for pair in found if pair}
+
+
+def remove_finished(store: Store) -> None:
+    """Remove the checkpoints of committed videos: a driver that has lost its lease may save some after the commit."""
+    for video_id, label_key in unfinished(store):
+        if store.exists(part_path(video_id, label_key)):
+            store.delete_prefix(checkpoint_dir(video_id, label_key))

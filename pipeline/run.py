@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.actor import Labels
-from pipeline.checkpoint import unfinished
+from pipeline.checkpoint import remove_finished, unfinished
 from pipeline.cluster import Resources, connect
 from pipeline.config import RunConfig
 from pipeline.errors import StorageError
@@ -179,6 +179,7 @@ def _label(
             write_failure(store, failure)
             failures.append(failure)
             progress.failed[failure.failure_class] = progress.failed.get(failure.failure_class, 0) + 1
+    remove_finished(store)
     _update(progress, pool)
     # Running totals are as old as the last look at the workers.
     progress.frames, progress.masks = max(progress.frames, frames), max(progress.masks, masks)

@@ -27,11 +27,11 @@ class Proxy:
     Args:
         endpoint: the server's URL.
         delay_s: seconds.
-        trouble: given a request's number, from 1, what is to go wrong with it.
+        trouble: given a request, as in "PUT /bucket/key", what is to go wrong with it.
     """
 
     def __init__(
-        self, endpoint: str, *, delay_s: float = 0.0, trouble: Callable[[int], Trouble | None] = lambda _: None
+        self, endpoint: str, *, delay_s: float = 0.0, trouble: Callable[[str], Trouble | None] = lambda _: None
     ) -> None:
         self.delay_s, self._trouble = delay_s, trouble
         self.requests: Counter[str] = Counter()
@@ -67,23 +67,27 @@ class Proxy:
     async def _stop(self) -> None:
         if self._server:
             self._server.close()
-        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:  # one may be accepted meanwhile
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        lost = asyncio.Event()
-        with contextlib.suppress(OSError, asyncio.CancelledError):
+        lost, ends = asyncio.Event(), [writer]
+        try:
             upstream, downstream = await asyncio.open_connection(*self._target)
-            try:
-                await asyncio.gather(
-                    self._requests(reader, downstream, writer, lost), self._answers(upstream, writer, lost)
-                )
-            finally:
-                downstream.close()
-        with contextlib.suppress(RuntimeError):
-            writer.close()
+            ends.append(downstream)
+            async with asyncio.TaskGroup() as both:  # where one way breaks, the other ends too
+                both.create_task(self._requests(reader, downstream, writer, lost))
+                both.create_task(self._answers(upstream, writer, lost))
+        except* OSError:
+            pass
+        finally:
+            for end in ends:
+                end.close()
+            for end in ends:
+                with contextlib.suppress(OSError):
+                    await end.wait_closed()
 
     async def _requests(
         self,
@@ -93,9 +97,9 @@ class Proxy:
         lost: asyncio.Event,
     ) -> None:
         while data := await reader.read(2**18):
-            for method, _ in _REQUEST.findall(data):
+            for method, path in _REQUEST.findall(data):
                 self.requests[method.decode()] += 1
-                trouble = self._trouble(self.requests.total())
+                trouble = self._trouble(f"{method.decode()} {path.decode()}")
                 if trouble:
                     self.troubles[trouble] += 1
                 match trouble:

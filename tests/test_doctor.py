@@ -3,7 +3,7 @@
 import pytest
 
 from jobs import doctor as job
-from pipeline.checkpoint import Checkpoints
+from pipeline.checkpoint import Checkpoints, remove_finished, unfinished
 from pipeline.doctor import examine
 from pipeline.labels import MASKS
 from pipeline.policy import Attempt
@@ -72,6 +72,15 @@ def test_what_belongs_to_labelled_videos_is_cleared_away_and_nothing_else(store)
     assert kinds(examine(store, repair=True)) == ["obsolete failure", "orphan checkpoint"]
     assert examine(store) == []
     assert Checkpoints(store=store, video_id="a", label_key=key("unfinished")).load().frames == 3
+
+
+def test_a_run_ends_by_removing_checkpoints_that_came_after_the_commit(store):
+    for label_key in (KEYS["a"], key("unfinished")):
+        Checkpoints(store=store, video_id="a", label_key=label_key).save(
+            new_rows=MASKS.empty_table(), tracker=b"state", frames=3
+        )
+    remove_finished(store)
+    assert unfinished(store) == {("a", key("unfinished"))}
 
 
 @pytest.mark.parametrize(

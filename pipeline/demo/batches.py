@@ -15,7 +15,7 @@ from pipeline.demo.renderer import EVAL_SEEDS, render
 
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
 STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
-KINDS = {"click": 0.34, "box": 0.22, "mask": 0.18, "points": 0.14, "box+points": 0.12}
+KINDS = {"click": 0.28, "box": 0.32, "mask": 0.18, "points": 0.1, "box+points": 0.12}
 DURATION = 48
 
 

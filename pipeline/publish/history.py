@@ -1,8 +1,6 @@
 """The tables' past: dropped where it must not be kept."""
 
-from deltalake.exceptions import DeltaError
-
-from pipeline.publish.tables import TABLES, explained, newest_turn, open_table
+from pipeline.publish.tables import TABLES, newest_turn, open_table
 from pipeline.publish.turn import WAIT_S, take_turn
 from pipeline.publish.upkeep import vacuum
 from pipeline.store import Store
@@ -20,10 +18,7 @@ def drop_history(store: Store, *, wait_s: float = WAIT_S) -> int:
     with take_turn(store, above=newest_turn(store), wait_s=wait_s):
         for name in TABLES:
             if (table := open_table(store, name)) is not None:
-                try:
-                    table.create_checkpoint()
-                except (DeltaError, OSError) as error:
-                    raise explained(store, name, "checkpoint", error) from None
+                store.attempt(table.create_checkpoint, "checkpoint the table", name)
                 newest = f"{table.version():020}"
                 past = [
                     entry.path

@@ -6,13 +6,12 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from pipeline.errors import StorageError
 from pipeline.labels import MASKLETS, MASKS, VIDEOS
@@ -42,26 +41,29 @@ class SupersededError(StorageError):
 
 def open_table(store: Store, name: str, *, version: int | None = None) -> DeltaTable | None:
     """A table as it is now; None when nothing has been published yet."""
+    options, where = store.deltalake_options() or None, _location(store, name)
     try:
-        return DeltaTable(_location(store, name), version=version, storage_options=store.deltalake_options() or None)
+        return store.attempt(
+            lambda: DeltaTable(where, version=version, storage_options=options),
+            "open the table",
+            name,
+            passes=(TableNotFoundError,),
+        )
     except TableNotFoundError:
         return None
-    except (DeltaError, OSError) as error:
-        raise explained(store, name, "open", error) from None
 
 
 def create_table(store: Store, name: str) -> DeltaTable:
     """The table, created with its schema where it is not there."""
     if (found := open_table(store, name)) is not None:
         return found
-    options = store.deltalake_options() or None
-    try:
-        DeltaTable.create(
-            _location(store, name), TABLES[name], mode="ignore", configuration=_CONFIGURATION, storage_options=options
-        )
-        return DeltaTable(_location(store, name), storage_options=options)
-    except (DeltaError, OSError) as error:
-        raise explained(store, name, "create", error) from None
+    options, where = store.deltalake_options() or None, _location(store, name)
+
+    def create() -> DeltaTable:
+        DeltaTable.create(where, TABLES[name], mode="ignore", configuration=_CONFIGURATION, storage_options=options)
+        return DeltaTable(where, storage_options=options)
+
+    return store.attempt(create, "create the table", name)
 
 
 def replace_videos(
@@ -90,33 +92,43 @@ def commit(
     turn: int,
     pinned: DeltaTable | None = None,
 ) -> int:
-    """Overwrite what the predicate matches; with `pinned`, fail rather than overwrite what was written since."""
-    for tries in range(1, COMMIT_TRIES + 1):
-        table = pinned or create_table(store, name)
+    """Overwrite what the predicate matches; with `pinned`, fail rather than overwrite what was written since.
+
+    delta-rs gives up where the answer to a commit is lost; whether it came through is looked at before the next try.
+    """
+    held: frozenset[str] = frozenset()
+    base: int | None = None
+
+    def write() -> DeltaTable:
+        nonlocal held, base
+        newest = pinned if pinned and base is None else create_table(store, name)
+        if base is not None and newest.version() == base + 1 and turn_of(newest) == turn:
+            return newest
+        table = pinned or newest
         refuse_if_superseded(table, turn, store)
-        before = _files(table)
+        held, base = frozenset(_files(table)), table.version()
         target = merged_schema(schema_of(table), schema)
+        write_deltalake(
+            table,
+            pa.RecordBatchReader.from_batches(target, _batches(rows(), target)),
+            mode="overwrite",
+            predicate=predicate,
+            schema_mode="merge" if len(target) > len(table.schema().fields) else None,
+            target_file_size=TARGET_FILE_BYTES,
+            writer_properties=writer_properties(),
+            commit_properties=turn_properties(turn),
+        )
+        return open_table(store, name) or table
+
+    for tries in range(1, COMMIT_TRIES + 1):
         try:
-            write_deltalake(
-                table,
-                pa.RecordBatchReader.from_batches(target, _batches(rows(), target)),
-                mode="overwrite",
-                predicate=predicate,
-                schema_mode="merge" if len(target) > len(table.schema().fields) else None,
-                target_file_size=TARGET_FILE_BYTES,
-                writer_properties=writer_properties(),
-                commit_properties=turn_properties(turn),
-            )
+            after = store.attempt(write, "write the table", name, passes=(CommitFailedError,))
+            return sum(size for path, size in _files(after).items() if path not in held)
         except CommitFailedError as error:
-            if pinned is not None or tries == COMMIT_TRIES:
-                raise explained(store, name, "commit to", error) from None
+            if pinned or tries == COMMIT_TRIES:
+                raise StorageError(f"cannot commit to the table {store}/{name}: {redact(str(error))}") from None
             log.warning("another writer was faster in the table %s; trying again", name)
             time.sleep(random.uniform(0, 0.2 * 2**tries))
-            continue
-        except (DeltaError, OSError) as error:
-            raise explained(store, name, "write", error) from None
-        after = _files(open_table(store, name) or table)
-        return sum(size for path, size in after.items() if path not in before)
     raise AssertionError("unreachable")
 
 
@@ -137,10 +149,7 @@ def published_keys(store: Store) -> pa.Table:
     columns = ["video_id", "label_key"]
     if (videos := dataset(store, "videos")) is None:
         return pa.schema([(name, pa.string()) for name in columns]).empty_table()
-    try:
-        return videos.to_table(columns=columns)
-    except (DeltaError, OSError) as error:
-        raise explained(store, "videos", "read", error) from None
+    return store.attempt(lambda: videos.to_table(columns=columns), "read the table", "videos")
 
 
 def newest_turn(store: Store) -> int:
@@ -220,8 +229,3 @@ def _location(store: Store, name: str) -> str:
     if re.search(r"%[0-9A-Fa-f]{2}", store.uri):
         raise StorageError(f"cannot keep tables in {store}: delta-rs decodes '%' in paths; choose one without")
     return Path(store.uri_of(name)).as_uri()
-
-
-def explained(store: Store, name: str, what: str, error: BaseException) -> StorageError:
-    words: Any = redact(" ".join(str(error).split()))[:400]
-    return StorageError(f"cannot {what} the table {store}/{name}: {words}")

@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 
 from pipeline.publish.intents import read_intents
 from pipeline.publish.tables import (
@@ -26,7 +25,6 @@ from pipeline.publish.tables import (
     any_of,
     commit,
     dataset,
-    explained,
     newest_turn,
     open_table,
     schema_of,
@@ -137,18 +135,11 @@ def vacuum(store: Store, *, retention_hours: float = DEFAULT_RETENTION_HOURS, wa
     with take_turn(store, above=newest_turn(store), wait_s=wait_s):
         for name in TABLES:
             if (table := open_table(store, name)) is not None:
-                try:
-                    removed += len(
-                        table.vacuum(
-                            retention_hours=int(retention_hours),
-                            dry_run=False,
-                            enforce_retention_duration=False,
-                            full=True,
-                        )
-                    )
-                    table.cleanup_metadata()
-                except (DeltaError, OSError) as error:
-                    raise explained(store, name, "vacuum", error) from None
+                sweep = partial(
+                    table.vacuum, int(retention_hours), dry_run=False, enforce_retention_duration=False, full=True
+                )
+                removed += len(store.attempt(sweep, "vacuum the table", name))
+                store.attempt(table.cleanup_metadata, "vacuum the table", name)
     return removed
 
 
@@ -180,16 +171,22 @@ def delete_videos(store: Store, video_ids: Sequence[str], *, wait_s: float = WAI
     """Delete these videos' rows from all tables; returns how many mask rows. Old versions keep them until `vacuum`."""
     if not video_ids:
         return 0
+    those = any_of(video_ids)
     rows = 0
+    if (masks := dataset(store, "masks")) is not None:
+        count = partial(masks.count_rows, filter=pc.field("video_id").isin(video_ids))
+        rows = store.attempt(count, "read the table", "masks")
     with take_turn(store, above=newest_turn(store), wait_s=wait_s) as turn:
         for name in TABLES:
-            if (table := open_table(store, name)) is not None:
-                try:
-                    done = table.delete(any_of(video_ids), commit_properties=turn_properties(turn))
-                except (DeltaError, OSError) as error:
-                    raise explained(store, name, "delete from", error) from None
-                rows += int(done.get("num_deleted_rows") or 0) if name == "masks" else 0
+            if open_table(store, name) is not None:
+                store.attempt(partial(_delete, store, name, those, turn), "delete from the table", name)
     return rows
+
+
+def _delete(store: Store, name: str, predicate: str, turn: int) -> None:
+    table = open_table(store, name)
+    assert table is not None
+    table.delete(predicate, commit_properties=turn_properties(turn))
 
 
 def _stretches(store: Store, name: str, files: list[_File], target_bytes: int) -> list[list[_File]]:

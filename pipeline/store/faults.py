@@ -28,6 +28,11 @@ _TRANSIENT_ERRNO = {
     errno.EBUSY, errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.EPIPE, errno.ETIMEDOUT,
     errno.EHOSTUNREACH, errno.ENETUNREACH, getattr(errno, "EREMOTEIO", errno.EIO),
 }  # fmt: skip
+_TRANSIENT_RUST = re.compile(
+    r"Error performing (?:.*?)(?:error sending request|timed out|connection|status code: (?:408|409|425|429|5\d\d))",
+    re.DOTALL,
+)
+"""Of object_store, below delta-rs, which has words only: it does not repeat a create whose answer never came."""
 _CREDENTIAL_CODES = {
     "InvalidAccessKeyId": "the access key is unknown to the server",
     "SignatureDoesNotMatch": "the secret key does not match the access key",
@@ -77,7 +82,9 @@ def is_transient(error: BaseException) -> bool:
     http_status = getattr(error, "status", None)  # aiohttp.ClientResponseError, of HTTP sources
     if isinstance(http_status, int):
         return http_status in _TRANSIENT_HTTP
-    return isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNO
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _TRANSIENT_ERRNO
+    return _TRANSIENT_RUST.search(str(error)) is not None
 
 
 def attempt(
@@ -159,7 +166,8 @@ def _rights(uri: str) -> str:
 
 
 def _words(error: BaseException) -> str:
-    text = redact(" ".join(str(error).split()))[:300]
+    plain = re.sub(r"\s*\x1b\[\d+m↳\x1b\[0m", ":", str(error))  # delta-rs draws trees in colour
+    text = redact(" ".join(plain.split()))[:300]
     code = s3_code(error)
     if isinstance(error, OSError) and error.strerror:
         text = redact(error.strerror)[:300]

@@ -98,13 +98,13 @@ class Store:
         """Size, time and etag of one object, asked of the storage and not of a cache; None when it is not there."""
         if self._root:
             try:
-                found = self._try(lambda: self._file(path).stat(), "look at", path, passes=(FileNotFoundError,))
+                found = self.attempt(lambda: self._file(path).stat(), "look at", path, passes=(FileNotFoundError,))
             except (FileNotFoundError, MissingError):
                 return None
             return Entry(path, found.st_size, found.st_mtime) if not self._file(path).is_dir() else None
         fs, root = self._fs()
         try:
-            raw = self._try(lambda: fs.info(_join(root, path)), "look at", path, passes=(FileNotFoundError,))
+            raw = self.attempt(lambda: fs.info(_join(root, path)), "look at", path, passes=(FileNotFoundError,))
         except (FileNotFoundError, MissingError):
             return None
         return entry_of(path, raw) if raw["type"] == "file" else None
@@ -115,7 +115,7 @@ class Store:
     def open(self, path: str) -> BinaryIO:
         """A seekable file whose ranged reads are retried and cached in blocks."""
         if self._root:
-            return self._try(lambda: self._file(path).open("rb"), "open", path)
+            return self.attempt(lambda: self._file(path).open("rb"), "open", path)
         fs, root = self._fs()
         return open_remote(fs, _join(root, path), uri=self.uri_of(path), budget_s=self.retry_budget_s)
 
@@ -124,9 +124,9 @@ class Store:
     def put(self, path: str, data: bytes | Path) -> None:
         """Write or overwrite, all or nothing. A Path is a local file to upload."""
         if self._root:
-            self._try(lambda: local.put(self._file(path), data), "write", path)
+            self.attempt(lambda: local.put(self._file(path), data), "write", path)
         else:
-            self._try(lambda: self._upload(path, data, "overwrite"), "write", path)
+            self.attempt(lambda: self._upload(path, data, "overwrite"), "write", path)
 
     def commit_once(self, path: str, data: bytes | Path) -> bool:
         """Create, never replace: True when this call wrote it, False when it was there already.
@@ -134,7 +134,7 @@ class Store:
         Of several writers at once exactly one gets True, and nobody ever sees less than all of `data`.
         """
         if self._root:
-            return self._try(lambda: local.commit_once(self._file(path), data), "write", path)
+            return self.attempt(lambda: local.commit_once(self._file(path), data), "write", path)
         tries = 0
 
         def create() -> bool:
@@ -151,17 +151,17 @@ class Store:
                 return tries > 1 and self._holds(path, data)  # the answer to our own first try may have been lost
             return True
 
-        return self._try(create, "write", path)
+        return self.attempt(create, "write", path)
 
     def delete(self, path: str) -> None:
         """Delete one object; nothing happens when it is not there."""
         if self._root:
             root = self._root
-            self._try(lambda: local.remove(self._file(path), root=root), "delete", path)
+            self.attempt(lambda: local.remove(self._file(path), root=root), "delete", path)
             return
         fs, root_path = self._fs()
         try:
-            self._try(lambda: fs.rm_file(_join(root_path, path)), "delete", path, passes=(FileNotFoundError,))
+            self.attempt(lambda: fs.rm_file(_join(root_path, path)), "delete", path, passes=(FileNotFoundError,))
         except FileNotFoundError:
             return
 
@@ -176,7 +176,7 @@ class Store:
         if self._root is None and hasattr(self._fs()[0], "call_s3"):
             left = iter(paths)
             while some := list(islice(left, S3_DELETES)):
-                self._try(partial(self._delete_from_s3, some), "delete", os.path.commonpath(some))
+                self.attempt(partial(self._delete_from_s3, some), "delete", os.path.commonpath(some))
             return
         with ThreadPoolExecutor(LISTING_THREADS) as threads:
             list(threads.map(self.delete, paths))
@@ -211,17 +211,17 @@ class Store:
             strip += 1 if strip else 0
             lister = S3Lister(fs)
             for page in lister.pages(
-                bucket, f"{key}/" if key else "", retried=partial(self._try, what="list", path=prefix)
+                bucket, f"{key}/" if key else "", retried=partial(self.attempt, what="list", path=prefix)
             ):
                 for entry in page:
                     yield Entry(entry.path[strip:], entry.size, entry.mtime, entry.etag)
             return
         try:
-            found_all = self._try(
+            found_all = self.attempt(
                 lambda: fs.find(top, detail=True, refresh=True), "list", prefix, passes=(FileNotFoundError, TypeError)
             )
         except TypeError:
-            found_all = self._try(lambda: fs.find(top, detail=True), "list", prefix)
+            found_all = self.attempt(lambda: fs.find(top, detail=True), "list", prefix)
         except FileNotFoundError:
             return
         for name, raw in found_all.items():
@@ -242,7 +242,7 @@ class Store:
             return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
         fs, root = self._fs()
         try:
-            found = self._try(
+            found = self.attempt(
                 lambda: fs.ls(_join(root, prefix), detail=True), "list", prefix, passes=(FileNotFoundError,)
             )
         except (FileNotFoundError, MissingError):
@@ -261,9 +261,10 @@ class Store:
         """Arrow's own file system rooted here; None where Arrow has none for it."""
         return arrow_filesystem(self.uri, self.storage.access(self.uri), self._options)
 
-    # --- inside
-
-    def _try(self, action: Callable[[], T], what: str, path: str, *, passes: tuple[type[BaseException], ...] = ()) -> T:
+    def attempt(
+        self, action: Callable[[], T], what: str, path: str, *, passes: tuple[type[BaseException], ...] = ()
+    ) -> T:
+        """Run what delta-rs or another library does at `path` with this store's patience and its words for errors."""
         return attempt(
             action,
             what=what,
@@ -272,6 +273,8 @@ class Store:
             retry=self._root is None,
             passes=passes,
         )
+
+    # --- inside
 
     def _file(self, path: str) -> Path:
         assert self._root is not None
@@ -285,14 +288,14 @@ class Store:
 
     def _read(self, path: str, start: int | None, end: int | None) -> bytes:
         if self._root:
-            return self._try(lambda: local.read(self._file(path), start, end), "read", path)
+            return self.attempt(lambda: local.read(self._file(path), start, end), "read", path)
         fs, root = self._fs()
         name = _join(root, path)
         # one request where s3fs would first ask for the size
         request: dict[str, Any] = {"max_concurrency": 1} if hasattr(fs, "call_s3") else {}
         if start is not None:
             request |= {"start": start, "end": end}
-        return bytes(self._try(lambda: fs.cat_file(name, **request), "read", path))
+        return bytes(self.attempt(lambda: fs.cat_file(name, **request), "read", path))
 
     def _delete_from_s3(self, paths: Names) -> None:
         fs, root = self._fs()

@@ -16,7 +16,7 @@ from tests.nightly.examples import write_manifest
 
 pytestmark = pytest.mark.slow
 
-COPIES = 4
+COPIES = 40  # more than a stop leaves time for
 
 
 def test_a_budget_then_a_stop_time_end_a_night_whose_next_attempt_goes_on(tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ class Labeler:
             with closing(prefetch(steps, depth=RESULTS_AHEAD)) as results:
                 for step in results:
                     assert isinstance(step, TrackedFrame)
-                    columns = self._columns(step, *size)
+                    columns = mask_columns(step, self._finish, size)
                     again.add(step.frame_index, frames.times[step.frame_index], columns)
                     if step.frame_index == end:
                         break
@@ -221,17 +221,11 @@ class Labeler:
                 raise InterruptedLabelingError("the worker was asked to stop")
 
     def _columns(self, frame: TrackedFrame, height: int, width: int) -> dict[str, Sequence[Any]]:
-        """The label rows of one frame: finished masks as RLE, their measures, and the scores."""
-        counts = rle.encode(self._finish.masks(frame.logits, height=height, width=width).cpu().numpy())
+        """The label rows of one frame: its masks and what tells of their quality."""
+        threshold = self.settings.parameters.mask_threshold
         return {
-            "object_id": frame.object_ids,
-            "is_prompted": frame.is_prompted,
-            "counts": counts,
-            "area": [rle.area(each) for each in counts],
-            "boxes": [rle.bbox(each, (height, width)) for each in counts],
-            "object_logit": frame.object_logit.tolist(),
-            "predicted_iou": frame.predicted_iou.tolist(),
-            **measure(frame.logits, frame.object_ids, mask_threshold=self.settings.parameters.mask_threshold),
+            **mask_columns(frame, self._finish, (height, width)),
+            **measure(frame.logits, frame.object_ids, mask_threshold=threshold),
         }
 
     def _videos_row(
@@ -276,6 +270,20 @@ class Labeler:
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "extra": video.extra,
         }
+
+
+def mask_columns(frame: TrackedFrame, finish: Finish, size: tuple[int, int]) -> dict[str, Sequence[Any]]:
+    """The label rows of one frame of this (height, width): finished masks as RLE, their measures, and the scores."""
+    counts = rle.encode(finish.masks(frame.logits, height=size[0], width=size[1]).cpu().numpy())
+    return {
+        "object_id": frame.object_ids,
+        "is_prompted": frame.is_prompted,
+        "counts": counts,
+        "area": [rle.area(each) for each in counts],
+        "boxes": [rle.bbox(each, size) for each in counts],
+        "object_logit": frame.object_logit.tolist(),
+        "predicted_iou": frame.predicted_iou.tolist(),
+    }
 
 
 @contextmanager

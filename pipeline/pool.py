@@ -44,8 +44,8 @@ NODE_DEATH_S = 20.0
 TICK_S = 0.5
 """How often the driver looks at deadlines, nodes and progress, whatever else happens."""
 
-POLLS_PER_S = 20
-"""Workers asked for their progress each second, so that many of them cost the driver no more than few."""
+POLLS_AT_ONCE = 10
+"""Workers asked for their progress each time, so that many of them cost the driver no more than few."""
 
 
 @dataclass(frozen=True)
@@ -258,8 +258,8 @@ class Pool:
                     self._progress[worker] = poll.result()
         self._poll_next = self._poll_next or list(self._actors)
         asked, self._poll_next = (
-            self._poll_next[: int(POLLS_PER_S * TICK_S)],
-            self._poll_next[int(POLLS_PER_S * TICK_S) :],
+            self._poll_next[:POLLS_AT_ONCE],
+            self._poll_next[POLLS_AT_ONCE:],
         )
         for worker in asked:
             if worker in self._actors and worker not in self._polls and self.scheduler.workers[worker].ready:

@@ -3,8 +3,7 @@
 import hashlib
 import itertools
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,11 +20,10 @@ from pipeline.modelfiles import ResolvedModel, resolve
 from pipeline.plan import Plan, make_plan, places_of
 from pipeline.quarantine import RETRIED_UNASKED, Failure, read_failures
 from pipeline.query import labelled_videos
-from pipeline.store import Storage, Store, Version, open_source, parse_path, source_versions
-from pipeline.store.layout import SHARDS
+from pipeline.store import Entry, Storage, Store, Version, open_source, parse_path, source_versions
+from pipeline.store.layout import PARTS
 
 SOURCES_AT_ONCE = 100_000
-LISTINGS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,14 +101,12 @@ def prepare(
 def _unpublished(store: Store, labelled: pa.Table) -> set[tuple[str, str]]:
     """video_id and label_key of the committed parts that the videos table does not show: few, after a publication."""
 
-    def shard(name: str) -> pa.Table:
-        found = (parse_path(entry.path) for entry in store.list(f"parts/{name}"))
-        pairs = [pair for pair in found if pair]
-        columns = [pa.array([pair[i] for pair in pairs], pa.string()) for i in (0, 1)]
+    def pairs(entries: Iterator[Entry]) -> pa.Table:
+        found = [pair for entry in entries if (pair := parse_path(entry.path))]
+        columns = [pa.array([pair[i] for pair in found], pa.string()) for i in (0, 1)]
         return pa.table(columns, names=["video_id", "label_key"])
 
-    with ThreadPoolExecutor(LISTINGS_AT_ONCE) as threads:
-        parts = pa.concat_tables(threads.map(shard, SHARDS))
+    parts = pa.concat_tables(store.map_shards(PARTS, pairs))
     where = pc.index_in(parts["video_id"], value_set=labelled["video_id"])
     published = pc.fill_null(pc.equal(labelled["label_key"].take(where), parts["label_key"]), False)
     left = parts.filter(pc.invert(published))

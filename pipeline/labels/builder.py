@@ -126,7 +126,6 @@ class PartBuilder:
         `video` holds columns of VIDEOS and, under "extra", the manifest's own columns; `masklets` adds columns such as
         category to an object's masklet row; `again` has the rows of a second pass, see `pipeline.quality.drift`.
         """
-        self._flush()
         if not self.spilled:
             sink = pa.BufferOutputStream()
             self._write(sink, video, masklets or {}, again)

@@ -17,9 +17,8 @@ _TEXTS = ("video_id", "category", "mask_counts")
 """Columns of text, whatever their values look like: a 007 is no number here and a date no date."""
 _NUMBERS = ("time_s", *SIDES, "score", "fps")
 """Columns with fractions, even if the part of the file that types are inferred from has none."""
-
-
 _FLAGS = ("correct",)
+"""Columns of true and false."""
 
 
 def read_table(uri: str, *, open_file: OpenFile = open_any) -> pa.Table:

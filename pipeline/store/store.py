@@ -229,11 +229,15 @@ class Store:
 
     def list_sharded(self, prefix: str) -> Iterator[Entries]:
         """Everything below PREFIX/HH/, the shards listed at the same time, one list per shard in order."""
+        return self.map_shards(prefix, list)
+
+    def map_shards(self, prefix: str, read: Callable[[Iterator[Entry]], T]) -> Iterator[T]:
+        """What `read` makes of each shard's entries, in the thread that lists it: where all would be too many."""
         if self._root:
-            yield from (list(self.list(f"{prefix}/{shard}")) for shard in SHARDS)
+            yield from (read(self.list(f"{prefix}/{shard}")) for shard in SHARDS)
             return
         with ThreadPoolExecutor(LISTING_THREADS) as threads:
-            yield from threads.map(lambda shard: list(self.list(f"{prefix}/{shard}")), SHARDS)
+            yield from threads.map(lambda shard: read(self.list(f"{prefix}/{shard}")), SHARDS)
 
     def list_dirs(self, prefix: str) -> Names:
         """Names of the folders directly below `prefix`, sorted."""

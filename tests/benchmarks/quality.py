@@ -12,7 +12,7 @@ import time
 import pyarrow as pa
 import torch
 
-from pipeline import rle
+from pipeline.labeler import mask_columns
 from pipeline.labels.builder import PartBuilder
 from pipeline.quality.doubt import masklet_quality
 from pipeline.quality.frames import measure
@@ -41,16 +41,7 @@ def share(size: int, count: int) -> tuple[float, float]:
             start = time.process_time()
             measures = measure(frame.logits, frame.object_ids)
             quality += time.process_time() - start
-            counts = rle.encode(Finish().masks(frame.logits, height=height, width=width).numpy())
-            columns = {
-                "object_id": frame.object_ids,
-                "is_prompted": frame.is_prompted,
-                "counts": counts,
-                "area": [rle.area(each) for each in counts],
-                "boxes": [rle.bbox(each, (height, width)) for each in counts],
-                "object_logit": frame.object_logit.tolist(),
-                "predicted_iou": frame.predicted_iou.tolist(),
-            }
+            columns = mask_columns(frame, Finish(), (height, width))
             builder.add(frame.frame_index, float(frame.frame_index), {**columns, **measures})
         masklets: list[pa.Table] = [rows for _, rows in builder.by_object()]
     start = time.process_time()

@@ -141,8 +141,7 @@ class _Layer:
         self.query = weights.dense(cross.q_proj, scale_first=cross.scaling)
         self.key = weights.dense(cross.k_proj)
         self.value_out = _value_after_average(cross, weights)
-        self.linear1, self.linear2 = weights.dense(layer.linear1), weights.dense(layer.linear2)
-        self.activation = layer.activation
+        self.linear1, self.linear2 = weights.dense(layer.linear1, then=layer.activation), weights.dense(layer.linear2)
 
     def attend_self(self, x_bnc: torch.Tensor) -> torch.Tensor:
         batch, tokens, _ = x_bnc.shape
@@ -195,7 +194,7 @@ class _Layer:
         return out
 
     def feed_forward(self, x_bnc: torch.Tensor) -> torch.Tensor:
-        return self.linear2(self.activation(self.linear1(self.norm3(x_bnc))))
+        return self.linear2(self.linear1(self.norm3(x_bnc)))
 
 
 def _value_after_average(cross: Any, weights: Weights) -> Dense:

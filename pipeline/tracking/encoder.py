@@ -75,9 +75,8 @@ class _Block:
         self.norm2 = weights.norm(block.layer_norm2)
         self.qkv = weights.dense(block.attn.qkv)
         self.out = weights.dense(block.attn.proj)
-        self.mlp_in = weights.dense(block.mlp.proj_in)
+        self.mlp_in = weights.dense(block.mlp.proj_in, then=block.mlp.activation)
         self.mlp_out = weights.dense(block.mlp.proj_out)
-        self.activation = block.mlp.activation
         self.shortcut = weights.dense(block.proj) if block.dim != block.dim_out else None
         self.window = block.window_size
         self.stride = block.query_stride
@@ -88,7 +87,7 @@ class _Block:
         normed = self.norm1(x_fhwc)
         residual = x_fhwc if self.shortcut is None else _pool(self.shortcut(normed), self.stride)
         x_fhwc = residual + self._attend(normed, residual.shape[1:3])
-        return x_fhwc + self.mlp_out(self.activation(self.mlp_in(self.norm2(x_fhwc))))
+        return x_fhwc + self.mlp_out(self.mlp_in(self.norm2(x_fhwc)))
 
     def _attend(self, x_fhwc: torch.Tensor, out_size: torch.Size) -> torch.Tensor:
         frames, height, width, _ = x_fhwc.shape

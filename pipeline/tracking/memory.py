@@ -92,8 +92,7 @@ class _Fuser:
         self.bias = weights.cast(conv.bias)
         self.padding, self.groups = conv.padding, conv.groups
         self.norm = weights.norm(layer.layer_norm)
-        self.activation = layer.activation
-        self.inner = weights.dense(layer.pointwise_conv1)
+        self.inner = weights.dense(layer.pointwise_conv1, then=layer.activation)
         scale = layer.scale.detach()
         last = layer.pointwise_conv2
         self.outer = weights.store(scale[:, None] * last.weight.detach(), scale * last.bias.detach())
@@ -102,4 +101,4 @@ class _Fuser:
         x_bchw = x_bnc.unflatten(1, grid).permute(0, 3, 1, 2)
         x = F.conv2d(x_bchw, self.weight, self.bias, padding=self.padding, groups=self.groups)
         x = self.norm(x.permute(0, 2, 3, 1).flatten(1, 2))
-        return x_bnc + self.outer(self.activation(self.inner(x)))
+        return x_bnc + self.outer(self.inner(x))

@@ -17,9 +17,9 @@ from pipeline.plan import Parameters
 from pipeline.prompts import resolve_prompts
 from pipeline.query import open_labels
 from pipeline.run import label_corpus
-from pipeline.store import Storage, open_source, part_path
-from pipeline.task import LabelerSettings, Task
+from pipeline.store import part_path
 from tests.clips import HEIGHT, WIDTH, point, write_clip, write_manifest
+from tests.labelling import settings, task_of
 from tests.tracking.models import random_model, random_sam2, tiny_config
 from tests.tracking.reference import rows as reference_rows
 
@@ -86,25 +86,9 @@ def compare(sam2, model_folder, tmp_path, frames, kind, direction):
     write_clip(path, frames=frames, seed=frames)
     rows = [{"video_id": "v", "video_uri": str(path), "prompts": prompts_of(kind, frames, direction)}]
     video = read_manifest(write_manifest(tmp_path / "m.parquet", rows)).video(0)
-    file, version = open_source(str(path))
-    file.close()
-    settings = LabelerSettings(
-        output=str(tmp_path / f"{frames}-{kind}-{direction}"),
-        storage=Storage(),
-        model=model_folder,
-        revision=None,
-        weights_digest=sam2.digest,
-        device="cpu",
-        threads=1,
-        lanes=1,
-        parameters=Parameters(direction=direction),
-        on_damaged="fail",
-        checkpoint_every_s=1e9,
-        run_id="run",
-    )
-    task = Task(video=video, label_key="key", version=version.token(), prompts_digest="", attempt=1, isolate=False)
-    Labeler(settings).label(task)
-    labels = read_part(f"{settings.output}/{part_path('v', 'key')}").masks.to_pylist()
+    output = tmp_path / f"{frames}-{kind}-{direction}"
+    Labeler(settings(output, model=model_folder, parameters=Parameters(direction=direction))).label(task_of(video))
+    labels = read_part(f"{output}/{part_path('v', 'key')}").masks.to_pylist()
     objects = resolve_prompts(video.prompts, height=HEIGHT, width=WIDTH, index_at=lambda times: [0] * len(times))
     expected = reference_rows(sam2, decode(path), objects, direction)
     assert {(row["object_id"], row["frame_index"]) for row in labels} == set(expected)

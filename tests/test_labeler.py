@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import model, rle
+from pipeline import rle
 from pipeline.errors import InterruptedLabelingError, ModelError, PromptError, StorageError
 from pipeline.imagefolder import open_folder
 from pipeline.labeler import Labeler
@@ -16,44 +16,22 @@ from pipeline.labels import read_part
 from pipeline.manifest import read_manifest
 from pipeline.manifest.schema import to_video
 from pipeline.plan import Parameters
-from pipeline.store import Storage, open_source, part_path
-from pipeline.task import LabelerSettings, Task
+from pipeline.store import Storage, part_path
+from tests import labelling
 from tests.clips import HEIGHT, WIDTH, green, point, red, write_clip, write_manifest
 
 
-@pytest.fixture(scope="module")
-def digest():
-    return model.resolve("embedded").digest
-
-
 @pytest.fixture
-def settings(tmp_path, digest):
-    return LabelerSettings(
-        output=str(tmp_path / "out"),
-        storage=Storage(),
-        model="embedded",
-        revision=None,
-        weights_digest=digest,
-        device="cpu",
-        threads=1,
-        lanes=1,
-        parameters=Parameters(),
-        on_damaged="label",
-        checkpoint_every_s=1e9,
-        run_id="run",
-    )
+def settings(tmp_path):
+    return labelling.settings(tmp_path / "out", on_damaged="label")
 
 
 def task(path, prompts, *, key="key", **row):
     """A task as the driver makes it, for a file of any kind."""
-
     manifest = write_manifest(
         path.parent / f"{key}.parquet", [{"video_id": "v", "video_uri": str(path), "prompts": prompts, **row}]
     )
-    file, version = open_source(str(path))
-    file.close()
-    video = read_manifest(manifest).video(0)
-    return Task(video=video, label_key=key, version=version.token(), prompts_digest="p", attempt=1, isolate=False)
+    return labelling.task_of(read_manifest(manifest).video(0), label_key=key)
 
 
 def on_red(**when):
@@ -246,7 +224,7 @@ def test_a_folder_of_images_is_a_video_with_the_rate_its_row_gives(settings, tmp
     _, version = open_folder(str(folder), storage=Storage())
     rows = [{"video_id": "v", "video_uri": str(folder), "prompts": [red()], "fps": 6.0}]
     video = read_manifest(write_manifest(tmp_path / "m.parquet", rows)).video(0)
-    planned = Task(video=video, label_key="key", version=version.token(), prompts_digest="p", attempt=1, isolate=False)
+    planned = labelling.task_of(video, version=version.token())
     Labeler(settings).label(planned)
     assert part_of(settings).masks["time_s"].to_pylist() == pytest.approx([t / 6 for t in range(5)])
     (folder / "00005.png").write_bytes((folder / "00004.png").read_bytes())

@@ -9,23 +9,12 @@ from tests.clips import green, red, write_clip, write_manifest
 
 LABEL = """
 import resource, sys
-from pipeline import model
 from pipeline.labeler import Labeler
 from pipeline.manifest import read_manifest
-from pipeline.plan import Parameters
-from pipeline.store import Storage, open_source
-from pipeline.task import LabelerSettings, Task
+from tests.labelling import settings, task_of
 
 output, manifest = sys.argv[1:]
-settings = LabelerSettings(
-    output=output, storage=Storage(), model="embedded", revision=None, weights_digest=model.resolve("embedded").digest,
-    device="cpu", threads=1, lanes=1, parameters=Parameters(), on_damaged="fail", checkpoint_every_s=1e9, run_id="run",
-)
-video = read_manifest(manifest).video(0)
-file, version = open_source(video.video_uri)
-file.close()
-labeler = Labeler(settings)
-labeler.label(Task(video=video, label_key="k", version=version.token(), prompts_digest="", attempt=1, isolate=False))
+Labeler(settings(output)).label(task_of(read_manifest(manifest).video(0)))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pipeline import rle
 from pipeline.demo.clicks import deepest, depth, tight_box
-from pipeline.demo.renderer import EVAL_SEEDS, Clip, render
+from pipeline.demo.renderer import EVAL_SEEDS, Clip, Split, render
 from pipeline.manifest.schema import SCHEMA
 
 Mask = NDArray[np.bool_]
@@ -32,7 +32,7 @@ Row = dict[str, Any]
 PROMPTS = ("click", "box", "mask")
 MIN_SHARE = 0.01  # of the frame that an object shows before a held-out clip prompts it
 _HELD_OUT_SEEDS = EVAL_SEEDS + 100_000
-_HELD_OUT_SIZES = ((240, 320), (256, 256), (288, 216), (200, 320), (320, 240))
+_SIZES = ((240, 320), (256, 256), (288, 216), (200, 320), (320, 240))
 
 TRUTH = pa.schema(
     {
@@ -138,7 +138,12 @@ def make_corpus(folder: Path) -> None:
 
 
 def held_out_corpus(folder: Path, *, clips: int = 100, frames: int = 48) -> dict[str, Path]:
-    """Writes evaluation clips, none of which training or the demo has, and returns the manifest of each of PROMPTS.
+    """Writes evaluation clips, none of which training or the demo has, and returns the manifest of each of PROMPTS."""
+    return prompted_corpus(folder, "held-out", _HELD_OUT_SEEDS, split="eval", clips=clips, frames=frames)
+
+
+def prompted_corpus(folder: Path, title: str, seed: int, *, split: Split, clips: int, frames: int) -> dict[str, Path]:
+    """Writes clips of the seeds from `seed` on, and returns the manifest of each of PROMPTS.
 
     Every object that shows at least MIN_SHARE of the frame on frame 0 is prompted there, and there alone; the truth is
     about those objects.
@@ -146,12 +151,12 @@ def held_out_corpus(folder: Path, *, clips: int = 100, frames: int = 48) -> dict
     rows: dict[str, list[Row]] = {kind: [] for kind in PROMPTS}
     truth: list[Row] = []
     for number in range(clips):
-        height, width = _HELD_OUT_SIZES[number % len(_HELD_OUT_SIZES)]
-        clip = render(_HELD_OUT_SEEDS + number, frames=frames, height=height, width=width, split="eval")
+        height, width = _SIZES[number % len(_SIZES)]
+        clip = render(seed + number, frames=frames, height=height, width=width, split=split)
         shown = [i + 1 for i in range(len(clip.objects)) if clip.mask(i + 1)[0].mean() >= MIN_SHARE]
         if not shown:
             continue
-        name = f"held-out-{number:03}"
+        name = f"{title}-{number:03}"
         write_video(_video_path(folder, name), clip.frames, Fraction(24))
         truth += (row for row in _truth(name, clip) if row["object_id"] in shown)
         base = {"video_id": name, "video_uri": str(_video_path(folder, name)), "num_frames": frames}

@@ -9,7 +9,6 @@ prompted on frame 0 by one click, by its box (every third clip) or by its mask (
 
 import argparse
 import tempfile
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -18,65 +17,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from pipeline import model
 from pipeline.demo import corpus
-from pipeline.demo.renderer import render
 from pipeline.evaluate import j_and_f
 from pipeline.labeler import Labeler
 from pipeline.labels import read_part
-from pipeline.manifest import SCHEMA, read_manifest
-from pipeline.plan import Parameters
+from pipeline.manifest import read_manifest
 from pipeline.quality.doubt import REASONS, WEIGHTS, doubt_of, signs_of
-from pipeline.store import Storage, open_source, part_path
-from pipeline.task import LabelerSettings, Task
+from pipeline.store import part_path
+from tests.labelling import settings, task_of
 
 CALIBRATION_SEEDS = 700_000_000
-SIZES = ((240, 320), (256, 256), (288, 216), (200, 320), (320, 240))
 Floats = npt.NDArray[np.float64]
-
-
-def calibration_corpus(folder: Path, *, clips: int, frames: int) -> dict[str, Path]:
-    """As `held_out_corpus`, from the training split."""
-    rows: dict[str, list[dict]] = {kind: [] for kind in corpus.PROMPTS}
-    truth: list[dict] = []
-    for number in range(clips):
-        height, width = SIZES[number % len(SIZES)]
-        clip = render(CALIBRATION_SEEDS + number, frames=frames, height=height, width=width, split="train")
-        shown = [i + 1 for i in range(len(clip.objects)) if clip.mask(i + 1)[0].mean() >= corpus.MIN_SHARE]
-        if not shown:
-            continue
-        name = f"calibration-{number:03}"
-        path = (folder / "videos" / f"{name}.mp4").absolute()
-        corpus.write_video(path, clip.frames, Fraction(24))
-        truth += corpus._truth(name, clip)
-        for kind, prompt in zip(corpus.PROMPTS, (corpus.click, corpus.box, corpus.exact), strict=True):
-            prompts = [corpus._prompt_row(clip, corpus._Prompt(i, prompt), Fraction(24)) for i in shown]
-            rows[kind].append({"video_id": name, "video_uri": str(path), "num_frames": frames, "prompts": prompts})
-    manifests = {kind: folder / f"manifest-{kind}.parquet" for kind in corpus.PROMPTS}
-    for kind, path in manifests.items():
-        pq.write_table(pa.Table.from_pylist(rows[kind], schema=SCHEMA), path)
-    pq.write_table(pa.Table.from_pylist(truth, schema=corpus.TRUTH), folder / "truth.parquet")
-    return manifests
 
 
 def label(folder: Path, manifests: dict[str, Path]) -> list[tuple[str, Path]]:
     """Labels in this process, each clip with one kind of prompt; those of an earlier call are kept."""
     torch.set_num_threads(1)
-    settings = LabelerSettings(
-        output=str(folder / "out"), storage=Storage(), model="embedded", revision=None,
-        weights_digest=model.resolve("embedded").digest, device="cpu", threads=1, lanes=1, parameters=Parameters(),
-        on_damaged="label", checkpoint_every_s=1e9, check_drift=True, run_id="doubt",
-    )  # fmt: skip
-    labeler, found = Labeler(settings), []
+    labeler, found = Labeler(settings(folder / "out", on_damaged="label", check_drift=True)), []
     read = {kind: read_manifest(str(path)) for kind, path in manifests.items()}
     for i in range(len(read["click"])):
         kind = "mask" if i % 6 == 5 else "box" if i % 3 == 2 else "click"
         video = read[kind].video(i)
-        file, version = open_source(video.video_uri)
-        file.close()
-        labeler.label(
-            Task(video=video, label_key=kind, version=version.token(), prompts_digest="", attempt=1, isolate=False)
-        )
+        labeler.label(task_of(video, label_key=kind))
         found.append((kind, folder / "out" / part_path(video.video_id, kind)))
     return found
 
@@ -144,7 +106,9 @@ def main() -> None:
         where = folder / "calibration"
         made = {kind: where / f"manifest-{kind}.parquet" for kind in corpus.PROMPTS}
         if not (where / "truth.parquet").exists():
-            made = calibration_corpus(where, clips=args.clips, frames=args.frames)
+            made = corpus.prompted_corpus(
+                where, "calibration", CALIBRATION_SEEDS, split="train", clips=args.clips, frames=args.frames
+            )
         signs, scores, _ = measure(where, label(where, made))
         print(f"weights from {len(scores)} masklets of the training split: {fit(signs, scores)}")
     where = folder / "held-out"

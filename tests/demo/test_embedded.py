@@ -4,15 +4,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import model
 from pipeline.demo.corpus import held_out_corpus
 from pipeline.evaluate import j_and_f
 from pipeline.labeler import Labeler
 from pipeline.labels import read_part
 from pipeline.manifest import read_manifest
-from pipeline.plan import Parameters
-from pipeline.store import Storage, open_source, part_path
-from pipeline.task import LabelerSettings, Task
+from pipeline.store import part_path
+from tests.labelling import settings, task_of
 
 CLIPS = 5
 FLOORS = {"click": 0.78, "mask": 0.79}
@@ -32,29 +30,11 @@ def held_out(tmp_path_factory):
 @pytest.mark.parametrize("kind", FLOORS)
 def test_it_tracks_what_it_was_not_trained_on(held_out, tmp_path, kind):
     manifests, truth = held_out
-    settings = LabelerSettings(
-        output=str(tmp_path),
-        storage=Storage(),
-        model="embedded",
-        revision=None,
-        weights_digest=model.resolve("embedded").digest,
-        device="cpu",
-        threads=1,
-        lanes=1,
-        parameters=Parameters(),
-        on_damaged="fail",
-        checkpoint_every_s=1e9,
-        run_id="run",
-    )
-    labeler, manifest = Labeler(settings), read_manifest(str(manifests[kind]))
+    labeler, manifest = Labeler(settings(tmp_path)), read_manifest(str(manifests[kind]))
     scores = []
     for i in range(len(manifest)):
         video = manifest.video(i)
-        file, version = open_source(video.video_uri)
-        file.close()
-        labeler.label(
-            Task(video=video, label_key="key", version=version.token(), prompts_digest="", attempt=1, isolate=False)
-        )
+        labeler.label(task_of(video))
         for row in read_part(tmp_path / part_path(video.video_id, "key")).masks.to_pylist():
             true = truth[video.video_id, row["object_id"], row["frame_index"]]
             if not row["is_prompted"]:

@@ -1,0 +1,37 @@
+"""Labelling in this process: settings as a driver would send them, and tasks."""
+
+from typing import Any
+
+from pipeline.manifest import Video
+from pipeline.modelfiles import resolve
+from pipeline.plan import Parameters
+from pipeline.store import Storage, open_source
+from pipeline.task import LabelerSettings, Task
+
+
+def settings(output: object, **changed: Any) -> LabelerSettings:
+    """One lane of the embedded model, or of `model`, without checkpoints."""
+    usual: dict[str, Any] = {
+        "output": str(output),
+        "storage": Storage(),
+        "model": "embedded",
+        "revision": None,
+        "device": "cpu",
+        "threads": 1,
+        "lanes": 1,
+        "parameters": Parameters(),
+        "on_damaged": "fail",
+        "checkpoint_every_s": 1e9,
+        "run_id": "run",
+    }
+    given = usual | changed
+    return LabelerSettings(weights_digest=resolve(given["model"]).digest, **given)
+
+
+def task_of(video: Video, *, label_key: str = "key", version: str | None = None) -> Task:
+    """A first try at a video; its version is that of the file at its URI."""
+    if version is None:
+        file, found = open_source(video.video_uri)
+        file.close()
+        version = found.token()
+    return Task(video=video, label_key=label_key, version=version, prompts_digest="p", attempt=1, isolate=False)

@@ -2,13 +2,13 @@
 
 import json
 import os
-import signal
 import struct
 import threading
 import time
 from pathlib import Path
 
 from pipeline.labeler import Labeler
+from tests.simulated import die
 
 
 class FaultyLabeler(Labeler):
@@ -51,12 +51,8 @@ def strike(fault):
             raise MemoryError("struck by chaos")
         case "reset":
             raise ConnectionResetError("struck by chaos")
-        case "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "exit":
-            os._exit(1)
-        case "segfault":
-            os.kill(os.getpid(), signal.SIGSEGV)
+        case "kill" | "exit" | "segfault":
+            die(fault)
         case "hang":
             time.sleep(10_000)
         case "wait":

@@ -10,7 +10,7 @@ makes the blame exact. A node that is lost or drained charges nobody.
 
 import heapq
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,12 @@ ATTEMPTS = {**ALONE, "exception": 2, "storage": 3}
 
 STORAGE_BACKOFF_S = 5.0
 """Seconds before the second try of a video whose source or output did not answer; doubles with each further try."""
+
+DEAR = 2.0
+"""A worker with so many times the mean cost in hand gets nothing to wait behind it."""
+
+START_S = 60.0
+"""So long a worker that starts counts among those that will take their share."""
 
 START_FAILURES = 3
 """So many workers in a row that cannot start, with none ready in between, end the run."""
@@ -74,10 +80,16 @@ class Worker:
     """A worker as the scheduler sees it."""
 
     name: str
+    started: float = 0.0
     ready: bool = False
     draining: bool = False
     solo: bool = False
     flights: dict[int, Flight] = field(default_factory=dict)
+
+    @property
+    def load(self) -> float:
+        """Cost of what it has in hand."""
+        return sum(flight.cost for flight in self.flights.values())
 
 
 @dataclass(frozen=True)
@@ -208,10 +220,10 @@ class Scheduler:
         self._quarantined.clear()
         actions += self._kills(now)
         killed = {action.worker for action in actions if isinstance(action, Kill)}
-        for worker in list(self.workers.values()):
-            if worker.name not in killed and worker.ready and not worker.draining:
-                actions += self._assignments(worker, now, set_aside=self._set_aside())
-        actions += self._resize()
+        if not self._stopping:
+            able = [worker for worker in self.workers.values() if worker.ready and not worker.draining]
+            actions += self._assignments([worker for worker in able if worker.name not in killed], now)
+        actions += self._resize(now)
         return actions
 
     @property
@@ -282,23 +294,47 @@ class Scheduler:
         others = [worker for worker in self.workers.values() if not worker.solo and not worker.draining]
         return {worker.name for worker in sorted(others, key=lambda each: len(each.flights))[: max(0, wanted)]}
 
-    def _assignments(self, worker: Worker, now: float, *, set_aside: Collection[str]) -> Iterator[Assign]:
-        fair_share = math.ceil((self.waiting + self.in_flight) / self.limits.workers)
-        while not worker.solo and len(worker.flights) < min(self.limits.in_flight, fair_share) and not self._stopping:
-            if self._suspects and not worker.flights:
-                worker.solo, index = True, self._suspects.pop(0)
-            elif worker.name in set_aside:
-                return
-            elif self._again and self._again[0][0] <= now:
-                index = heapq.heappop(self._again)[2]
-            elif self._next < len(self._order):
-                index, self._next = int(self._order[self._next]), self._next + 1
-            else:
-                return
-            worker.flights[index] = Flight(index, float(self._costs[index]), now)
-            yield Assign(worker.name, index)
+    def _assignments(self, workers: list[Worker], now: float) -> Iterator[Assign]:
+        """Hand out videos, each to the worker that has the fewest in hand, and of those the cheapest.
 
-    def _resize(self) -> Iterator[Start | Stop]:
+        The last place is for the video that is made ready while others are labelled. A worker with dear ones in hand
+        does not get it: its video would wait where others have time.
+        """
+        fair_share = math.ceil((self.waiting + self.in_flight) / self.limits.workers)
+        places = min(self.limits.in_flight, fair_share)
+        total = sum(worker.load for worker in workers)
+        sharing = len(workers) + sum(not w.ready and now - w.started < START_S for w in self.workers.values())
+        free = [(len(worker.flights), worker.load, worker.name) for worker in workers]
+        heapq.heapify(free)
+        while free:
+            count, load, name = heapq.heappop(free)
+            last_place = count > 0 and count + 1 == self.limits.in_flight
+            if count >= places or (last_place and load > DEAR * total / sharing):
+                continue
+            worker = self.workers[name]
+            if (index := self._next_for(worker, now)) is not None:
+                flight = worker.flights[index] = Flight(index, float(self._costs[index]), now)
+                yield Assign(name, index)
+                total += flight.cost
+                heapq.heappush(free, (count + 1, load + flight.cost, name))
+
+    def _next_for(self, worker: Worker, now: float) -> int | None:
+        """Take the next video for this worker; None where there is none that it may have."""
+        if worker.solo:
+            return None
+        if self._suspects and not worker.flights:
+            worker.solo = True
+            return self._suspects.pop(0)
+        if worker.name in self._set_aside():
+            return None
+        if self._again and self._again[0][0] <= now:
+            return heapq.heappop(self._again)[2]
+        if self._next < len(self._order):
+            self._next += 1
+            return int(self._order[self._next - 1])
+        return None
+
+    def _resize(self, now: float) -> Iterator[Start | Stop]:
         wanted = 0 if self._stopping else min(self.limits.workers, self.waiting)
         useful = [worker for worker in self.workers.values() if not worker.draining]
         idle = [worker for worker in useful if not worker.flights]
@@ -311,5 +347,5 @@ class Scheduler:
         for _ in range(min(wanted, self.limits.workers - busy) - len(idle)):
             name = f"worker-{self._started}"
             self._started += 1
-            self.workers[name] = Worker(name)
+            self.workers[name] = Worker(name, now)
             yield Start(name)

@@ -42,9 +42,12 @@ NODE_DEATH_S = 20.0
 """Ray calls a node dead 10 to 15 seconds after its last sign of life: so long a death may still be the node's."""
 
 TICK_S = 0.5
-"""How often the driver looks at deadlines, nodes and progress, whatever else happens."""
+"""How often the driver looks at deadlines and progress, whatever else happens."""
 
-POLLS_AT_ONCE = 10
+NODES_EVERY_S = 2.0
+"""How often it asks Ray which nodes are being drained; a cloud gives them 30 seconds and more."""
+
+POLLS_AT_ONCE = 4
 """Workers asked for their progress each time, so that many of them cost the driver no more than few."""
 
 
@@ -118,7 +121,7 @@ class Pool:
             PoolError: Workers cannot start.
         """
         self.scheduler = Scheduler(order, costs, limits=self._limits)
-        ticked = time.monotonic()
+        ticked = looked = time.monotonic()
         try:
             while True:
                 yield from self._act(make_task)
@@ -129,6 +132,9 @@ class Pool:
                     ticked = time.monotonic()
                     self._poll()
                     self._interrupt()
+                    if ticked - looked >= NODES_EVERY_S:
+                        looked = ticked
+                        self._leave_draining_nodes()
                     self._decide()
                     yield None
         finally:
@@ -266,16 +272,21 @@ class Pool:
                 self._polls[worker] = self._actors[worker].progress.remote().future()
 
     def _interrupt(self) -> None:
-        """Pass a stop on to all actors, and tell those on nodes that are being drained."""
+        """Pass a stop on to all actors."""
         assert self.scheduler
         if self._stop_asked.is_set() and math.isinf(self._stop_at):
             self._stop_at = time.time() + self._grace_s
             self.scheduler.stop()
-            leaving = set(self._actors)
-        else:
-            draining = ray._private.state.state.get_draining_nodes() if self._actors else {}
-            leaving = {worker for worker in self._actors if self._nodes.get(worker) in draining}
-        for worker in leaving:
+            self._drain(set(self._actors))
+
+    def _leave_draining_nodes(self) -> None:
+        draining = ray._private.state.state.get_draining_nodes() if self._actors else {}
+        self._drain({worker for worker in self._actors if self._nodes.get(worker) in draining})
+
+    def _drain(self, workers: set[str]) -> None:
+        """Hand these workers nothing more, and have them save what they have."""
+        assert self.scheduler
+        for worker in workers:
             if not self.scheduler.workers[worker].draining:
                 self.scheduler.worker_draining(worker)
                 self._actors[worker].stop.remote()

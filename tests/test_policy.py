@@ -90,6 +90,19 @@ def test_few_videos_are_spread_over_workers_before_any_waits_on_a_lane():
     assert run.now == pytest.approx(11)
 
 
+def test_the_dearest_go_to_a_worker_each_and_nothing_waits_behind_the_dearest_of_all():
+    scheduler = Scheduler(range(6), [60, 5, 4, 3, 2, 1], limits=Limits(workers=3, in_flight=2))
+    given = {}
+    for start in scheduler.decide(0.0):
+        scheduler.worker_ready(start.worker)
+        for action in scheduler.decide(0.0):  # the others are still starting
+            given.setdefault(action.worker, []).append(action.index)
+    assert list(given.values()) == [[0], [1, 2], [3, 4]]
+    (after_its_end,) = [name for name, videos in given.items() if videos == [0]]
+    scheduler.finished(after_its_end, 0, 60.0)
+    assert scheduler.decide(60.0)[0] == Assign(after_its_end, 5)
+
+
 @pytest.mark.parametrize(
     ("cause", "tries"), [("decode", 1), ("prompt", 1), ("exception", 2), ("storage", 3), ("oom", 2)]
 )

@@ -24,8 +24,6 @@ from tests.simulated import SleepingLabeler
 
 SHORTEST_S, TAIL = 2.0, 2.5
 FRAMES_PER_S = 1000
-IN_FLIGHT = 2
-"""Videos that an actor of one lane holds, so that the next one is at hand when one ends."""
 
 
 def write_manifest(path: Path, seconds: np.ndarray) -> None:
@@ -54,7 +52,7 @@ def main(actors: int, videos: int) -> None:
         started, cpu = [], []
 
         def watch(progress: run.Progress) -> None:
-            if not started and len(progress.flights) >= IN_FLIGHT * actors:
+            if not started and len({flight["worker"] for flight in progress.flights}) == actors:
                 started.append(time.time())
                 cpu.append(time.process_time())
                 (output / "go").touch()

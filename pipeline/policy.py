@@ -36,6 +36,9 @@ STORAGE_BACKOFF_S = 5.0
 DEAR = 2.0
 """A worker with so many times the mean cost in hand gets nothing to wait behind it."""
 
+DEADLINES_EVERY_S = 1.0
+"""Deadlines are minutes: they are looked at so often and not at every event."""
+
 START_S = 60.0
 """So long a worker that starts counts among those that will take their share."""
 
@@ -160,6 +163,7 @@ class Scheduler:
         self._started = 0
         self._start_failures: list[str] = []
         self._stopping = False
+        self._look_at = 0.0
         self.workers: dict[str, Worker] = {}
 
     # --- events ---
@@ -278,6 +282,9 @@ class Scheduler:
             heapq.heappush(self._again, (now + delay, index, index))
 
     def _kills(self, now: float) -> Iterator[Kill]:
+        if now < self._look_at:
+            return
+        self._look_at = now + DEADLINES_EVERY_S
         for worker in self.workers.values():
             # Videos of one worker share it, so the oldest one has been given the time of all of them.
             allowed = sum(self.deadline_s(flight.cost) for flight in worker.flights.values())
@@ -302,9 +309,11 @@ class Scheduler:
         """
         fair_share = math.ceil((self.waiting + self.in_flight) / self.limits.workers)
         places = min(self.limits.in_flight, fair_share)
+        free = [(len(worker.flights), worker.load, worker.name) for worker in workers if len(worker.flights) < places]
+        if not free:
+            return
         total = sum(worker.load for worker in workers)
         sharing = len(workers) + sum(not w.ready and now - w.started < START_S for w in self.workers.values())
-        free = [(len(worker.flights), worker.load, worker.name) for worker in workers]
         heapq.heapify(free)
         while free:
             count, load, name = heapq.heappop(free)

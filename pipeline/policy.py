@@ -16,19 +16,10 @@ from typing import Any
 
 import numpy.typing as npt
 
+from pipeline.actions import Abort, Action, Assign, Kill, Quarantine, Start, Stop
+from pipeline.attempts import ALONE, ATTEMPTS, NODE, Attempt
+
 Numbers = Sequence[float] | npt.NDArray[Any]
-
-NODE = "node"
-"""The cause that charges nobody: a node that was lost or drained."""
-
-POISONED = {"cuda": 2}
-"""Causes after which a worker is good for nothing: after an error other than out of memory, CUDA fails for ever."""
-
-ALONE = {**POISONED, "killed": 2, "oom": 2, "deadline": 2, "hang": 2, "crash": 2}
-"""Causes that end or endanger a worker: tried again alone, so that it can neither hurt nor suffer from neighbours."""
-
-ATTEMPTS = {**ALONE, "exception": 2, "storage": 3}
-"""How often a video may fail by a cause before it goes to quarantine; once by any other (it will fail again)."""
 
 STORAGE_BACKOFF_S = 5.0
 """Seconds before the second try of a video whose source or output did not answer; doubles with each further try."""
@@ -58,17 +49,6 @@ class Limits:
     """A video may take so many times what its cost predicts from the slowest video seen."""
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """One failed try: its cause, what was said, where and when (seconds since the epoch)."""
-
-    cause: str
-    message: str
-    traceback: str
-    worker: str
-    at: float
-
-
 @dataclass
 class Flight:
     """A video in flight on a worker."""
@@ -93,54 +73,6 @@ class Worker:
     def load(self) -> float:
         """Cost of what it has in hand."""
         return sum(flight.cost for flight in self.flights.values())
-
-
-@dataclass(frozen=True)
-class Start:
-    """Start a worker of this name."""
-
-    worker: str
-
-
-@dataclass(frozen=True)
-class Assign:
-    """Hand the video at `index` to the worker."""
-
-    worker: str
-    index: int
-
-
-@dataclass(frozen=True)
-class Stop:
-    """End an idle worker: nothing is left for it."""
-
-    worker: str
-
-
-@dataclass(frozen=True)
-class Kill:
-    """End a worker whose video is past its deadline; then call `worker_died(..., cause="deadline")`."""
-
-    worker: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Quarantine:
-    """The video at `index` has used up its attempts by a cause."""
-
-    index: int
-    attempts: tuple[Attempt, ...]
-
-
-@dataclass(frozen=True)
-class Abort:
-    """Workers cannot start: end the run and say why."""
-
-    reason: str
-
-
-Action = Start | Assign | Stop | Kill | Quarantine | Abort
 
 
 class Scheduler:

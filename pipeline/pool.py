@@ -16,23 +16,12 @@ import ray
 from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
 from ray.exceptions import RayActorError, RayTaskError
 
+from pipeline.actions import Abort, Assign, Kill, Quarantine, Start, Stop
 from pipeline.actor import Actor, Failure, Labels
+from pipeline.attempts import NODE, POISONED, Attempt
 from pipeline.cluster import PoolError, Resources
 from pipeline.errors import InterruptedLabelingError
-from pipeline.policy import (
-    NODE,
-    POISONED,
-    Abort,
-    Assign,
-    Attempt,
-    Kill,
-    Limits,
-    Numbers,
-    Quarantine,
-    Scheduler,
-    Start,
-    Stop,
-)
+from pipeline.policy import Limits, Numbers, Scheduler
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.policy import Attempt
+from pipeline.attempts import Attempt
 from pipeline.store import Store, failure_path, parse_path
 
 FAILURES = "failures"

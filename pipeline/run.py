@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.actor import Labels
+from pipeline.attempts import ALONE, Attempt
 from pipeline.checkpoint import remove_finished, unfinished
 from pipeline.cluster import Resources, connect
 from pipeline.config import RunConfig
@@ -22,7 +23,7 @@ from pipeline.errors import StorageError
 from pipeline.lease import Lease
 from pipeline.manifest import Manifest
 from pipeline.metrics import DriverMetrics
-from pipeline.policy import ALONE, Attempt, Limits
+from pipeline.policy import Limits
 from pipeline.pool import Finished, Pool
 from pipeline.prepare import Prepared, prepare
 from pipeline.progress import FLIGHTS_SHOWN, Progress, Report

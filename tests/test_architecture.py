@@ -26,6 +26,8 @@ LAYERS = [
         "plan",
         "config",
         "policy",
+        "actions",
+        "attempts",
         "prompts",
         "passes",
         "checkpoint",

@@ -3,10 +3,10 @@
 import pytest
 
 from jobs import doctor as job
+from pipeline.attempts import Attempt
 from pipeline.checkpoint import Checkpoints, remove_finished, unfinished
 from pipeline.doctor import examine
 from pipeline.labels import MASKS
-from pipeline.policy import Attempt
 from pipeline.publish import dataset, publish
 from pipeline.publish.tables import replace_videos
 from pipeline.quarantine import failure_of, write_failure

@@ -3,10 +3,10 @@
 import json
 
 from jobs import forget as job
+from pipeline.attempts import Attempt
 from pipeline.checkpoint import Checkpoints
 from pipeline.doctor import examine
 from pipeline.labels import MASKS
-from pipeline.policy import Attempt
 from pipeline.publish import publish
 from pipeline.quarantine import failure_of, write_failure
 from pipeline.store import Store

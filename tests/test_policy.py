@@ -5,7 +5,9 @@ from collections import Counter
 
 import pytest
 
-from pipeline.policy import Abort, Assign, Attempt, Kill, Limits, Quarantine, Scheduler, Start, Stop
+from pipeline.actions import Abort, Assign, Kill, Quarantine, Start, Stop
+from pipeline.attempts import Attempt
+from pipeline.policy import Limits, Scheduler
 
 
 class Simulation:

@@ -6,8 +6,9 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from pipeline.actions import Quarantine
 from pipeline.cluster import PoolError, Resources
-from pipeline.policy import Limits, Quarantine
+from pipeline.policy import Limits
 from pipeline.pool import Finished, Pool
 from tests.simulated import SimulatedLabeler, SimulatedTask, processes, tries
 

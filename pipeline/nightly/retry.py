@@ -3,8 +3,8 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+from pipeline.attempts import ATTEMPTS, NODE
 from pipeline.errors import PromptError
-from pipeline.policy import ATTEMPTS, NODE
 from pipeline.quarantine import RETRIED_UNASKED, Failure
 from pipeline.store import Store
 from pipeline.video import FAILURE_CLASSES

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from pipeline import run
+from pipeline.attempts import Attempt
 from pipeline.labels import PartBuilder
 from pipeline.nightly import night
 from pipeline.nightly.night import run_night
-from pipeline.policy import Attempt
 from pipeline.prepare import Prepared
 from pipeline.progress import Progress
 from pipeline.quarantine import Failure, failure_of, read_failures, write_failure

@@ -68,11 +68,17 @@ class Worker:
     draining: bool = False
     solo: bool = False
     flights: dict[int, Flight] = field(default_factory=dict)
+    load: float = 0.0
+    """Cost of what it has in hand."""
 
-    @property
-    def load(self) -> float:
-        """Cost of what it has in hand."""
-        return sum(flight.cost for flight in self.flights.values())
+    def take(self, flight: Flight) -> None:
+        self.flights[flight.index] = flight
+        self.load += flight.cost
+
+    def land(self, index: int) -> Flight:
+        flight = self.flights.pop(index)
+        self.load = self.load - flight.cost if self.flights else 0.0
+        return flight
 
 
 class Scheduler:
@@ -194,7 +200,7 @@ class Scheduler:
 
     def _land(self, name: str, index: int) -> Flight:
         worker = self.workers[name]
-        flight = worker.flights.pop(index)
+        flight = worker.land(index)
         worker.solo = worker.solo and bool(worker.flights)
         return flight
 
@@ -254,10 +260,11 @@ class Scheduler:
                 continue
             worker = self.workers[name]
             if (index := self._next_for(worker, now)) is not None:
-                flight = worker.flights[index] = Flight(index, float(self._costs[index]), now)
+                flight = Flight(index, float(self._costs[index]), now)
+                worker.take(flight)
                 yield Assign(name, index)
                 total += flight.cost
-                heapq.heappush(free, (count + 1, load + flight.cost, name))
+                heapq.heappush(free, (count + 1, worker.load, name))
 
     def _next_for(self, worker: Worker, now: float) -> int | None:
         """Take the next video for this worker; None where there is none that it may have."""

@@ -36,7 +36,7 @@ TICK_S = 0.5
 NODES_EVERY_S = 2.0
 """How often it asks Ray which nodes are being drained; a cloud gives them 30 seconds and more."""
 
-POLLS_AT_ONCE = 4
+POLLS_AT_ONCE = 2
 """Workers asked for their progress each time, so that many of them cost the driver no more than few."""
 
 

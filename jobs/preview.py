@@ -62,7 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
                 failed += 1
                 console.out.print(f"{video_id!r} cannot be drawn: {error}", markup=False)
                 continue
-            console.out.print(f"{path}.{{mp4,png}}", markup=False)
+            written = {"film": "mp4", "sheet": "png"}.get(given.only, "{mp4,png}")
+            console.out.print(f"{path}.{written}", markup=False)
     return 3 if failed else 0
 
 

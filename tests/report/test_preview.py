@@ -82,6 +82,13 @@ def test_wrong_use_is_told(output, tmp_path, options):
     assert preview.main([str(output), *options, "--folder", str(tmp_path)]) == 2
 
 
+def test_only_a_sheet_is_written_and_named(output, tmp_path, capsys):
+    arguments = [str(output), "--video", "calm", "--only", "sheet", "--folder", str(tmp_path)]
+    assert preview.main(arguments) == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / "calm.png")]
+    assert [path.name for path in tmp_path.glob("calm*")] == ["calm.png"]
+
+
 def test_a_video_without_labels_is_named(labels):
     with pytest.raises(UsageError, match="'nobody' has no published labels"):
         list(load_videos(labels, ["nobody"]))

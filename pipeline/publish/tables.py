@@ -127,6 +127,7 @@ def commit(
         except CommitFailedError as error:
             if pinned or tries == COMMIT_TRIES:
                 raise StorageError(f"cannot commit to the table {store}/{name}: {redact(str(error))}") from None
+            base = None  # what lies after it is the other writer's
             log.warning("another writer was faster in the table %s; trying again", name)
             time.sleep(random.uniform(0, 0.2 * 2**tries))
     raise AssertionError("unreachable")

@@ -45,6 +45,7 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None] | None] = set()  # streams and loop refer to their readers weakly
         self.endpoint = ""
 
     def __enter__(self) -> "Proxy":
@@ -73,7 +74,8 @@ class Proxy:
             await asyncio.gather(*others, return_exceptions=True)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        lost, ends = asyncio.Event(), [writer]
+        lost, ends, this = asyncio.Event(), [writer], asyncio.current_task()
+        self._connections.add(this)
         try:
             upstream, downstream = await asyncio.open_connection(*self._target)
             ends.append(downstream)
@@ -83,6 +85,7 @@ class Proxy:
         except* OSError:
             pass
         finally:
+            self._connections.discard(this)
             for end in ends:
                 end.close()
             for end in ends:

@@ -101,9 +101,9 @@ def random_sam2(config: dict[str, Any], *, seed: int = 0) -> Sam2:
     return wrap(model, processor, name="random", digest=f"random-{seed}", device=torch.device("cpu"))
 
 
-def random_model_folder(folder: Path) -> str:
-    """`random_model` as users have models: a folder for from_pretrained; returns its path as text."""
-    sam2 = random_model()
+def random_model_folder(folder: Path, sam2: Sam2 | None = None) -> str:
+    """`random_model`, or another, as users have models: a folder for from_pretrained; returns its path as text."""
+    sam2 = sam2 or random_model()
     sam2.model.save_pretrained(folder)
     sam2.processor.save_pretrained(folder)
     return str(folder)

@@ -86,6 +86,7 @@ class Pool:
             max_restarts=0,
             max_task_retries=0,
             max_concurrency=limits.in_flight + 2,
+            enable_task_events=False,  # Ray would report a million videos, and every poll, to its dashboard
         )
         self._actors: dict[str, Any] = {}
         self._nodes: dict[str, str] = {}
@@ -139,10 +140,10 @@ class Pool:
         """Actors there are, starting ones included."""
         return len(self._actors)
 
-    def flights(self) -> list[tuple[str, int, float]]:
-        """Videos in hand: worker, index, and when it was handed out (seconds since the epoch)."""
+    def flights(self) -> list[tuple[float, str, int]]:
+        """Videos in hand: when each was handed out (seconds since the epoch), its worker, and its index."""
         workers = self.scheduler.workers.values() if self.scheduler else ()
-        return [(w.name, flight.index, flight.started) for w in workers for flight in w.flights.values()]
+        return [(flight.started, w.name, flight.index) for w in workers for flight in w.flights.values()]
 
     @property
     def actor_seconds(self) -> float:

@@ -25,8 +25,10 @@ class Progress:
     done: int = 0
     failed: dict[str, int] = field(default_factory=dict)
     """Videos in quarantine by failure class."""
+    in_hand: int = 0
+    """Videos that workers have and have not finished."""
     flights: list[dict[str, Any]] = field(default_factory=list)
-    """Videos in hand: video_id, worker, started."""
+    """The oldest of them when progress.json was last written: video_id, worker, started."""
     workers: int = 0
     deaths: dict[str, int] = field(default_factory=dict)
     """Workers that died or could not start, by cause."""

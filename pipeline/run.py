@@ -153,16 +153,16 @@ def _label(
     for event in pool.run(plan.order, costs, make_task=make_task):
         if event is None:
             _update(progress, pool)
-            progress.flights = [
-                {"video_id": ids[index].as_py(), "worker": worker, "started": started}
-                for worker, index, started in pool.flights()[:FLIGHTS_SHOWN]
-            ]
             _measure(metrics, progress, pool, len(prepared.quarantined))
             if stops.due(progress):
                 progress.state = "stopping"
                 pool.stop()
             if progress.now - written > PROGRESS_EVERY_S:
                 written = progress.now
+                progress.flights = [
+                    {"video_id": ids[index].as_py(), "worker": worker, "started": started}
+                    for started, worker, index in sorted(pool.flights())[:FLIGHTS_SHOWN]
+                ]
                 _show(progress, store, watch)
             else:
                 watch(progress)
@@ -185,7 +185,7 @@ def _label(
     # Running totals are as old as the last look at the workers.
     progress.frames, progress.masks = max(progress.frames, frames), max(progress.masks, masks)
     _measure(metrics, progress, pool, len(prepared.quarantined), force=True)
-    progress.flights = []
+    progress.in_hand, progress.flights = 0, []
     return failures
 
 
@@ -236,7 +236,9 @@ def _settings(prepared: Prepared, run_id: str, lanes: int, resources: Resources)
 
 
 def _update(progress: Progress, pool: Pool) -> None:
+    assert pool.scheduler
     totals = pool.progress()
+    progress.in_hand = pool.scheduler.in_flight
     progress.frames, progress.masks = totals.get("frames", 0), totals.get("masks", 0)
     progress.workers, progress.deaths = pool.workers, dict(pool.deaths)
     progress.actor_hours = pool.actor_seconds / 3600

@@ -34,10 +34,14 @@ class Status:
         return sum(self.progress["failed"].values())
 
     @property
+    def in_hand(self) -> int:
+        """Videos that workers have; the oldest of them are listed one by one."""
+        return int(self.progress["in_hand"])
+
+    @property
     def waiting(self) -> int:
         """Pending videos that are not in hand."""
-        in_hand = len(self.progress["flights"])
-        return max(0, int(self.progress["videos"]) - int(self.progress["done"]) - self.failed - in_hand)
+        return max(0, int(self.progress["videos"]) - int(self.progress["done"]) - self.failed - self.in_hand)
 
 
 def read_status(store: Store, *, run_id: str | None = None) -> Status:
@@ -67,7 +71,7 @@ def lines(status: Status, *, now: float, flights: int = 20) -> list[str]:
     eta = progress.get("eta_s")
     found = [
         f"run {status.run_id}: {state} after {duration(spent)}{said}",
-        f"{done} of {videos} videos done, {status.failed} failed, {len(progress['flights'])} in hand on "
+        f"{done} of {videos} videos done, {status.failed} failed, {status.in_hand} in hand on "
         f"{progress['workers']} actors, {status.waiting} waiting",
         f"{progress['frames'] / spent:.1f} frames/s, {progress['masks'] / spent:.1f} masks/s, "
         f"{done * 3600 / spent:.0f} videos/h, {progress['gpu_hours'] or progress['actor_hours']:.2f} "
@@ -81,6 +85,6 @@ def lines(status: Status, *, now: float, flights: int = 20) -> list[str]:
         f"  in hand: {duration(now - float(flight['started'])):>9}  {flight['video_id']!r} on {flight['worker']}"
         for flight in oldest[:flights]
     ]
-    if len(oldest) > flights:
-        found.append(f"  and {len(oldest) - flights} more in hand, all of them shorter")
+    if status.in_hand > flights:
+        found.append(f"  and {status.in_hand - flights} more in hand, all of them shorter")
     return found

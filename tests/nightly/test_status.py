@@ -19,7 +19,7 @@ def progress(**given: Any) -> Progress:
         "run_id": "r2", "videos": 100, "cost": 1000.0, "started": 1000.0, "now": 1600.0, "done": 40,
         "failed": {"oom": 2, "decode": 1}, "workers": 4, "deaths": {"node": 2}, "frames": 6000,
         "masks": 18000, "cost_done": 500.0,
-        "actor_hours": 0.5, "gpu_hours": 0.5,
+        "actor_hours": 0.5, "gpu_hours": 0.5, "in_hand": 2,
         "flights": [
             {"video_id": "young", "worker": "worker-0 on a", "started": 1590.0},
             {"video_id": "old", "worker": "worker-1 on b", "started": 1200.0},
@@ -56,8 +56,8 @@ def test_a_run_that_says_nothing_any_more_is_silent_and_an_ended_one_is_not() ->
 
 def test_many_in_hand_are_cut_to_the_oldest_and_names_cannot_break_the_line() -> None:
     many = [{"video_id": HOSTILE, "worker": "w", "started": 1000.0 + at} for at in range(30)]
-    found = lines(status(flights=many), now=1605.0, flights=3)
-    assert found[-1] == "  and 27 more in hand, all of them shorter"
+    found = lines(status(flights=many, in_hand=2000), now=1605.0, flights=3)
+    assert found[-1] == "  and 1997 more in hand, all of them shorter"
     assert all(line.isprintable() for line in found)
 
 

@@ -4,6 +4,9 @@ Rewritten for the work per row. A memory's value projection comes after attentio
 projection: `attn @ (M Wv + b) Wo = (attn @ M) (Wv Wo) + b Wo`, so that values stay 64 wide and memories are never
 projected to values. Rotation is one complex product. The first self-attention knows nothing of objects and is computed
 once a frame.
+
+Keys are projected for each frame. To keep them as long as their memories was tried: on a CPU it gave 0.99 to 1.01 of
+the speed with several objects and with real models, for 16 MiB a memory at 1024 px.
 """
 
 from collections.abc import Sequence

@@ -72,9 +72,7 @@ def _objects(row: dict[str, Any]) -> list[TrackedObject]:
 
 def job_s(model: str, manifest: str, output: Path) -> float:
     """Seconds of the job, as its parts tell."""
-    command = (
-        f"-m jobs.label --manifest {manifest} --output {output} --model {model} --device cpu --actors 1 --lanes 1"
-    )
+    command = f"-m jobs.label --manifest {manifest} --output {output} --model {model} --device cpu --actors 1 --lanes 1"
     done = subprocess.run(
         [sys.executable, *command.split(), "--no-publish"], capture_output=True, text=True, check=False
     )

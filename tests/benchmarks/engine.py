@@ -3,7 +3,8 @@
 python -m tests.benchmarks.engine [launches] [embedded] [tiny] [--sizes 256 512] [--objects 1 8]
 
 transformers runs all objects in one session, which shares the encoder between them: its best case, faster than the
-session per object that the tests compare with. Times are of this thread's CPU, per frame with a full memory.
+session per object that the tests compare with. Times are of this process's CPU, per frame with a full memory: medians
+of rounds in which the contestants take turns, as the ratios are medians of each round's.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from statistics import median
 from typing import Any
 
 import torch
@@ -107,9 +109,9 @@ def lane_frames(engine: Engine, sam2: Sam2, made: list[list[Any]]) -> Iterator[i
             thread.join()
 
 
-def per_frame(frames: dict[str, Iterator[int]], *, rounds: int, together: int) -> dict[str, float]:
-    """Seconds a frame, the best of `rounds` turns of `together` frames each, contestants in turn."""
-    best = dict.fromkeys(frames, float("inf"))
+def per_frame(frames: dict[str, Iterator[int]], *, rounds: int, together: int) -> dict[str, list[float]]:
+    """Seconds a frame in each round: contestants take turns of `together` frames, whole batches of the encoder."""
+    spent: dict[str, list[float]] = {name: [] for name in frames}
     with torch.inference_mode():
         for iterator in frames.values():
             for _ in range(WARM):
@@ -119,8 +121,18 @@ def per_frame(frames: dict[str, Iterator[int]], *, rounds: int, together: int) -
                 started = time.process_time()
                 for _ in range(together):
                     next(iterator)
-                best[name] = min(best[name], (time.process_time() - started) / together)
-    return best
+                spent[name].append((time.process_time() - started) / together)
+    return spent
+
+
+def told(spent: dict[str, list[float]], **share: int) -> str:
+    """Each contestant's median time a frame and how many times as fast as transformers; `share` frames at once."""
+    words = []
+    for name, seconds in spent.items():
+        part = share.get(name, 1)
+        ratio = median(t * part / s for t, s in zip(spent["transformers"], seconds, strict=True))
+        words.append(f"{name} {1000 * median(seconds) / part:.1f} ms ({ratio:.2f}x)")
+    return ", ".join(words)
 
 
 def count_launches(iterator: Iterator[int], *, frames: int = 8) -> tuple[float, Counter[str]]:
@@ -176,17 +188,12 @@ def speed(name: str, sam2: Sam2, count: int, *, rounds: int, together: int, bf16
     }
     if bf16:
         contestants["engine bf16"] = engine_frames(Engine(sam2, dtype=torch.bfloat16), sam2, video, count)
-    best = per_frame(contestants, rounds=rounds, together=together)
-    line = ", ".join(
-        f"{who} {1000 * s:.1f} ms" + (f" ({best['transformers'] / s:.2f}x)" if who != "transformers" else "")
-        for who, s in best.items()
-    )
-    print(f"{name}, {count} objects: {line}", flush=True)
+    print(f"{name}, {count} objects: {told(per_frame(contestants, rounds=rounds, together=together))}", flush=True)
 
 
 def lanes_speed(name: str, sam2: Sam2, lanes: int, *, rounds: int, together: int) -> None:
     made = [videos.video(WARM + rounds * together + 1, seed=n) for n in range(lanes)]
-    best = per_frame(
+    spent = per_frame(
         {
             "transformers": transformers_frames(sam2, made[0], 1),
             "engine": lane_frames(Engine(sam2, lanes=lanes), sam2, made),
@@ -194,12 +201,7 @@ def lanes_speed(name: str, sam2: Sam2, lanes: int, *, rounds: int, together: int
         rounds=rounds,
         together=together,
     )
-    ours = best["engine"] / lanes
-    print(
-        f"{name}, {lanes} lanes of 1 object: transformers {1000 * best['transformers']:.1f} ms, engine "
-        f"{1000 * ours:.1f} ms a frame ({best['transformers'] / ours:.2f}x)",
-        flush=True,
-    )
+    print(f"{name}, {lanes} lanes of 1 object, a frame: {told(spent, engine=lanes)}", flush=True)
 
 
 def where_time_goes(name: str, sam2: Sam2, count: int, *, dtype: torch.dtype = torch.float32) -> None:
@@ -255,8 +257,8 @@ def main() -> None:
         launches(embedded, top=args.top)
     if "embedded" in args.what:
         for count in args.objects:
-            speed(f"embedded, {embedded.image_size} px", embedded, count, rounds=5, together=8, bf16=False)
-        lanes_speed(f"embedded, {embedded.image_size} px", embedded, 8, rounds=5, together=8)
+            speed(f"embedded, {embedded.image_size} px", embedded, count, rounds=9, together=10, bf16=False)
+        lanes_speed(f"embedded, {embedded.image_size} px", embedded, 8, rounds=9, together=10)
     if "tiny" in args.what:
         for size in args.sizes:
             sam2 = models.random_sam2(models.tiny_config(size))

@@ -81,7 +81,9 @@ def live_bytes() -> int:
 def _tensors() -> list[torch.Tensor]:
     storages = {}
     for thing in gc.get_objects():
-        if isinstance(thing, torch.Tensor) and not isinstance(thing, torch._subclasses.FakeTensor):
+        if not isinstance(thing, torch.Tensor) or isinstance(thing, torch._subclasses.FakeTensor):
+            continue
+        if not thing.is_mkldnn:  # weights in oneDNN's layout tell nothing of their storage
             storages[thing.untyped_storage().data_ptr()] = thing
     return list(storages.values())
 

@@ -4,10 +4,11 @@ One process does it, and not Ray tasks: it writes a quarter of a million mask ro
 of GPUs make, and its commits to a table would have to wait for each other in any case.
 """
 
+from pipeline.publish.files import fragments
 from pipeline.publish.history import drop_history
 from pipeline.publish.publish import Published, publish
 from pipeline.publish.tables import TABLES, dataset, open_table
-from pipeline.publish.upkeep import Upkeep, delete_videos, expire_parts, fragments, optimize, vacuum
+from pipeline.publish.upkeep import Upkeep, delete_videos, expire_parts, optimize, vacuum
 from pipeline.publish.wanted import wanted_keys
 
 __all__ = [

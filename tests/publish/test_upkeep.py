@@ -11,10 +11,11 @@ import pytest
 from pipeline.publish import (
     delete_videos,
     expire_parts,
+    files,
     open_table,
     optimize,
     publish,
-    upkeep,
+    sorting,
     vacuum,
 )
 from pipeline.publish import tables as publish_tables
@@ -96,10 +97,10 @@ def test_big_sorted_files_are_left_alone(store: Store) -> None:
 
 
 def test_overlap_of_row_groups() -> None:
-    assert upkeep.overlap([]) == 1
-    assert upkeep.overlap([("a", "c"), ("c", "e"), ("e", "e"), ("e", "g")]) == 1
-    assert upkeep.overlap([("c", "e"), ("a", "d"), ("x", "z")]) == 2
-    assert upkeep.overlap([("a", "z")] * 3 + [("b", "c")]) == 4
+    assert files.overlap([]) == 1
+    assert files.overlap([("a", "c"), ("c", "e"), ("e", "e"), ("e", "g")]) == 1
+    assert files.overlap([("c", "e"), ("a", "d"), ("x", "z")]) == 2
+    assert files.overlap([("a", "z")] * 3 + [("b", "c")]) == 4
 
 
 def test_long_videos_are_sorted_object_by_object(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +108,7 @@ def test_long_videos_are_sorted_object_by_object(store: Store, monkeypatch: pyte
         commit(store, video_id, A, objects=3, frames=30)
         want(store, str(at), {video_id: A})
         publish(store)
-    monkeypatch.setattr(upkeep, "SORT_ROWS", 40)
+    monkeypatch.setattr(sorting, "SORT_ROWS", 40)
     optimize(store)
     check(store, dict.fromkeys("abc", A), objects=3, frames=30)
     (rows,) = row_groups(store)
@@ -116,8 +117,8 @@ def test_long_videos_are_sorted_object_by_object(store: Store, monkeypatch: pyte
 
 def test_several_passes_over_a_large_table(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = scattered_nights(store, monkeypatch)
-    monkeypatch.setattr(upkeep, "SORT_ROWS", 25)
-    monkeypatch.setattr(upkeep, "FILES_AT_ONCE", 4)
+    monkeypatch.setattr(sorting, "SORT_ROWS", 25)
+    monkeypatch.setattr(sorting, "FILES_AT_ONCE", 4)
     assert optimize(store)[0].bytes_rewritten > 0
     check(store, keys)
 

@@ -36,7 +36,7 @@ class Status:
     @property
     def in_hand(self) -> int:
         """Videos that workers have; the oldest of them are listed one by one."""
-        return int(self.progress["in_hand"])
+        return int(self.progress.get("in_hand", len(self.progress["flights"])))
 
     @property
     def waiting(self) -> int:

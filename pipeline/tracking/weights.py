@@ -12,8 +12,8 @@ _ONEDNN = torch.backends.mkldnn.is_available() and all(
 """The operations are what torch.compile lowers to; where a PyTorch lacks them, the usual one does."""
 _POINTWISE = {"NoneType": "none", "GELUActivation": "gelu", "ReLU": "relu"}
 """oneDNN's names for transformers' activations."""
-_LARGE_WEIGHT = 1 << 14
-"""Elements from which oneDNN's fp32 product of some images' rows beats MKL's, by 1.03 to 1.15 (Zen 4, one thread).
+_LARGE_WEIGHT = 1 << 15
+"""Elements from which oneDNN's fp32 product of some images' rows beats MKL's, by 1.03 to 1.11 (Zen 4, one thread).
 
 With a GELU it does so from 32 x 128 on, by 1.1 to 1.5.
 """

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Self
 
+import av.error
 from av.video.frame import VideoFrame
 
-from pipeline.errors import PromptError
+from pipeline.errors import PromptError, VideoError
 from pipeline.video.display import RgbConverter
 from pipeline.video.info import Damage, Frame, OnDamaged, Segment, VideoInfo, VideoLimits
 from pipeline.video.passes import Passes
@@ -41,7 +42,7 @@ class VideoFile:
         convert = self._converter()
         with self._decoding(_index(start)) as frames:
             for index, frame in frames:
-                yield Frame(index, self._timeline.time(index), convert(frame))
+                yield self._shown(index, frame, convert)
         if start >= len(self._timeline):
             raise self._beyond(start)
 
@@ -55,7 +56,7 @@ class VideoFile:
         while high >= 0:
             kept = self._stretch(high)
             while kept:
-                yield Frame(high, self._timeline.time(high), convert(kept.pop()))
+                yield self._shown(high, kept.pop(), convert)
                 high -= 1
 
     def at(self, indices: Iterable[int]) -> dict[int, Frame]:
@@ -64,12 +65,12 @@ class VideoFile:
         convert = self._converter()
         found: dict[int, Frame] = {}
         if wanted and wanted[0] == 0:
-            found[wanted.pop(0)] = Frame(0, self._timeline.time(0), convert(self._passes.first))
+            found[wanted.pop(0)] = self._shown(0, self._passes.first, convert)
         while wanted:
             with self._decoding(wanted[0]) as frames:
                 for index, frame in frames:
                     if index == wanted[0]:
-                        found[wanted.pop(0)] = Frame(index, self._timeline.time(index), convert(frame))
+                        found[wanted.pop(0)] = self._shown(index, frame, convert)
                     if not wanted or (self._timeline.key_at_or_before(wanted[0]) or 0) > index + 1:
                         break
                 else:
@@ -102,6 +103,16 @@ class VideoFile:
 
     def _converter(self) -> RgbConverter:
         return RgbConverter(self._passes.orientation, self._passes.size)
+
+    def _shown(self, index: int, frame: VideoFrame, convert: RgbConverter) -> Frame:
+        try:
+            rgb = convert(frame)
+        except av.error.FFmpegError as error:  # a broken header may name colours that do not exist
+            raise VideoError(
+                f"{self.name}: frame {index} cannot be converted to RGB (pixels {frame.format.name}, color space "
+                f"{frame.colorspace}, transfer {frame.color_trc}, primaries {frame.color_primaries}): {error}"
+            ) from error
+        return Frame(index, self._timeline.time(index), rgb)
 
     @contextmanager
     def _decoding(self, start: int) -> Iterator[Iterator[tuple[int, VideoFrame]]]:

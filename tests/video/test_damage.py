@@ -247,3 +247,19 @@ def test_a_stream_that_appears_later_does_not_disturb(clip: Callable[[Clip], Pat
     path.write_bytes(alone.read_bytes() + path.read_bytes())
     with open_video(path, name="later") as got:
         assert len(forward(got)) == 420
+
+
+def test_colours_that_do_not_exist_are_named_with_the_frame(tmp_path: Path):
+    path = tmp_path / "colours.mpg"
+    with av.open(str(path), "w", format="mpeg") as container:
+        stream = container.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.color_primaries = stream.codec_context.color_trc = stream.codec_context.colorspace = 1
+        for shade in range(6):
+            image = np.full((64, 96, 3), 40 * shade, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    data, display_extension = path.read_bytes(), b"\0\0\1\xb5\x2b"
+    assert data.count(display_extension + b"\1\1\1") == 6
+    path.write_bytes(data.replace(display_extension + b"\1\1\1", display_extension + bytes((34, 35, 65))))
+    assert "frame 0 cannot be converted to RGB (pixels yuv420p, color space 65" in str(failure(path))

@@ -49,7 +49,7 @@ def stretches(store: Store, name: str, files: list[TableFile], target_bytes: int
             groups.append([file])
             top = ""
         top = None if top is None or file.high is None else max(top, file.high)
-    stretches: list[list[TableFile]] = []
+    found: list[list[TableFile]] = []
     joined = False
     for group in groups:
         fine = len(group) == 1 and _is_tidy(store, name, group[0])
@@ -57,11 +57,11 @@ def stretches(store: Store, name: str, files: list[TableFile], target_bytes: int
         if fine and not small:
             joined = False
         elif joined:
-            stretches[-1].extend(group)
+            found[-1].extend(group)
         else:
-            stretches.append(list(group))
+            found.append(list(group))
             joined = True
-    return [stretch for stretch in stretches if len(stretch) > 1 or not _is_tidy(store, name, stretch[0])]
+    return [stretch for stretch in found if len(stretch) > 1 or not _is_tidy(store, name, stretch[0])]
 
 
 def highest(files: list[TableFile]) -> str | None:

@@ -59,8 +59,8 @@ def optimize(
         for name in TABLES:
             if (table := open_table(store, name)) is None:
                 continue
-            before, written, left = len(files_of(table)), 0, 0
-            for stretch in stretches(store, name, files_of(table), target_bytes):
+            before, written, left = files_of(table), 0, 0
+            for stretch in stretches(store, name, before, target_bytes):
                 size = sum(file.size for file in stretch)
                 if size > budget:
                     left += size
@@ -81,10 +81,8 @@ def optimize(
                 )
             after = open_table(store, name)
             assert after is not None
-            files = len(files_of(after))
-            done.append(
-                Upkeep(table=name, files_before=before, files_after=files, bytes_rewritten=written, bytes_left=left)
-            )
+            counts = {"files_before": len(before), "files_after": len(files_of(after))}
+            done.append(Upkeep(table=name, **counts, bytes_rewritten=written, bytes_left=left))
     return done
 
 

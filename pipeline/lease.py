@@ -1,8 +1,10 @@
 """One at a time, without a lock service: leases with a heartbeat, for drivers of an output and for its publishers.
 
 A lease is a numbered file, created and never replaced by another holder; the highest number holds. Taking over means
-creating the next number, which only one can do; a holder that was paused sees a higher number when it wakes up. Labels
-do not depend on it: parts are created once, and tables refuse a publisher whose number is no longer the highest.
+creating the next number, which only one can do; a holder that was paused sees a higher number when it wakes up. A
+listing of a folder may miss what is created and what is deleted while it runs, so the lease before the last stays, and
+a new one holds only when nothing higher is there after it was created. Labels do not depend on it: parts are created
+once, and tables refuse a publisher whose number is no longer the highest.
 """
 
 import json
@@ -97,7 +99,7 @@ class Lease:
         return sorted(int(name.removesuffix(".json")) for name in names if name.removesuffix(".json").isdigit())
 
     def _holds(self) -> bool:
-        return self._numbers()[-1:] == [self._number]
+        return all(number <= self._number for number in self._numbers())
 
     def _take(self) -> bool:
         """Create the next number if the last one is free or stale; False when another was quicker."""
@@ -107,7 +109,10 @@ class Lease:
         self._number = max([self._above, *numbers]) + 1
         if not self._store.commit_once(self._path(self._number), self._data(released=False)):
             return False
-        for number in numbers:
+        if not self._holds():  # what was listed before is outdated
+            self._store.delete(self._path(self._number))
+            return False
+        for number in numbers[:-1]:
             self._store.delete(self._path(number))
         return True
 

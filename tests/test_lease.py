@@ -109,6 +109,31 @@ def test_of_many_at_once_one_gets_a_stale_output(store):
     assert len(refused) == 5
 
 
+class ListsTooEarly(Store):
+    """Its first listing misses a lease that is created and one that is deleted meanwhile."""
+
+    early = True
+
+    def list(self, *given, **options):
+        entries, self.early = ([] if self.early else super().list(*given, **options)), False
+        return entries
+
+
+def test_who_listed_the_leases_just_before_one_was_taken_does_not_hold_one_too(store):
+    record(store, 5, beat=time.time() - 10_000)
+    with lease(store) as number, pytest.raises(LeaseHeldError), lease(ListsTooEarly(store.uri), "two"):
+        pass
+    assert number == 6
+    assert [entry.path for entry in store.list(FOLDER)] == [f"{FOLDER}/{number:09d}.json" for number in (5, 6)]
+
+
+def test_the_lease_before_the_last_stays_so_that_every_listing_finds_one(store):
+    for _ in range(4):
+        with lease(store):
+            pass
+    assert [entry.path for entry in store.list(FOLDER)] == [f"{FOLDER}/{number:09d}.json" for number in (3, 4)]
+
+
 def test_a_process_of_another_container_of_this_host_name_is_not_taken_for_dead(store):
     record(store, 5, host=socket.gethostname(), pids="pid:[1]")
     started = time.monotonic()

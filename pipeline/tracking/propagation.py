@@ -1,12 +1,11 @@
 """The order of things: prompted frames first, then forward, then backward; what is yielded, and what a resume needs."""
 
-import json
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 
 import torch
-from safetensors.torch import load, save
 
 from pipeline.errors import PromptError
 from pipeline.tracking.bank import MemoryBank, Recall
@@ -20,14 +19,15 @@ from pipeline.tracking.prompts import (
     TrackedObject,
     to_model,
 )
+from pipeline.tracking.state import Rows, State
 from pipeline.tracking.step import Correction, Results
 from pipeline.tracking.work import Model, Work
 
+Frame = tuple[int, torch.Tensor]
+"""Its index and its pixels as the model wants them."""
+
 PROMPTED_FRAMES_AT_ONCE = 4
 """How many prompted frames are decoded and held together before propagation."""
-
-Rows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""(n, h, w) logits, (n,) object logits, (n,) predicted IoUs."""
 
 
 class Propagation(Iterator[TrackedFrame]):
@@ -42,34 +42,19 @@ class Propagation(Iterator[TrackedFrame]):
         direction: Direction,
         resume: bytes | None,
     ) -> None:
-        if direction not in ("forward", "backward", "both"):
-            raise ValueError(f"Invalid direction ({direction}). Supported values are forward, backward, both.")
-        if not objects:
-            raise ValueError("Nothing to track: no objects.")
-        if len({o.object_id for o in objects}) != len(objects):
-            raise ValueError("Object ids must be unique.")
-        for o in objects:
-            for t in o.corrections:
-                if (direction == "forward" and t < o.start) or (direction == "backward" and t > o.start):
-                    raise PromptError(
-                        f"Object {o.object_id} has a correction on frame {t}, which tracking {direction} from frame "
-                        f"{o.start} does not reach."
-                    )
+        _check(objects, direction)
         self._model = model
         self._source = source
         self._objects = tuple(objects)
         self._direction = direction
-        self._banks = [
-            MemoryBank(start=o.start, limits=model.limits, keep_start=direction == "both") for o in self._objects
-        ]
-        self._prompted: dict[tuple[int, int], Rows] = {}
-        """Rows of prompted frames that are not yet yielded, by frame and object's position."""
-        self._reverse = direction == "backward"
-        self._next = self._first(reverse=self._reverse)
-        self._max_pointers: int | None = None
-        self._primed = False
+        reverse = direction == "backward"
+        self._state = State(
+            banks=[MemoryBank(start=o.start, limits=model.limits, keep_start=direction == "both") for o in objects],
+            reverse=reverse,
+            next=self._first(reverse=reverse),
+        )
         if resume is not None:
-            self._restore(resume)
+            self._state.load(resume, self._identity(), model.device)
         self._frames = self._run()
         self._lane = object()
 
@@ -91,42 +76,13 @@ class Propagation(Iterator[TrackedFrame]):
 
     def checkpoint(self) -> bytes:
         """All that continues from the frames yielded so far, as safetensors; call it between two frames."""
-        tensors = {f"{i}/{name}": t for i, bank in enumerate(self._banks) for name, t in bank.to_tensors().items()}
-        for (frame, i), row in self._prompted.items():
-            tensors |= {f"row/{frame}/{i}/{n}": part for n, part in enumerate(row)}
-        place = {
-            **self._identity(),
-            "primed": self._primed,
-            "reverse": self._reverse,
-            "next": self._next,
-            "max_pointers": self._max_pointers,
-        }
-        return save({name: t.contiguous().cpu() for name, t in tensors.items()}, {"propagation": json.dumps(place)})
+        return self._state.to_bytes(self._identity())
 
     def _identity(self) -> dict[str, object]:
         return {
             "direction": self._direction,
             "objects": [[o.object_id, *sorted([*o.prompts, *o.corrections])] for o in self._objects],
         }
-
-    def _restore(self, state: bytes) -> None:
-        header = json.loads(state[8 : 8 + int.from_bytes(state[:8], "little")])
-        place = json.loads(header["__metadata__"]["propagation"])
-        if {name: place[name] for name in self._identity()} != self._identity():
-            raise ValueError("This checkpoint belongs to other objects, prompts or direction.")
-        tensors = {name: t.to(self._model.device) for name, t in load(state).items()}
-        for i, bank in enumerate(self._banks):
-            own = f"{i}/"
-            bank.load({name.removeprefix(own): t for name, t in tensors.items() if name.startswith(own)})
-        for name in tensors:
-            if name.startswith("row/") and name.endswith("/0"):
-                _, frame, position, _ = name.split("/")
-                logits, object_logit, predicted_iou = (tensors[name[:-1] + str(n)] for n in range(3))
-                self._prompted[int(frame), int(position)] = (logits, object_logit, predicted_iou)
-        self._primed = place["primed"]
-        self._reverse = place["reverse"]
-        self._next = place["next"]
-        self._max_pointers = place["max_pointers"]
 
     def _first(self, *, reverse: bool) -> int:
         starts = [o.start for o in self._objects]
@@ -142,19 +98,19 @@ class Propagation(Iterator[TrackedFrame]):
             self._model.leave(self._lane)
 
     def _passes(self) -> Iterator[TrackedFrame]:
-        if not self._primed:
+        if not self._state.primed:
             self._run_prompts()
-            self._primed = True
-        if not self._reverse:
-            yield from self._pass(self._source.forward(self._next))
+            self._state.primed = True
+        if not self._state.reverse:
+            yield from self._pass(self._source.forward(self._state.next))
             if self._direction == "forward":
                 return
-            self._reverse = True
-            self._next = self._first(reverse=True)
-        if self._next < 0:
+            self._state.reverse = True
+            self._state.next = self._first(reverse=True)
+        if self._state.next < 0:
             return
         self._count_frames()
-        yield from self._pass(self._source.backward(self._next))
+        yield from self._pass(self._source.backward(self._state.next))
 
     def _run_prompts(self) -> None:
         """Every prompted frame of every object, in frame order, each without memory."""
@@ -172,9 +128,13 @@ class Propagation(Iterator[TrackedFrame]):
             assert results is not None
             for n, (t, i) in enumerate(asked):
                 row = results.rows(n, n + 1)
-                self._banks[i].add_prompted(t, row.memory[0], row.pointer[0])
+                self._state.banks[i].add_prompted(t, row.memory[0], row.pointer[0])
                 if self._direction != "backward" or t == self._objects[i].start:
-                    self._prompted[t, i] = (row.logits.clone(), row.object_logit.clone(), row.predicted_iou.clone())
+                    self._state.prompted[t, i] = (
+                        row.logits.clone(),
+                        row.object_logit.clone(),
+                        row.predicted_iou.clone(),
+                    )
 
     def _at(self, frames: Sequence[int]) -> Mapping[int, torch.Tensor]:
         pixels = self._source.at(frames)
@@ -187,25 +147,17 @@ class Propagation(Iterator[TrackedFrame]):
         source = self._source
         return to_model(prompt, height=source.height, width=source.width, target=self._model.image_size)
 
-    def _pass(self, frames: Iterator[tuple[int, torch.Tensor]]) -> Iterator[TrackedFrame]:
-        if not self._reverse:
-            frames = self._peek(frames)
+    def _pass(self, frames: Iterator[Frame]) -> Iterator[TrackedFrame]:
         ready: deque[tuple[int, torch.Tensor | Features | None]] = deque()
-        try:
+        with _closing(frames if self._state.reverse else self._peek(frames)) as frames:
             while True:
                 if not ready:
                     self._fill(ready, frames)
                 if not ready:
                     return
                 yield self._step(ready)
-        finally:
-            close = getattr(frames, "close", None)
-            if close is not None:
-                close()
 
-    def _fill(
-        self, ready: deque[tuple[int, torch.Tensor | Features | None]], frames: Iterator[tuple[int, torch.Tensor]]
-    ) -> None:
+    def _fill(self, ready: deque[tuple[int, torch.Tensor | Features | None]], frames: Iterator[Frame]) -> None:
         """Read on until enough frames are together that must be encoded."""
         wanted = self._model.frames_ahead
         while wanted > 0:
@@ -221,7 +173,7 @@ class Propagation(Iterator[TrackedFrame]):
 
     def _active(self, t: int) -> list[tuple[int, TrackedObject]]:
         """The objects that have a row on frame t in this pass."""
-        if not self._reverse:
+        if not self._state.reverse:
             return [(i, o) for i, o in enumerate(self._objects) if o.start <= t]
         own_row = self._direction == "backward"
         return [(i, o) for i, o in enumerate(self._objects) if t < o.start or (own_row and t == o.start)]
@@ -232,13 +184,14 @@ class Propagation(Iterator[TrackedFrame]):
         tracked = [i for i, o in active if t not in o.prompts]
         results = None
         if tracked:
-            assert self._max_pointers is not None
+            assert self._state.max_pointers is not None
             work = Work()
             if isinstance(frame, torch.Tensor):
                 work.encode = [pixels for _, pixels in ready if isinstance(pixels, torch.Tensor)]
             features: Features | int = frame if isinstance(frame, Features) else 0
             recalls = [
-                self._banks[i].recall(t, reverse=self._reverse, max_pointers=self._max_pointers) for i in tracked
+                self._state.banks[i].recall(t, reverse=self._state.reverse, max_pointers=self._state.max_pointers)
+                for i in tracked
             ]
             work.tracks = [(features, recall) for recall in recalls]
             done = self._model.submit(self._lane, work)
@@ -250,7 +203,7 @@ class Propagation(Iterator[TrackedFrame]):
             assert results is not None
             results = self._corrected(t, ready[0][1], tracked, recalls, results)
             for n, i in enumerate(tracked):
-                self._banks[i].add_tracked(t, results.memory[n], results.pointer[n], reverse=self._reverse)
+                self._state.banks[i].add_tracked(t, results.memory[n], results.pointer[n], reverse=self._state.reverse)
         ready.popleft()
         rows: list[Rows] = []
         if results is not None and len(tracked) == len(active):
@@ -258,7 +211,7 @@ class Propagation(Iterator[TrackedFrame]):
         else:
             for i, o in active:
                 if t in o.prompts:
-                    rows.append(self._prompted.pop((t, i)))
+                    rows.append(self._state.prompted.pop((t, i)))
                 elif results is not None:
                     n = tracked.index(i)
                     row = results.rows(n, n + 1)
@@ -267,7 +220,7 @@ class Propagation(Iterator[TrackedFrame]):
             torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*rows, strict=True)
         )
         # From here on a checkpoint continues after frame t.
-        self._next = t - 1 if self._reverse else t + 1
+        self._state.next = t - 1 if self._state.reverse else t + 1
         return TrackedFrame(
             frame_index=t,
             object_ids=tuple(o.object_id for _, o in active),
@@ -299,49 +252,66 @@ class Propagation(Iterator[TrackedFrame]):
         order = [len(tracked) + places.index(n) if n in places else n for n in range(len(tracked))]
         return Results.cat([results, corrected]).ordered(order)
 
-    def _peek(self, frames: Iterator[tuple[int, torch.Tensor]]) -> Iterator[tuple[int, torch.Tensor]]:
+    def _peek(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Read ahead as far as it takes to know min(video length, the pointers' limit): pointers are scaled by it."""
-        if self._max_pointers is not None:
+        if self._state.max_pointers is not None:
             return frames
-        head: list[tuple[int, torch.Tensor]] = []
-        reached = self._known_frames()
-        while reached < self._model.max_pointers:
-            frame = next(frames, None)
-            if frame is None:
-                break
-            head.append(frame)
-            reached = max(reached, frame[0] + 1)
-        self._max_pointers = min(reached, self._model.max_pointers)
+        self._state.max_pointers, head = _read_on(frames, self._known_frames(), self._model.max_pointers)
         return _chain(head, frames)
+
+    def _count_frames(self) -> None:
+        """The same for a backward pass that no forward pass came before."""
+        if self._state.max_pointers is not None:
+            return
+        known, limit = self._known_frames(), self._model.max_pointers
+        if known < limit:
+            with _closing(self._source.forward(known - 1)) as frames:
+                known, _ = _read_on(frames, known, limit)
+        self._state.max_pointers = min(known, limit)
 
     def _known_frames(self) -> int:
         return 1 + max(t for o in self._objects for t in o.prompts)
 
-    def _count_frames(self) -> None:
-        """The same for a backward pass that no forward pass came before."""
-        if self._max_pointers is None:
-            reached = self._known_frames()
-            if reached < self._model.max_pointers:
-                ahead = self._source.forward(reached - 1)
-                for t, _ in ahead:
-                    reached = max(reached, t + 1)
-                    if reached >= self._model.max_pointers:
-                        break
-                close = getattr(ahead, "close", None)
-                if close is not None:
-                    close()
-            self._max_pointers = min(reached, self._model.max_pointers)
+
+def _check(objects: Sequence[TrackedObject], direction: str) -> None:
+    if direction not in ("forward", "backward", "both"):
+        raise ValueError(f"Invalid direction ({direction}). Supported values are forward, backward, both.")
+    if not objects:
+        raise ValueError("Nothing to track: no objects.")
+    if len({o.object_id for o in objects}) != len(objects):
+        raise ValueError("Object ids must be unique.")
+    for o in objects:
+        for t in o.corrections:
+            if (direction == "forward" and t < o.start) or (direction == "backward" and t > o.start):
+                raise PromptError(
+                    f"Object {o.object_id} has a correction on frame {t}, which tracking {direction} from frame "
+                    f"{o.start} does not reach."
+                )
 
 
-def _chain(
-    head: list[tuple[int, torch.Tensor]], rest: Iterator[tuple[int, torch.Tensor]]
-) -> Iterator[tuple[int, torch.Tensor]]:
+def _read_on(frames: Iterator[Frame], known: int, limit: int) -> tuple[int, list[Frame]]:
+    """Read until the video is known to have `limit` frames or ends: the lesser of both, and what was read."""
+    head: list[Frame] = []
+    while known < limit and (frame := next(frames, None)) is not None:
+        head.append(frame)
+        known = max(known, frame[0] + 1)
+    return min(known, limit), head
+
+
+def _chain(head: list[Frame], rest: Iterator[Frame]) -> Iterator[Frame]:
+    """`head`, of which nothing is held after it is given, and then the rest."""
     head.reverse()
-    while head:
-        yield head.pop()
-    try:
+    with _closing(rest):
+        while head:
+            yield head.pop()
         yield from rest
+
+
+@contextmanager
+def _closing(frames: Iterator[Frame]) -> Iterator[Iterator[Frame]]:
+    """Close a generator at the end, so that its decoder ends too."""
+    try:
+        yield frames
     finally:
-        close = getattr(rest, "close", None)
-        if close is not None:
-            close()
+        if isinstance(frames, Generator):
+            frames.close()

@@ -7,19 +7,19 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow.compute as pc
 import torch
 
 from pipeline import rle
 from pipeline.checkpoint import Checkpoints
+from pipeline.content import opened, version_now
 from pipeline.errors import InterruptedLabelingError, ModelError, StorageError
 from pipeline.frames import ModelFrames
-from pipeline.imagefolder import is_folder, open_folder
 from pipeline.labels import PartBuilder
 from pipeline.labels.prompts import prompts_to_json
 from pipeline.logs import bound
@@ -30,10 +30,10 @@ from pipeline.plan import ALGORITHM_VERSION
 from pipeline.prompts import resolve_prompts
 from pipeline.quality.drift import turns
 from pipeline.quality.frames import measure
-from pipeline.store import Storage, Store, Version, open_source, part_path
+from pipeline.store import Store, Version, part_path
 from pipeline.task import LabelerSettings, Outcome, Task
 from pipeline.tracking import Engine, Finish, FramePrompt, Propagation, TrackedFrame, TrackedObject
-from pipeline.video import ImageFiles, VideoReader, keep_freed_memory, open_video, prefetch
+from pipeline.video import VideoReader, keep_freed_memory, open_video, prefetch
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class Labeler:
             return Outcome(video_id=video.video_id, frames=0, masks=0, seconds=0.0, was_there=True)
         with (
             bound(run_id=self.settings.run_id, video_id=video.video_id),
-            _open(video.video_uri, self.settings.storage) as (source, version),
+            opened(video.video_uri, storage=self.settings.storage) as (source, version),
         ):
             if video.video_version is None and version.token() != task.version:
                 raise StorageError(
@@ -123,6 +123,7 @@ class Labeler:
                 row["total_s"] = time.perf_counter() - started
                 categories = {p.object_id: {"category": p.category} for p in video.prompts if p.category}
                 with self._totals.clock("commit_s"):
+                    self._check_unchanged(video.video_uri, version, checkpoints)
                     written = self._store.commit_once(path, builder.finish(row, masklets=categories, again=again))
                 checkpoints.remove()
                 made = spent.values()
@@ -133,6 +134,16 @@ class Labeler:
                     seconds=time.perf_counter() - started,
                     was_there=not written,
                 )
+
+    def _check_unchanged(self, uri: str, version: Version, checkpoints: Checkpoints) -> None:
+        """What was read must be one content: not every storage refuses to go on reading a file that was replaced."""
+        now = version_now(uri, storage=self.settings.storage)
+        if now is not None and now.token() != version.token():
+            checkpoints.remove()
+            raise StorageError(
+                f"{uri} was replaced while it was being labelled (version {version.token()} became {now.token()}); "
+                "nothing of it is kept"
+            )
 
     def _track(
         self, task: Task, reader: VideoReader, builder: PartBuilder, checkpoints: Checkpoints, spent: Totals
@@ -284,14 +295,3 @@ def mask_columns(frame: TrackedFrame, finish: Finish, size: tuple[int, int]) -> 
         "object_logit": frame.object_logit.tolist(),
         "predicted_iou": frame.predicted_iou.tolist(),
     }
-
-
-@contextmanager
-def _open(uri: str, storage: Storage) -> Iterator[tuple[BinaryIO | ImageFiles, Version]]:
-    """A video's file, or its folder of images, and which version of it is open."""
-    if is_folder(uri):
-        yield open_folder(uri, storage=storage)
-        return
-    file, version = open_source(uri, storage=storage)
-    with closing(file):
-        yield file, version

@@ -39,6 +39,8 @@ LAYERS = [
         "actor",
         "task",
         "frames",
+        "imagefolder",
+        "content",
     },
     {"labeler", "pool", "publish", "query"},
     {"prepare", "progress", "stops", "doctor", "forget", "run"},

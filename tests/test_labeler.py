@@ -16,7 +16,7 @@ from pipeline.labels import read_part
 from pipeline.manifest import read_manifest
 from pipeline.manifest.schema import to_video
 from pipeline.plan import Parameters
-from pipeline.store import Storage, part_path
+from pipeline.store import Storage, Store, part_path
 from tests import labelling
 from tests.clips import HEIGHT, WIDTH, green, point, red, write_clip, write_manifest
 
@@ -155,6 +155,32 @@ def test_a_source_that_was_replaced_since_it_was_planned_is_not_labelled(setting
     write_clip(clip, frames=13, seed=1)
     with pytest.raises(StorageError, match="was replaced between planning and labelling"):
         Labeler(settings).label(planned)
+
+
+def test_a_source_that_is_replaced_while_it_is_labelled_leaves_no_labels(settings, clip):
+    class Slow(Labeler):
+        """Somebody writes over the clip while its fourth frame is labelled."""
+
+        def _columns(self, frame, height, width):
+            if frame.frame_index == 3:
+                clip.write_bytes(clip.read_bytes())
+            return super()._columns(frame, height, width)
+
+    planned = task(clip, [red()])
+    with pytest.raises(StorageError, match=r"was replaced while it was being labelled \(version .* became "):
+        Slow(settings).label(planned)
+    assert not list(Store(settings.output).list())
+    assert not Labeler(settings).label(task(clip, [red()])).was_there
+
+
+def test_a_source_that_is_gone_after_it_was_read_is_labelled(settings, clip):
+    class Slow(Labeler):
+        def _columns(self, frame, height, width):
+            if frame.frame_index == 3:
+                clip.unlink()
+            return super()._columns(frame, height, width)
+
+    assert not Slow(settings).label(task(clip, [red()])).was_there
 
 
 def test_other_weights_than_planned_are_refused(settings):

@@ -1,18 +1,13 @@
 """The driver: from a manifest to published labels."""
 
-import json
 import logging
-import platform
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version as package_version
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from pipeline.actor import Labels
 from pipeline.attempts import ALONE, Attempt
@@ -29,6 +24,7 @@ from pipeline.prepare import Prepared, prepare
 from pipeline.progress import FLIGHTS_SHOWN, Progress, Report
 from pipeline.publish import publish
 from pipeline.quarantine import Failure, failure_of, write_failure
+from pipeline.record import next_run_id, record_run
 from pipeline.stops import Stops
 from pipeline.store import Store
 from pipeline.task import LabelerSettings, Task
@@ -60,22 +56,22 @@ def label_corpus(
         StorageError: The output cannot be written.
         PoolError: Workers cannot be started.
     """
+    holder = f"run of {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     prepared = prepare(config, manifest=manifest, retry=retry)
     plan, store = prepared.plan, prepared.store
     store.check_writable()
-    # Sorts by time: of two runs that want different labels of a video, publishing believes the later.
-    run_id = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ") + f"-{secrets.token_hex(2)}"
-    now = time.time()
-    progress = Progress(run_id=run_id, videos=len(plan.order), cost=plan.total("cost"), started=now, now=now)
     reasons = ", ".join(f"{count} {reason}" for reason, count in plan.reasons().items())
     log.info("%d of %d videos pending%s", len(plan.order), plan.table.num_rows, f": {reasons}" if reasons else "")
     failures, stopped_by = list(prepared.quarantined), None
     with (
         Stops(config) as stops,
-        Lease(store, _lease_folder(config), who=f"run {run_id}", on_lost=lambda: stops.ask("lease")),
+        Lease(store, _lease_folder(config), who=holder, on_lost=lambda: stops.ask("lease")),
     ):
-        _record_run(prepared, run_id)
+        run_id, now = next_run_id(store.list_dirs("runs"), datetime.now(UTC)), time.time()
+        progress = Progress(run_id=run_id, videos=len(plan.order), cost=plan.total("cost"), started=now, now=now)
+        record_run(prepared, run_id)
         _show(progress, store, watch)
+        _remove_obsolete_failures(prepared)
         failures += _unreadable(prepared, run_id)
         metrics = DriverMetrics(run_id, output=str(store))
         if len(plan.order) and not stops.due(progress):
@@ -277,26 +273,16 @@ def _unreadable(prepared: Prepared, run_id: str) -> list[Failure]:
     return failures
 
 
-def _record_run(prepared: Prepared, run_id: str) -> None:
-    """Write what this run wants and with what it runs."""
-    plan, store = prepared.plan, prepared.store
-    wanted = plan.table.select(["video_id", "label_key"]).filter(plan.table["label_key"].is_valid())
-    sink = pa.BufferOutputStream()
-    pq.write_table(wanted, sink, compression="zstd")
-    store.put(f"runs/{run_id}/wanted.parquet", sink.getvalue().to_pybytes())
-    packages = ("sam2-corpus", "torch", "transformers", "ray", "av", "pyarrow")
-    record: dict[str, Any] = {
-        "run_id": run_id,
-        "configuration": prepared.config.to_dict(),
-        "weights_digest": prepared.model.digest,
-        "videos": plan.table.num_rows,
-        "pending": len(plan.order),
-        "reasons": plan.reasons(),
-        "bad_rows": len(prepared.manifest.bad_rows),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "versions": {name: package_version(name) for name in packages} | {"python": platform.python_version()},
-    }
-    store.put(f"runs/{run_id}/run.json", json.dumps(record, indent=1).encode())
+def _remove_obsolete_failures(prepared: Prepared) -> None:
+    """Remove the records of sources that are there again, and of labels that somebody else has made since."""
+    table = prepared.plan.table
+    concerned = table.filter(pc.is_in(table["video_id"], value_set=pa.array(prepared.failures, pa.string())))
+    columns = (concerned[name].to_pylist() for name in ("video_id", "label_key", "state"))
+    for video_id, key, state in zip(*columns, strict=True):
+        for failure in prepared.failures[video_id]:
+            found_again = failure.label_key == UNKNOWN_KEY and state != "unreadable"
+            if found_again or (failure.label_key == key and state == "labelled"):
+                prepared.store.delete(failure.path)
 
 
 def _lease_folder(config: RunConfig) -> str:

@@ -43,7 +43,7 @@ LAYERS = [
         "content",
     },
     {"labeler", "pool", "publish", "query"},
-    {"prepare", "progress", "stops", "doctor", "forget", "run"},
+    {"prepare", "progress", "record", "stops", "doctor", "forget", "run"},
 ]
 """The labelling path, lowest first: a room imports its own layer and those below."""
 

@@ -93,6 +93,22 @@ def test_one_bad_video_costs_no_other_and_says_why(tmp_path):
     assert sorted(record["video_id"] for record in records) == ["beyond", "outside", "text"]
 
 
+def test_a_labelled_video_whose_source_was_away_for_a_night_is_no_failure_afterwards(tmp_path):
+    rows = rows_of(tmp_path / "videos")[:1]
+    write_manifest(tmp_path / "manifest.parquet", rows)
+    label_corpus(config(tmp_path))
+
+    (tmp_path / "videos").rename(tmp_path / "away")
+    without = label_corpus(config(tmp_path))
+    assert [failure.failure_class for failure in without.failures] == ["storage"]
+    assert masks_of(tmp_path / "out") == expected_masks(GOOD[:1])
+
+    (tmp_path / "away").rename(tmp_path / "videos")
+    again = label_corpus(config(tmp_path))
+    assert (again.labelled, again.exit_code, again.planned["labelled"]) == (0, 0, 1)
+    assert not list((tmp_path / "out" / "failures").rglob("*.json"))
+
+
 def test_only_what_changed_is_labelled_again(tmp_path):
     rows = rows_of(tmp_path / "videos")
     write_manifest(tmp_path / "manifest.parquet", rows)

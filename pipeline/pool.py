@@ -14,7 +14,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from pipeline.actions import Abort, Assign, Kill, Quarantine, Start, Stop
 from pipeline.actor import Actor, Failure, Labels
@@ -115,7 +115,7 @@ class Pool:
         try:
             while True:
                 yield from self._act(make_task)
-                if self.scheduler.over or time.time() > self._stop_at:
+                if self.scheduler.over or time.monotonic() > self._stop_at:
                     return
                 yield from self._listen(max(0.0, ticked + TICK_S - time.monotonic()))
                 if time.monotonic() - ticked >= TICK_S:
@@ -143,12 +143,13 @@ class Pool:
     def flights(self) -> list[tuple[float, str, int]]:
         """Videos in hand: when each was handed out (seconds since the epoch), its worker, and its index."""
         workers = self.scheduler.workers.values() if self.scheduler else ()
-        return [(flight.started, w.name, flight.index) for w in workers for flight in w.flights.values()]
+        epoch = time.time() - time.monotonic()
+        return [(epoch + flight.started, w.name, flight.index) for w in workers for flight in w.flights.values()]
 
     @property
     def actor_seconds(self) -> float:
         """How long actors have been held so far, all together."""
-        return self._actor_seconds + sum(time.time() - started for started in self._started_at.values())
+        return self._actor_seconds + sum(time.monotonic() - started for started in self._started_at.values())
 
     def progress(self) -> dict[str, float]:
         """Sum of all workers' running totals, ended ones included."""
@@ -162,7 +163,7 @@ class Pool:
     def _act(self, make_task: Callable[[int, Sequence[Attempt]], Any]) -> Iterator[Event]:
         """Do what the scheduler decides."""
         assert self.scheduler
-        for action in self.scheduler.decide(time.time()):
+        for action in self.scheduler.decide(time.monotonic()):
             match action:
                 case Start(worker):
                     self._start(worker)
@@ -182,7 +183,7 @@ class Pool:
 
     def _start(self, worker: str) -> None:
         self._actors[worker] = actor = self._actor_class.remote()
-        self._started_at[worker] = time.time()
+        self._started_at[worker] = time.monotonic()
         self._expect(worker, None, actor.start.remote(self._build, {**self._log_ids, "worker": worker}))
 
     def _expect(self, worker: str, index: int | None, reference: "ray.ObjectRef[Any]") -> None:
@@ -194,7 +195,7 @@ class Pool:
         if worker not in self._actors:
             return  # it died, and only its blame is still open
         ray.kill(self._actors.pop(worker))
-        self._actor_seconds += time.time() - self._started_at.pop(worker)
+        self._actor_seconds += time.monotonic() - self._started_at.pop(worker)
         self._polls.pop(worker, None)
         for name, value in self._progress.pop(worker, {}).items():
             self._retired[name] = self._retired.get(name, 0.0) + value
@@ -213,14 +214,18 @@ class Pool:
 
     def _read(self, worker: str, index: int | None, answer: Future[Any]) -> Iterator[Finished]:
         assert self.scheduler
-        now = time.time()
+        now = time.monotonic()
         try:
             result = answer.result()
-        except RayTaskError as error:  # only a start raises
-            self.deaths["start"] += 1
-            self.scheduler.worker_failed_to_start(worker, str(error.cause or error))
-            self._end(worker)
-        except (RayActorError, RayOutOfMemoryError) as error:
+        except RayTaskError as error:
+            message = str(error.cause or error)
+            if index is None:
+                self.deaths["start"] += 1
+                self.scheduler.worker_failed_to_start(worker, message)
+                self._end(worker)
+            else:  # an actor gives failures back as values: what it gave could not be sent
+                self.scheduler.failed(worker, index, self._attempt("exception", message, str(error), worker), now)
+        except RayError as error:
             cause, message = self._blame(worker, error)
             self._end(worker)
             if cause == "killed" and self.scheduler.workers[worker].flights and len(_living_nodes()) > 1:
@@ -265,7 +270,7 @@ class Pool:
         """Pass a stop on to all actors."""
         assert self.scheduler
         if self._stop_asked.is_set() and math.isinf(self._stop_at):
-            self._stop_at = time.time() + self._grace_s
+            self._stop_at = time.monotonic() + self._grace_s
             self.scheduler.stop()
             self._drain(set(self._actors))
 
@@ -286,7 +291,7 @@ class Pool:
         living = _living_nodes() if self._undecided else set()
         for worker, (until, message) in list(self._undecided.items()):
             lost = self._nodes.get(worker) not in living
-            if lost or time.time() >= until:
+            if lost or time.monotonic() >= until:
                 del self._undecided[worker]
                 self._died(worker, NODE if lost else "killed", f"its node was lost: {message}" if lost else message)
 
@@ -294,7 +299,7 @@ class Pool:
         assert self.scheduler
         log.warning("%s died (%s): %s", worker, cause, message)
         self.deaths[cause] += 1
-        self.scheduler.worker_died(worker, self._attempt(cause, message, trace, worker), time.time())
+        self.scheduler.worker_died(worker, self._attempt(cause, message, trace, worker), time.monotonic())
 
     def _blame(self, worker: str, error: Exception) -> tuple[str, str]:
         """Why an actor died: its node went away, memory ran out, or the process was killed."""

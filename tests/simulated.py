@@ -52,6 +52,8 @@ class SimulatedLabeler:
                 raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
             case "cuda":
                 raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            case "unsendable":
+                return threading.Lock()
             case "kill" | "exit" | "segfault":
                 die(fault)
             case "hang":

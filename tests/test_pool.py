@@ -49,9 +49,10 @@ def test_every_fault_ends_in_labels_or_quarantine_and_costs_no_other_video(tmp_p
         9: ["segfault"],
         12: ["allocation", "allocation"],
         13: ["cuda"],
+        14: ["unsendable"] * 9,
     }
-    done, quarantined = run(tmp_path, faults, videos=14, deadline_floor_s=6)
-    assert done == [0, 1, 3, 5, 9, 10, 11, 13]
+    done, quarantined = run(tmp_path, faults, videos=16, deadline_floor_s=6)
+    assert done == [0, 1, 3, 5, 9, 10, 11, 13, 15]
     assert quarantined == {
         2: ["exception", "exception"],
         4: ["killed", "killed"],
@@ -59,9 +60,10 @@ def test_every_fault_ends_in_labels_or_quarantine_and_costs_no_other_video(tmp_p
         7: ["oom", "oom"],
         8: ["deadline", "deadline"],
         12: ["oom", "oom"],
+        14: ["exception", "exception"],
     }
-    counts = [tries(tmp_path, index) for index in range(14)]
-    assert counts == [1, 2, 2, 2, 2, 2, 1, 2, 2, 2, 1, 1, 2, 2]
+    counts = [tries(tmp_path, index) for index in range(16)]
+    assert counts == [1, 2, 2, 2, 2, 2, 1, 2, 2, 2, 1, 1, 2, 2, 2, 1]
     poisoned, fresh = processes(tmp_path, 13)
     assert poisoned != fresh, "after an error of CUDA the process is good for nothing"
 

@@ -13,6 +13,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -72,6 +73,7 @@ class Lease:
         self._on_lost, self._beat_s, self._stale_s = on_lost, beat_s, stale_s
         pid = os.getpid()
         self._record = {"who": who, "host": socket.gethostname(), "pids": _pids(), "pid": pid, "born": _born(pid)}
+        self._record["id"] = uuid.uuid4().hex
         self._number = 0
         self._over = threading.Event()
 

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.lease import Lease, LeaseHeldError
 from pipeline.store import Store
+from tests.proxy import Proxy
 
 FOLDER = "leases/all"
 FAST = {"beat_s": 0.1, "stale_s": 1.0}
@@ -152,3 +153,11 @@ def test_who_waits_gets_it_when_the_holder_is_done(store):
 def test_numbers_rise_above_those_used_elsewhere(store):
     with lease(store, above=7) as number:
         assert number == 8
+
+
+def test_a_lease_whose_answer_was_lost_is_not_waited_for(s3, monkeypatch):
+    troubles = ["lost answer"]
+    with Proxy(s3.endpoint, trouble=lambda r: troubles.pop() if troubles and r.startswith("PUT ") else None) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        with lease(Store(s3.uri)) as number:
+            assert (number, proxy.troubles["lost answer"]) == (1, 1)

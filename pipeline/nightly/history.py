@@ -2,6 +2,7 @@
 
 import json
 import re
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,7 +47,8 @@ class Night:
 def claim(store: Store, night: str, record: dict[str, Any]) -> int:
     """Begin an attempt at a night; returns its number. Two that begin at once get different numbers."""
     number = max(_numbers(store, night), default=0) + 1
-    while not store.commit_once(f"{_folder(night, number)}/started.json", _json(record)):
+    claimed = _json({**record, "claim": uuid.uuid4().hex})  # of equal records each would take the other for its own
+    while not store.commit_once(f"{_folder(night, number)}/started.json", claimed):
         number += 1
     return number
 

@@ -131,24 +131,24 @@ class Store:
     def commit_once(self, path: str, data: bytes | Path) -> bool:
         """Create, never replace: True when this call wrote it, False when it was there already.
 
-        Of several writers at once exactly one gets True, and nobody ever sees less than all of `data`.
+        Of several writers of different data exactly one gets True, and nobody ever sees less than all of `data`. Remote
+        data equal to ours counts as ours: what repeats a request whose answer was lost may not say so.
         """
         if self._root:
             return self.attempt(lambda: local.commit_once(self._file(path), data), "write", path)
-        tries = 0
 
         def create() -> bool:
-            nonlocal tries
-            tries += 1
             try:
                 self._upload(path, data, "create")
             except OSError as error:
-                # A lost race is FileExistsError, or EINVAL, which stands for forty other refusals too: look.
-                if not (isinstance(error, FileExistsError) or error.errno == errno.EINVAL):
+                # A lost race is FileExistsError, or EINVAL, which stands for forty other refusals too, or for an upload
+                # in several pieces that has ended already FileNotFoundError: look.
+                if not (isinstance(error, (FileExistsError, FileNotFoundError)) or error.errno == errno.EINVAL):
                     raise
-                if s3_code(error) == "NoSuchBucket" or not self.exists(path):
+                found = None if s3_code(error) == "NoSuchBucket" else self.info(path)
+                if not found:
                     raise explain(error, what="write", uri=self.uri_of(path)) from None
-                return tries > 1 and self._holds(path, data)  # the answer to our own first try may have been lost
+                return self._is(found, data)
             return True
 
         return self.attempt(create, "write", path)
@@ -319,8 +319,9 @@ class Store:
         else:
             fs.pipe_file(_join(root, path), data, mode=mode, **chunks)
 
-    def _holds(self, path: str, data: bytes | Path) -> bool:
-        return self.read(path) == (data.read_bytes() if isinstance(data, Path) else data)
+    def _is(self, found: Entry, data: bytes | Path) -> bool:
+        size = data.stat().st_size if isinstance(data, Path) else len(data)
+        return found.size == size and self.read(found.path) == (data.read_bytes() if isinstance(data, Path) else data)
 
 
 def _checked(path: str) -> str:

@@ -3,8 +3,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pipeline.nightly import history
 from pipeline.store import Store
+from tests.fixtures_s3 import S3
+from tests.proxy import Proxy, Trouble
 
 
 def ended(attempt: int, **given: Any) -> dict[str, Any]:
@@ -25,6 +29,21 @@ def test_attempts_are_numbered_and_each_object_is_written_once(tmp_path: Path) -
     folder = tmp_path / "nights" / "2026-11-22" / "attempt-001"
     assert json.loads((folder / "report.json").read_text())["labelled"] == 10
     assert (folder / "report.html").read_text() == "page one"
+
+
+def test_an_attempt_whose_claim_was_stored_and_not_answered_is_this_one(
+    s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    troubles: list[Trouble] = ["lost answer"]
+    with Proxy(s3.endpoint, trouble=lambda r: troubles.pop() if troubles and r.startswith("PUT ") else None) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        assert history.claim(Store(s3.uri), "2026-11-22", {"started": "22:00:00"}) == 1
+        assert proxy.troubles["lost answer"] == 1
+
+
+def test_two_that_claim_an_attempt_at_the_same_second_do_not_share_it(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "_numbers", lambda *_: [])  # neither has seen the other
+    assert [history.claim(Store(s3.uri), "2026-11-22", {"started": "22:00:00"}) for _ in range(2)] == [1, 2]
 
 
 def test_the_newest_report_of_a_night_stands_at_its_top(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pipeline.errors import StorageError
 from pipeline.store import MissingError, Storage, Store, open_source, source_versions
 from pipeline.store.s3_listing import S3Lister, parse_page
 from tests.fixtures_s3 import S3
+from tests.proxy import Proxy, Trouble
 from tests.s3 import BUCKET, READER_KEY, READER_SECRET, WRITER_KEY, WRITER_SECRET, SeaweedFS
 
 BACKENDS = ["local", "memory", "s3"]
@@ -84,7 +86,8 @@ def test_commit_once_of_a_local_file(store: Store, tmp_path: Path) -> None:
     source = tmp_path / "rows"
     source.write_bytes(bytes(range(256)) * 4096)
     assert store.commit_once("p/x", source)
-    assert not store.commit_once("p/x", source)
+    (other := tmp_path / "others").write_bytes(bytes(range(255, -1, -1)) * 4096)
+    assert not store.commit_once("p/x", other)
     assert store.read("p/x") == source.read_bytes()
     store.put("p/y", source)
     assert store.read("p/y") == source.read_bytes()
@@ -208,20 +211,26 @@ def test_other_refusals_are_not_taken_for_a_lost_race(s3: S3, monkeypatch: pytes
         store.commit_once("p", b"x")
 
 
-def test_a_commit_whose_answer_was_lost_counts_as_ours(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Store(f"{s3.uri}/out")
-    upload, lost = store._upload, [True, True]
+@pytest.mark.parametrize(("size", "end"), [(4, "PUT "), (11 * 2**20, "POST ")], ids=["one request", "several"])
+def test_a_commit_whose_answer_was_lost_counts_as_ours(
+    size: int, end: str, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.store.store.UPLOAD_CHUNK_BYTES", 5 * 2**20)
+    ends: Counter[str] = Counter()
 
-    def unreliable(path: str, data: bytes | Path, mode: str) -> None:
-        upload(path, data, mode)
-        if lost and lost.pop():
-            raise ConnectionResetError
+    def first(request: str) -> Trouble | None:
+        ends[request] += request.startswith(end) and not request.endswith("uploads")
+        return "lost answer" if ends[request] == 1 else None
 
-    monkeypatch.setattr(store, "_upload", unreliable)
-    assert store.commit_once("p", b"mine")
-    lost.append(True)
-    store.put("q", b"theirs")
-    assert not store.commit_once("q", b"mine")
+    mine, theirs = b"mine" * (size // 4), b"them" * (size // 4)
+    Store(f"{s3.uri}/out").put("q", theirs)
+    with Proxy(s3.endpoint, trouble=first) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        store = Store(f"{s3.uri}/out")
+        assert store.commit_once("p", mine)
+        assert not store.commit_once("q", mine)
+        assert (store.read("p"), store.read("q")) == (mine, theirs)
+        assert proxy.troubles["lost answer"] == 2
 
 
 def test_wrong_credentials_are_named_and_not_shown(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,14 +160,18 @@ def _is_free(record: dict[str, Any]) -> bool:
     """Released, forgotten long ago, or held by a process of this machine that is no more."""
     if record["released"] or time.time() - record["beat"] > FORGOTTEN_S:
         return True
-    here = (record["host"], record["pids"]) == (socket.gethostname(), _pids())
+    here = record["pids"] is not None and (record["host"], record["pids"]) == (socket.gethostname(), _pids())
     return here and record["born"] is not None and _born(record["pid"]) != record["born"]
 
 
 def _pids() -> str | None:
-    """The namespace of process numbers: containers of one host name may count their processes each on its own."""
+    """Which machine since which boot, and which namespace of process numbers: names of hosts may repeat.
+
+    Containers of one host count their processes each on its own; outside of containers all machines' namespaces are
+    called the same.
+    """
     try:
-        return str(Path("/proc/self/ns/pid").readlink())
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return None
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
+from pathlib import Path
 
 import pytest
 
@@ -137,6 +139,16 @@ def test_the_lease_before_the_last_stays_so_that_every_listing_finds_one(store):
 
 def test_a_process_of_another_container_of_this_host_name_is_not_taken_for_dead(store):
     record(store, 5, host=socket.gethostname(), pids="pid:[1]")
+    started = time.monotonic()
+    with lease(store):
+        assert time.monotonic() - started >= FAST["stale_s"]
+
+
+def test_a_process_of_another_machine_of_this_host_name_is_not_taken_for_dead(store):
+    with lease(store):
+        here = json.loads(store.read(f"{FOLDER}/000000001.json"))
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    record(store, 5, host=here["host"], pids=here["pids"].replace(boot, str(uuid.uuid4())))
     started = time.monotonic()
     with lease(store):
         assert time.monotonic() - started >= FAST["stale_s"]

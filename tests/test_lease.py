@@ -91,6 +91,23 @@ def test_a_paused_driver_that_was_taken_over_hears_of_it_and_leaves_the_new_leas
     assert not json.loads(store.read(f"{FOLDER}/000000002.json"))["released"]
 
 
+def test_the_heart_beats_on_after_storage_could_not_be_listed_for_a_while(store, tmp_path):
+    def lead_to(target):
+        (tmp_path / "new").symlink_to(target)
+        (tmp_path / "new").replace(tmp_path / FOLDER)
+
+    (tmp_path / "leases" / "there").mkdir(parents=True)
+    lead_to("there")
+    with lease(store):
+        lead_to("all")  # to itself: errors, and none of those that mean that nothing is there
+        time.sleep(0.5)
+        lead_to("there")
+        seen, until = store.read(f"{FOLDER}/000000001.json"), time.monotonic() + 30
+        while store.read(f"{FOLDER}/000000001.json") == seen:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
 def test_of_many_at_once_one_gets_a_stale_output(store):
     record(store, 5, beat=time.time() - 10_000)
     got, refused = [], []

@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.store.listing import Entry
+
 TEMPORARY = ".part-"
 """Prefix of files being written; listings leave them out."""
 
@@ -57,6 +59,24 @@ def walk(folder: str) -> Iterator[os.DirEntry[str]]:
             yield from walk(entry.path)
         elif not entry.name.startswith(TEMPORARY):
             yield entry
+
+
+def entries(folder: Path, *, root: Path) -> Iterator[Entry]:
+    """All files below `folder`, named from `root`; one that vanishes meanwhile is not there."""
+    for found in walk(str(folder)):
+        try:
+            stat = found.stat()
+        except FileNotFoundError:
+            continue
+        yield Entry(os.path.relpath(found.path, root).replace(os.sep, "/"), stat.st_size, stat.st_mtime)
+
+
+def folders(folder: Path) -> list[str]:
+    """Names of the folders directly below."""
+    try:
+        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def remove(path: Path, *, root: Path) -> None:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
@@ -101,7 +102,7 @@ class Store:
                 found = self.attempt(lambda: self._file(path).stat(), "look at", path, passes=(FileNotFoundError,))
             except (FileNotFoundError, MissingError):
                 return None
-            return Entry(path, found.st_size, found.st_mtime) if not self._file(path).is_dir() else None
+            return Entry(path, found.st_size, found.st_mtime) if not S_ISDIR(found.st_mode) else None
         fs, root = self._fs()
         try:
             raw = self.attempt(lambda: fs.info(_join(root, path)), "look at", path, passes=(FileNotFoundError,))
@@ -195,13 +196,10 @@ class Store:
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """Every object below the folder `prefix`, fresh from the storage."""
         if self._root:
-            root, folder = str(self._root), str(self._file(prefix)) if prefix else str(self._root)
-            for found in local.walk(folder):
-                try:
-                    stat = found.stat()
-                except FileNotFoundError:
-                    continue
-                yield Entry(os.path.relpath(found.path, root).replace(os.sep, "/"), stat.st_size, stat.st_mtime)
+            try:
+                yield from local.entries(self._file(prefix) if prefix else self._root, root=self._root)
+            except OSError as error:
+                raise explain(error, what="list", uri=self.uri_of(prefix)) from None
             return
         fs, root_path = self._fs()
         top = _join(root_path, prefix) if prefix else root_path
@@ -243,7 +241,7 @@ class Store:
         """Names of the folders directly below `prefix`, sorted."""
         if self._root:
             folder = self._file(prefix) if prefix else self._root
-            return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+            return self.attempt(lambda: local.folders(folder), "list", prefix)
         fs, root = self._fs()
         try:
             found = self.attempt(

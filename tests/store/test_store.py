@@ -204,6 +204,14 @@ def test_half_written_files_are_not_listed(tmp_path: Path) -> None:
     assert list(Store(tmp_path).list()) == []
 
 
+def test_a_local_folder_that_cannot_be_listed_is_told_as_any_other_storage(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    store = Store(tmp_path)
+    for use in (lambda: list(store.list("loop")), lambda: store.list_dirs("loop"), lambda: store.info("loop/x")):
+        with pytest.raises(StorageError, match=r"cannot l.* .*loop.*: Too many levels of symbolic links"):
+            use()
+
+
 def test_other_refusals_are_not_taken_for_a_lost_race(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(f"{s3.uri}/out")
     monkeypatch.setattr(store, "_upload", lambda *_: (_ for _ in ()).throw(OSError(errno.EINVAL, "bad digest")))

@@ -120,10 +120,12 @@ class Lease:
 
     def _wait_until_free(self, number: int) -> None:
         """Return when the holder has released it, or is known or presumed to be dead."""
-        started = time.monotonic()
-        seen, since = b"", started
+        started = looked = since = time.monotonic()
+        seen = b""
         while data := self._store.read_or_none(self._path(number)):
             holder, now = json.loads(data), time.monotonic()
+            # A storage that let us wait may have let the holder wait: not to have looked proves nothing.
+            blind, looked = now - looked > self._beat_s, now
             if _is_free(holder):
                 return
             alive = bool(seen) and data != seen
@@ -131,7 +133,7 @@ class Lease:
                 raise LeaseHeldError(self._store, holder)
             if not seen:
                 log.info("waiting to see whether %s is alive", holder["who"])
-            if data != seen:
+            if data != seen or blind:
                 seen, since = data, now
             elif now - since >= self._stale_s:
                 log.warning("taking over from %s, whose heartbeat stands still", holder["who"])

@@ -16,7 +16,7 @@ from pipeline.store import Store
 from tests.proxy import Proxy
 
 FOLDER = "leases/all"
-FAST = {"beat_s": 0.1, "stale_s": 1.0}
+FAST = {"beat_s": 0.2, "stale_s": 1.0}
 
 
 @pytest.fixture
@@ -62,6 +62,24 @@ def test_a_heartbeat_that_stands_still_is_taken_over_after_a_while(store):
     started = time.monotonic()
     with lease(store):
         assert time.monotonic() - started >= FAST["stale_s"]
+
+
+class Away(Store):
+    """Its second read takes longer than a heart may stand still."""
+
+    reads = 0
+
+    def read(self, path):
+        self.reads += 1
+        time.sleep(1.5 * FAST["stale_s"] if self.reads == 2 else 0)
+        return super().read(path)
+
+
+def test_a_holder_is_not_displaced_for_the_time_in_which_storage_was_away(store):
+    record(store, 5)
+    started = time.monotonic()
+    with lease(Away(store.uri)):
+        assert time.monotonic() - started >= 2.5 * FAST["stale_s"]
 
 
 def test_a_lease_of_long_ago_is_not_waited_for(store):

@@ -1,5 +1,6 @@
 """A worker's process: a Ray actor around a labeler. A video that fails comes back as a value, with its cause."""
 
+import pickle
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -41,12 +42,19 @@ class Actor:
         self._labeler = build()
         return str(ray.get_runtime_context().get_node_id())
 
-    def label(self, task: Any) -> Any:
-        """Label one video; what goes wrong with it is returned, not raised, with its cause."""
+    def label(self, task: bytes) -> bytes:
+        """Label one video, a pickled task; gives the pickle of what came of it and of this worker's running totals.
+
+        What goes wrong with a video is a `Failure` there, not raised. Plain pickles, because Ray's own way of sending
+        objects costs the driver a third of a millisecond more for every video.
+        """
         try:
-            return self._labeler.label(task)
+            return self._answer(self._labeler.label(pickle.loads(task)))
         except Exception as error:
-            return Failure(cause_of(error), f"{type(error).__name__}: {error}", traceback.format_exc())
+            return self._answer(Failure(cause_of(error), f"{type(error).__name__}: {error}", traceback.format_exc()))
+
+    def _answer(self, result: Any) -> bytes:
+        return pickle.dumps((result, self._labeler.progress()))
 
     def progress(self) -> dict[str, float]:
         """Running totals of this worker."""

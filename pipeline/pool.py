@@ -1,8 +1,10 @@
 """The scheduling policy bound to Ray actors: one actor a worker, a fresh one after a death."""
 
+import heapq
 import itertools
 import logging
 import math
+import pickle
 import queue
 import threading
 import time
@@ -36,8 +38,11 @@ TICK_S = 0.5
 NODES_EVERY_S = 2.0
 """How often it asks Ray which nodes are being drained; a cloud gives them 30 seconds and more."""
 
+QUIET_S = 10.0
+"""A worker that has said nothing for so long is asked for its progress; those that finish videos tell it unasked."""
+
 POLLS_AT_ONCE = 2
-"""Workers asked for their progress each time, so that many of them cost the driver no more than few."""
+"""Workers asked each time, so that many of them cost the driver no more than few."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +97,8 @@ class Pool:
         self._nodes: dict[str, str] = {}
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._polls: dict[str, Future[dict[str, float]]] = {}
-        self._poll_next: list[str] = []
         self._progress: dict[str, dict[str, float]] = {}
+        self._heard: dict[str, float] = {}
         self._retired: dict[str, float] = {}
         self.scheduler: Scheduler | None = None
         self._undecided: dict[str, tuple[float, str]] = {}  # deaths whose node may be gone: until when to look, why
@@ -114,7 +119,8 @@ class Pool:
         ticked = looked = time.monotonic()
         try:
             while True:
-                yield from self._act(make_task)
+                came = [*self._listen(0.0)]  # an answer that is there counts before any deadline
+                yield from [*came, *self._act(make_task)]
                 if self.scheduler.over or time.monotonic() > self._stop_at:
                     return
                 yield from self._listen(max(0.0, ticked + TICK_S - time.monotonic()))
@@ -169,7 +175,7 @@ class Pool:
                     self._start(worker)
                 case Assign(worker, index):
                     task = make_task(index, self.scheduler.attempts(index))
-                    self._expect(worker, index, self._actors[worker].label.remote(task))
+                    self._expect(worker, index, self._actors[worker].label.remote(pickle.dumps(task)))
                 case Stop(worker):
                     self._end(worker)
                 case Kill(worker, message):
@@ -197,18 +203,18 @@ class Pool:
         ray.kill(self._actors.pop(worker))
         self._actor_seconds += time.monotonic() - self._started_at.pop(worker)
         self._polls.pop(worker, None)
+        self._heard.pop(worker, None)
         for name, value in self._progress.pop(worker, {}).items():
             self._retired[name] = self._retired.get(name, 0.0) + value
 
     def _listen(self, timeout_s: float) -> Iterator[Finished]:
         """Wait for an answer; tell the scheduler what came in, and yield the videos that are done."""
-        with_timeout: dict[str, Any] = {"timeout": timeout_s}
         while True:
             try:
-                worker, index, answer = self._answers.get(**with_timeout)
+                worker, index, answer = self._answers.get(timeout=timeout_s)
             except queue.Empty:
                 return
-            with_timeout = {"block": False}
+            timeout_s = 0.0
             if worker in self._actors:  # otherwise it died or was ended meanwhile
                 yield from self._read(worker, index, answer)
 
@@ -236,35 +242,42 @@ class Pool:
         else:
             if index is None:
                 self._nodes[worker] = result
+                self._hear(worker, {}, now)
                 self.scheduler.worker_ready(worker)
-            elif isinstance(result, Failure) and result.cause == INTERRUPTED:
-                self.scheduler.put_back(worker, index, now)
-            elif isinstance(result, Failure) and result.cause in POISONED:
-                self._end(worker)
-                self._died(worker, result.cause, result.message, result.traceback)
-            elif isinstance(result, Failure):
-                attempt = self._attempt(result.cause, result.message, result.traceback, worker)
-                self.scheduler.failed(worker, index, attempt, now)
             else:
-                self.scheduler.finished(worker, index, now)
-                yield Finished(index, result, self.scheduler.attempts(index))
+                result, progress = pickle.loads(result)
+                self._hear(worker, progress, now)
+                yield from self._take(worker, index, result, now)
+
+    def _take(self, worker: str, index: int, result: Any, now: float) -> Iterator[Finished]:
+        """A worker's own word on a video."""
+        assert self.scheduler
+        if not isinstance(result, Failure):
+            self.scheduler.finished(worker, index, now)
+            yield Finished(index, result, self.scheduler.attempts(index))
+        elif result.cause == INTERRUPTED:
+            self.scheduler.put_back(worker, index, now)
+        elif result.cause in POISONED:
+            self._end(worker)
+            self._died(worker, result.cause, result.message, result.traceback)
+        else:
+            attempt = self._attempt(result.cause, result.message, result.traceback, worker)
+            self.scheduler.failed(worker, index, attempt, now)
 
     def _poll(self) -> None:
-        """Read the progress that workers have told, and ask the next ones."""
-        assert self.scheduler
+        """Read the progress that workers were asked for, and ask those that have been quiet the longest."""
+        now = time.monotonic()
         for worker, poll in list(self._polls.items()):
             if poll.done():
                 del self._polls[worker]
                 if not poll.exception():  # a dead worker's videos will tell why
-                    self._progress[worker] = poll.result()
-        self._poll_next = self._poll_next or list(self._actors)
-        asked, self._poll_next = (
-            self._poll_next[:POLLS_AT_ONCE],
-            self._poll_next[POLLS_AT_ONCE:],
-        )
-        for worker in asked:
-            if worker in self._actors and worker not in self._polls and self.scheduler.workers[worker].ready:
-                self._polls[worker] = self._actors[worker].progress.remote().future()
+                    self._hear(worker, poll.result(), now)
+        quiet = [worker for worker in self._heard.keys() - self._polls.keys() if now - self._heard[worker] > QUIET_S]
+        for worker in heapq.nsmallest(POLLS_AT_ONCE, quiet, key=self._heard.__getitem__):
+            self._polls[worker] = self._actors[worker].progress.remote().future()
+
+    def _hear(self, worker: str, progress: dict[str, float], now: float) -> None:
+        self._progress[worker], self._heard[worker] = progress, now
 
     def _interrupt(self) -> None:
         """Pass a stop on to all actors."""

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -37,7 +38,7 @@ class Settings:
 
 
 def start(folder, settings, *, env=None, prefix=()):
-    """A driver in a process group of its own, so that a crash of the machine can be played."""
+    """A driver in a session of its own, so that a crash of the machine can be played."""
     for name in ("tries", "frames"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "settings.json").write_text(json.dumps(asdict(settings)))
@@ -53,9 +54,24 @@ def start(folder, settings, *, env=None, prefix=()):
 
 
 def crash(driver):
-    """SIGKILL to the driver and all that it started."""
-    os.killpg(driver.pid, signal.SIGKILL)
+    """SIGKILL to a driver that leads a session, and to all that it started; nothing of it runs afterwards."""
+    while running := _running(driver.pid):
+        for process in running:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.01)
     driver.wait()
+
+
+def _running(session):
+    """Processes of a session. Ray puts each worker into a process group of its own, but not into another session."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, _, its_session, *_ = path.read_text().rpartition(")")[2].split()
+            if state != "Z" and int(its_session) == session:
+                found.append(int(path.parent.name))
+    return found
 
 
 def wait_for(condition, driver, timeout_s=600):

@@ -1,7 +1,6 @@
 """From a manifest to tables on a real Ray: what is labelled, what is not and why, and what a second run does."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pipeline.plan import Parameters
 from pipeline.query import open_labels
 from pipeline.run import label_corpus
 from pipeline.store import Store, parse_path
+from tests.chaos import crash
 from tests.clips import green, point, red, write_clip, write_manifest
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -147,7 +147,8 @@ def test_flat_prompts_and_priority_give_the_same_labels_in_their_order(tmp_path)
         for row in rows
         for prompt in row["prompts"]
     ]
-    videos = [{**row, "priority": seed} for seed, row in enumerate(rows)]
+    # said to be the longer, the less urgent: without their priority they come the other way round
+    videos = [{**row, "priority": seed, "num_frames": 40 - 10 * seed} for seed, row in enumerate(rows)]
     write_table(videos, flat / "manifest.parquet", without=("prompts",))
     write_table(table, flat / "prompts.parquet")
 
@@ -162,7 +163,8 @@ def test_flat_prompts_and_priority_give_the_same_labels_in_their_order(tmp_path)
         assert one.sql(keys).fetchall() == other.sql(keys).fetchall()
         committed = other.sql("SELECT video_id FROM videos ORDER BY committed_at").fetchall()
     order = [name for (name,) in committed]
-    assert {*order[:2]} == {"four", "three"}  # two are in hand at a time
+    assert order[0] in {"four", "three"}  # two are in hand at a time
+    assert order.index("one") >= 2
 
 
 def test_a_killed_driver_loses_nothing_and_the_next_run_does_the_rest(tmp_path):
@@ -175,8 +177,7 @@ def test_a_killed_driver_loses_nothing_and_the_next_run_does_the_rest(tmp_path):
     try:
         wait_for(lambda: len(parts(tmp_path / "out")) >= 2, driver)
     finally:
-        os.killpg(driver.pid, signal.SIGKILL)
-        driver.wait()
+        crash(driver)
     there = parts(tmp_path / "out")
     assert 2 <= len(there) < 8
 

@@ -36,8 +36,7 @@ def label(folder, model, rows, *, faults=None, env=None, prefix=(), **config):
     try:
         return driver.wait(1500), Store(folder / "out")
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            crash(driver)
+        crash(driver)
 
 
 def masks(store):

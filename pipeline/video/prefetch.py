@@ -99,18 +99,19 @@ def _produce(
 ) -> None:
     last: object = _END
     try:
-        for item in iterator:
-            made = transform(item)
-            if not _put(items, made, stop):
-                return
-            del item, made
+        try:
+            for item in iterator:
+                made = transform(item)
+                if not _put(items, made, stop):
+                    return
+                del item, made
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
     except BaseException as error:
         last = _Failure(error)
-    finally:
-        close = getattr(iterator, "close", None)
-        if close is not None:
-            close()
-        _put(items, last, stop)
+    _put(items, last, stop)
 
 
 def _put(items: "queue.Queue[object]", item: object, stop: threading.Event) -> bool:

@@ -9,11 +9,15 @@ import pytest
 from pipeline.video import prefetch
 
 
-def until(condition, seconds: float = 5.0) -> bool:
+def until(condition, seconds: float = 60.0) -> bool:
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.005)
     return condition()
+
+
+def threads_ahead() -> int:
+    return sum(thread.name == "prefetch" for thread in threading.enumerate())
 
 
 def test_items_in_order_and_transformed():
@@ -59,6 +63,20 @@ def test_an_exception_comes_in_its_place(where: str):
     assert next(items, None) is None
 
 
+def test_an_iterator_that_cannot_be_closed_fails_its_consumer():
+    class Broken:
+        def __iter__(self):
+            return iter([1])
+
+        def close(self):
+            raise OSError("cannot be closed")
+
+    items = prefetch(Broken(), depth=2)
+    assert next(items) == 1
+    with pytest.raises(OSError, match="cannot be closed"):
+        next(items)
+
+
 @pytest.mark.parametrize("how", ["close", "drop"])
 def test_stopping_early_closes_the_iterator_and_ends_the_thread(how: str):
     closed = threading.Event()
@@ -70,7 +88,7 @@ def test_stopping_early_closes_the_iterator_and_ends_the_thread(how: str):
         finally:
             closed.set()
 
-    before = threading.active_count()
+    before = threads_ahead()
     items = prefetch(endless(), depth=2)
     next(items)
     if how == "close":
@@ -78,8 +96,8 @@ def test_stopping_early_closes_the_iterator_and_ends_the_thread(how: str):
         assert closed.is_set()
     del items
     gc.collect()
-    assert closed.wait(5)
-    assert until(lambda: threading.active_count() <= before)
+    assert closed.wait(60)
+    assert until(lambda: threads_ahead() <= before)
 
 
 def test_a_depth_below_one_is_refused():

@@ -1,7 +1,6 @@
 """One video in, one part out, in this process: no Ray."""
 
-import threading
-import time
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -123,11 +122,9 @@ def test_an_interrupted_video_goes_on_elsewhere_as_if_nothing_had_happened(setti
     unfinished = replace(task(path, prompts, key="troubled"), resume=True)
     for frames in (3, 4):
         labeler = Labeler(replace(settings, checkpoint_every_s=0.0))
-        stopper = threading.Thread(target=stop_after, args=(labeler, frames))
-        stopper.start()
+        stop_at(labeler, frames)
         with pytest.raises(InterruptedLabelingError):
             labeler.label(unfinished)
-        stopper.join()
     last = Labeler(settings)
     last.label(unfinished)
     assert last.progress()["frames"] <= first.progress()["frames"] - 7, "the last worker did everything again"
@@ -138,10 +135,16 @@ def test_an_interrupted_video_goes_on_elsewhere_as_if_nothing_had_happened(setti
     assert not list((tmp_path / "out").glob("checkpoints/**/*.state"))
 
 
-def stop_after(labeler, frames):
-    while labeler.progress()["frames"] < frames:
-        time.sleep(0.001)
-    labeler.stop()
+def stop_at(labeler, frames):
+    """Stop it while it encodes its n-th frame."""
+    encode, numbers = labeler._columns, itertools.count(1)
+
+    def columns(*given):
+        if next(numbers) == frames:
+            labeler.stop()
+        return encode(*given)
+
+    labeler._columns = columns
 
 
 def test_what_is_committed_already_is_not_done_again(settings, clip):

@@ -118,11 +118,12 @@ def _write_beside(target: Path, data: bytes | Path) -> Path:
 
 
 def _make_folder(folder: Path) -> None:
-    """As mkdir -p; what is made is still there after a power failure."""
+    """As mkdir -p; what is made is still there after a power failure. Whether it is a folder, using it will tell."""
     if folder.is_dir():
         return
     _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # exist_ok looks again: by then another may have removed it
+        folder.mkdir()
     _sync(folder.parent)
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import pickle
 import subprocess
 import sys
@@ -196,6 +197,27 @@ def test_local_writes_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
     store.delete("a/b")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_others_make_and_remove_meanwhile_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir, others = os.mkdir, [True]
+
+    def make(folder: Path, mode: int = 0o777) -> None:
+        if not others:
+            return mkdir(folder, mode)
+        mkdir(folder, others.pop())
+        try:
+            return mkdir(folder, mode)
+        finally:
+            folder.rmdir()
+
+    monkeypatch.setattr("os.mkdir", make)
+    Store(tmp_path).put("probes/x", b"")
+    assert not others
+    with pytest.raises(StorageError, match=r"cannot write .*: a folder stands where a file should be"):
+        Store(tmp_path).put("probes/x/y", b"")
 
 
 def test_half_written_files_are_not_listed(tmp_path: Path) -> None:

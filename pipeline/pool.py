@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
 from ray.exceptions import RayError, RayTaskError
 
 from pipeline.actions import Abort, Assign, Kill, Quarantine, Start, Stop
 from pipeline.actor import Actor, Failure, Labels
 from pipeline.attempts import NODE, POISONED, Attempt
 from pipeline.cluster import PoolError, Resources
+from pipeline.deaths import cause_of_death, draining_nodes, living_nodes
 from pipeline.errors import InterruptedLabelingError
 from pipeline.policy import Limits, Numbers, Scheduler
 
@@ -232,9 +232,10 @@ class Pool:
             else:  # an actor gives failures back as values: what it gave could not be sent
                 self.scheduler.failed(worker, index, self._attempt("exception", message, str(error), worker), now)
         except RayError as error:
-            cause, message = self._blame(worker, error)
+            lost = worker in self._nodes and self._nodes[worker] not in living_nodes()
+            cause, message = cause_of_death(error, node_lost=lost)
             self._end(worker)
-            if cause == "killed" and self.scheduler.workers[worker].flights and len(_living_nodes()) > 1:
+            if cause == "killed" and self.scheduler.workers[worker].flights and len(living_nodes()) > 1:
                 self.scheduler.worker_draining(worker)
                 self._undecided[worker] = (now + NODE_DEATH_S, message)
             else:
@@ -288,7 +289,7 @@ class Pool:
             self._drain(set(self._actors))
 
     def _leave_draining_nodes(self) -> None:
-        draining = ray._private.state.state.get_draining_nodes() if self._actors else {}
+        draining = draining_nodes() if self._actors else set()
         self._drain({worker for worker in self._actors if self._nodes.get(worker) in draining})
 
     def _drain(self, workers: set[str]) -> None:
@@ -301,7 +302,7 @@ class Pool:
 
     def _decide(self) -> None:
         """Blame the deaths that were left open: on the node if that has turned out dead, else on the videos."""
-        living = _living_nodes() if self._undecided else set()
+        living = living_nodes() if self._undecided else set()
         for worker, (until, message) in list(self._undecided.items()):
             lost = self._nodes.get(worker) not in living
             if lost or time.monotonic() >= until:
@@ -314,20 +315,5 @@ class Pool:
         self.deaths[cause] += 1
         self.scheduler.worker_died(worker, self._attempt(cause, message, trace, worker), time.monotonic())
 
-    def _blame(self, worker: str, error: Exception) -> tuple[str, str]:
-        """Why an actor died: its node went away, memory ran out, or the process was killed."""
-        message = " ".join(str(error).split())
-        lost = worker in self._nodes and self._nodes[worker] not in _living_nodes()
-        if lost or getattr(error, "preempted", False):
-            return NODE, f"its node was lost: {message}"
-        if isinstance(error, RayOutOfMemoryError) or "OUT_OF_MEMORY" in message or "low on memory" in message:
-            return "oom", message
-        detail = message.partition("Worker exit detail: ")[2].partition(". Some common causes")[0]
-        return "killed", f"its process ended unexpectedly: {detail or message}"
-
     def _attempt(self, cause: str, message: str, trace: str, worker: str) -> Attempt:
         return Attempt(cause, message, trace, f"{worker} on {self._nodes.get(worker, 'a node')[:12]}", time.time())
-
-
-def _living_nodes() -> set[str]:
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}

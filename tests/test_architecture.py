@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 DOORS = {
-    "ray": {"pipeline/actor.py", "pipeline/cluster.py", "pipeline/pool.py", "pipeline/metrics.py"},
+    "ray": {f"pipeline/{name}.py" for name in ("actor", "cluster", "deaths", "pool", "metrics")},
     "transformers": {"pipeline/model.py", "pipeline/tracking", "pipeline/demo"},
     "fsspec": {"pipeline/store"},
     "s3fs": {"pipeline/store"},
@@ -36,6 +36,7 @@ LAYERS = [
         "metrics",
         "logs",
         "cluster",
+        "deaths",
         "actor",
         "task",
         "frames",

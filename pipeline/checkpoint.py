@@ -47,21 +47,27 @@ class Checkpoints:
         return checkpoint_dir(self.video_id, self.label_key)
 
     def load(self) -> Saved | None:
-        """The furthest checkpoint, or None."""
-        found = sorted(entry.path for entry in self.store.list(self._folder))
-        self._any = bool(found)
-        states = [path for path in found if path.endswith(STATE)]
-        if not states:
-            return None
-        try:
-            header, _, tracker = self.store.read(states[-1]).partition(b"\n")
-            record = json.loads(header)
-            if record["package_version"] != package_version("sam2-corpus"):
-                raise ValueError(f"it is of version {record['package_version']} of this package")
-            rows = [pq.read_table(pa.BufferReader(self.store.read(path))) for path in record["rows"]]
-        except (MissingError, ValueError, KeyError) as error:  # pa.ArrowInvalid is a ValueError
-            log.warning("cannot use the checkpoint %s, starting over: %s", states[-1], error)
-            return None
+        """The furthest checkpoint that can be used, or None.
+
+        A worker thought dead may save one meanwhile: what was listed is gone then, or a listing shows neither the old
+        one nor the new. So there is none only when two listings in a row say so.
+        """
+        looked = None
+        while (found := sorted(entry.path for entry in self.store.list(self._folder))) != looked:
+            looked, self._any = found, self._any or bool(found)
+            for state in reversed([path for path in found if path.endswith(STATE)]):
+                try:
+                    return self._read(state)
+                except (MissingError, ValueError, KeyError) as error:  # pa.ArrowInvalid is a ValueError
+                    log.warning("cannot use the checkpoint %s: %s", state, error)
+        return None
+
+    def _read(self, state: str) -> Saved:
+        header, _, tracker = self.store.read(state).partition(b"\n")
+        record = json.loads(header)
+        if record["package_version"] != package_version("sam2-corpus"):
+            raise ValueError(f"it is of version {record['package_version']} of this package")
+        rows = [pq.read_table(pa.BufferReader(self.store.read(path))) for path in record["rows"]]
         self._row_files = record["rows"]
         return Saved(rows=rows, tracker=tracker, frames=record["frames"])
 

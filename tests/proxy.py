@@ -14,9 +14,14 @@ from urllib.parse import urlsplit
 _REQUEST = re.compile(rb"(?:^|\r\n)(GET|HEAD|PUT|POST|DELETE) (\S+) HTTP/1\.1\r\n")
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 _BUSY = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+_NONE = (
+    b"<?xml version='1.0'?><DeleteResult><Error><Key>k</Key><Code>InternalError</Code><Message>We encountered an "
+    b"internal error.</Message></Error></DeleteResult>"
+)
 
-Trouble = Literal["refused", "reset", "lost answer", "slow"]
-"""A 503; a connection reset before the request is passed on, or after it was served; an answer seconds late."""
+Trouble = Literal["refused", "undeleted", "reset", "lost answer", "slow"]
+"""A 503; a deletion of many that deletes none, and says so for a key; a connection reset before the request is passed
+on, or after it was served; an answer seconds late."""
 
 SLOW_S = 4.0
 
@@ -107,7 +112,9 @@ class Proxy:
                     self.troubles[trouble] += 1
                 match trouble:
                     case "refused":
-                        await _refuse(data, reader, client)
+                        await _answer("503 Slow Down", _BUSY, data, reader, client)
+                    case "undeleted":
+                        await _answer("200 OK", _NONE, data, reader, client)
                     case "reset":
                         _reset(client)
                     case "lost answer":
@@ -131,14 +138,16 @@ class Proxy:
             client.write_eof()
 
 
-async def _refuse(data: bytes, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
-    """Read what the client wants to send, say 503, and end the connection."""
+async def _answer(
+    status: str, said: bytes, data: bytes, reader: asyncio.StreamReader, client: asyncio.StreamWriter
+) -> None:
+    """Read what the client wants to send, answer instead of the server, and end the connection."""
     head, _, body = data.partition(b"\r\n\r\n")
     length = _LENGTH.search(head)
     if length and b"100-continue" not in head.lower():
         await reader.readexactly(max(0, int(length[1]) - len(body)))
-    head = f"HTTP/1.1 503 Slow Down\r\nContent-Length: {len(_BUSY)}\r\nConnection: close\r\n\r\n".encode()
-    client.write(head + _BUSY)
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(said)}\r\nConnection: close\r\n\r\n".encode()
+    client.write(head + said)
     await client.drain()
     raise ConnectionAbortedError
 

@@ -5,8 +5,8 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 from pipeline.errors import StorageError
 
@@ -67,6 +67,15 @@ def s3_response(error: BaseException | None) -> dict[str, Any]:
 
 def s3_code(error: BaseException | None) -> str:
     return str(s3_response(error).get("Error", {}).get("Code", ""))
+
+
+def s3_error(found: Mapping[str, str], operation: str) -> Exception:
+    """What s3fs would have raised, of an error that stands in an answer which is otherwise a success."""
+    from botocore.exceptions import ClientError  # type: ignore[import-untyped]
+    from s3fs.errors import translate_boto_error
+
+    told = {**found, "Message": f"{found.get('Message')} ({found.get('Key')})"}
+    return cast(Exception, translate_boto_error(ClientError({"Error": told}, operation)))
 
 
 def is_transient(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ import pyarrow.fs
 
 from pipeline.errors import UsageError
 from pipeline.store import local
-from pipeline.store.faults import RETRY_BUDGET_S, MissingError, attempt, explain, redact, s3_code
+from pipeline.store.faults import RETRY_BUDGET_S, MissingError, attempt, explain, redact, s3_code, s3_error
 from pipeline.store.filesystems import Storage, arrow_filesystem, deltalake_options, filesystem, local_path
 from pipeline.store.layout import SHARDS
 from pipeline.store.listing import Entry, entry_of
@@ -305,7 +305,7 @@ class Store:
         keys = [{"Key": _join(key, path) if key else _checked(path)} for path in paths]
         answer = fs.call_s3("delete_objects", Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
         for error in answer.get("Errors", []):
-            raise OSError(f"{error.get('Code')}: {error.get('Message')} ({error.get('Key')})")
+            raise s3_error(error, "DeleteObjects")
 
     def _upload(self, path: str, data: bytes | Path, mode: str) -> None:
         fs, root = self._fs()

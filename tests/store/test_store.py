@@ -124,6 +124,26 @@ def test_many_are_deleted_at_once(store: Store) -> None:
     store.delete_many([])
 
 
+def test_an_error_of_one_key_among_many_passes_as_it_would_alone(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    Store(f"{s3.uri}/out").put("x", b"1")
+    troubles: list[Trouble] = ["undeleted", "undeleted"]
+    with Proxy(s3.endpoint, trouble=lambda r: troubles.pop() if troubles and r.startswith("POST ") else None) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        store = Store(f"{s3.uri}/out")
+        store.delete_many(["x", "y"])
+        assert list(store.list()) == []
+        assert proxy.troubles["undeleted"] == 2
+
+
+def test_a_key_that_may_not_be_deleted_is_said(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(f"{s3.uri}/out")
+    store.put("x", b"1")
+    for name, value in s3.server.env(READER_KEY, READER_SECRET).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StorageError, match=r"cannot delete .*/out/x: permission denied"):
+        Store(store.uri).delete_many(["x"])
+
+
 def test_a_store_travels_to_other_processes(store: Store) -> None:
     store.put("x", b"1")
     assert pickle.loads(pickle.dumps(store)).read("x") == b"1"

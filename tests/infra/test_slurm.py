@@ -20,13 +20,18 @@ STUBS = {
         while [[ $1 == --* ]]; do shift; done
         exec "$@" """,
     "ray": """
-        echo "ray on $NODE token=${#RAY_AUTH_TOKEN} $RAY_AUTH_TOKEN: $*" >> "$LOG"
         trap 'echo "ray on $NODE ended" >> "$LOG"; exit 0' TERM
+        echo "ray on $NODE token=${#RAY_AUTH_TOKEN} $RAY_AUTH_TOKEN: $*" >> "$LOG"
         while :; do sleep 0.05; done""",
     "python": """
-        if [[ $1 == - ]]; then cat > /dev/null; echo "wait for $3 nodes at $2" >> "$LOG"; exit 0; fi
-        echo "python $*" >> "$LOG"
+        if [[ $1 == - ]]; then
+            cat > /dev/null
+            echo "wait for $3 nodes at $2" >> "$LOG"
+            until (($(grep -c "start --block" "$LOG") >= $3)); do ((SECONDS < 60)) || exit 1; sleep 0.02; done
+            exit 0
+        fi
         trap 'echo "driver got TERM" >> "$LOG"; sleep 0.3; exit 4' TERM
+        echo "python $*" >> "$LOG"
         for _ in $(seq "${DRIVER_TENTHS:-1}"); do sleep 0.1; done
         exit "${DRIVER_CODE:-0}" """,
 }
@@ -60,6 +65,12 @@ class Night:
             text=True,
         )
 
+    def wait_for_driver(self) -> None:
+        deadline = time.monotonic() + 60
+        while not any("jobs.nightly" in line for line in (self.lines() if self.log.exists() else [])):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
     def lines(self) -> list[str]:
         return self.log.read_text().splitlines()
 
@@ -71,7 +82,7 @@ def night(tmp_path: Path) -> Night:
 
 def test_starts_ray_on_every_node_runs_the_nightly_and_ends_ray(night: Night) -> None:
     process = night.start("nightly.toml", "--stop-at", "06:00", DRIVER_CODE="3")
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == 3, output
     lines = night.lines()
     started = sorted(line for line in lines if "start --block" in line)  # each tells of itself when it gets to run
@@ -84,7 +95,7 @@ def test_starts_ray_on_every_node_runs_the_nightly_and_ends_ray(night: Night) ->
 
 
 def test_one_random_token_for_all_and_in_no_argument(night: Night) -> None:
-    night.start("nightly.toml").communicate(timeout=20)
+    night.start("nightly.toml").communicate(timeout=60)
     tokens = {line.split()[4].rstrip(":") for line in night.lines() if "start --block" in line}
     (token,) = tokens
     assert len(token) == 64
@@ -92,21 +103,26 @@ def test_one_random_token_for_all_and_in_no_argument(night: Night) -> None:
 
 
 def test_the_signal_before_the_end_of_time_reaches_the_driver_which_gets_its_time(night: Night) -> None:
-    process = night.start("nightly.toml", DRIVER_TENTHS="200")
-    deadline = time.monotonic() + 10
-    while not any("jobs.nightly" in line for line in (night.lines() if night.log.exists() else [])):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    time.sleep(0.3)
+    process = night.start("nightly.toml", DRIVER_TENTHS="2000")
+    night.wait_for_driver()
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == 4, output
     assert "driver got TERM" in night.lines()
     assert sum(line.endswith("ended") for line in night.lines()) == 3
 
 
+def test_the_exit_code_of_a_driver_that_ends_before_the_script_looks_again(night: Night) -> None:
+    slow = {"BASH_FUNC_kill%%": '() { builtin kill "$@" && sleep 1; }'}
+    process = night.start("nightly.toml", DRIVER_TENTHS="2000", **slow)
+    night.wait_for_driver()
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 4, output
+
+
 def test_says_how_it_is_used(night: Night) -> None:
     process = night.start()
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "usage: sbatch nightly.sbatch NIGHTLY.TOML" in output

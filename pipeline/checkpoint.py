@@ -90,7 +90,7 @@ class Checkpoints:
     def remove(self) -> None:
         """Forget those that were loaded or saved: the video is committed."""
         if self._any:
-            self.store.delete_prefix(self._folder)
+            _delete(self.store, self._folder)
 
 
 def unfinished(store: Store) -> set[tuple[str, str]]:
@@ -103,4 +103,9 @@ def remove_finished(store: Store) -> None:
     """Remove the checkpoints of committed videos: a driver that has lost its lease may save some after the commit."""
     for video_id, label_key in unfinished(store):
         if store.exists(part_path(video_id, label_key)):
-            store.delete_prefix(checkpoint_dir(video_id, label_key))
+            _delete(store, checkpoint_dir(video_id, label_key))
+
+
+def _delete(store: Store, folder: str) -> None:
+    """Delete what is there; what a worker thought dead is writing it may finish, or it would be told of an error."""
+    store.delete_many([entry.path for entry in store.list(folder)])

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.store.listing import Entry
 
 TEMPORARY = ".part-"
-"""Prefix of files being written; listings leave them out."""
+"""Prefix of files being written, or left so by a process that was killed; listings leave them out."""
 
 
 def commit_once(target: Path, data: bytes | Path) -> bool:
@@ -57,13 +57,15 @@ def walk(folder: str) -> Iterator[os.DirEntry[str]]:
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             yield from walk(entry.path)
-        elif not entry.name.startswith(TEMPORARY):
+        else:
             yield entry
 
 
-def entries(folder: Path, *, root: Path) -> Iterator[Entry]:
-    """All files below `folder`, named from `root`; one that vanishes meanwhile is not there."""
+def entries(folder: Path, *, root: Path, temporary: bool = False) -> Iterator[Entry]:
+    """All files below `folder`, or those being written, named from `root`; one that vanishes is not there."""
     for found in walk(str(folder)):
+        if found.name.startswith(TEMPORARY) != temporary:
+            continue
         try:
             stat = found.stat()
         except FileNotFoundError:

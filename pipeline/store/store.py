@@ -167,8 +167,8 @@ class Store:
             return
 
     def delete_prefix(self, prefix: str) -> int:
-        """Delete everything below `prefix`; returns how many objects there were."""
-        doomed = [entry.path for entry in self.list(prefix)]
+        """Delete everything below `prefix`, unfinished writes, too; returns how many files there were."""
+        doomed = [entry.path for found in (self.unfinished_writes(prefix), self.list(prefix)) for entry in found]
         self.delete_many(doomed)
         return len(doomed)
 
@@ -196,10 +196,7 @@ class Store:
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """Every object below the folder `prefix`, fresh from the storage."""
         if self._root:
-            try:
-                yield from local.entries(self._file(prefix) if prefix else self._root, root=self._root)
-            except OSError as error:
-                raise explain(error, what="list", uri=self.uri_of(prefix)) from None
+            yield from self._local_entries(prefix)
             return
         fs, root_path = self._fs()
         top = _join(root_path, prefix) if prefix else root_path
@@ -224,6 +221,10 @@ class Store:
             return
         for name, raw in found_all.items():
             yield entry_of(str(name)[len(root_path) :].lstrip("/"), raw)
+
+    def unfinished_writes(self, prefix: str = "") -> Entries:
+        """Files that local writes have not finished, which no listing shows: those of killed processes stay."""
+        return list(self._local_entries(prefix, temporary=True)) if self._root else []
 
     def list_sharded(self, prefix: str) -> Iterator[Entries]:
         """Everything below PREFIX/HH/, the shards listed at the same time, one list per shard in order."""
@@ -281,6 +282,14 @@ class Store:
     def _file(self, path: str) -> Path:
         assert self._root is not None
         return self._root / _checked(path)
+
+    def _local_entries(self, prefix: str, *, temporary: bool = False) -> Iterator[Entry]:
+        assert self._root is not None
+        folder = self._file(prefix) if prefix else self._root
+        try:
+            yield from local.entries(folder, root=self._root, temporary=temporary)
+        except OSError as error:
+            raise explain(error, what="list", uri=self.uri_of(prefix)) from None
 
     def _fs(self) -> tuple[Any, str]:
         if self._remote is None or self._remote[0] != os.getpid():  # a fork must not share connections

@@ -240,10 +240,23 @@ def test_a_folder_that_others_make_and_remove_meanwhile_is_made_again(
         Store(tmp_path).put("probes/x/y", b"")
 
 
-def test_half_written_files_are_not_listed(tmp_path: Path) -> None:
-    (tmp_path / "parts").mkdir()
-    (tmp_path / "parts" / ".part-0123").write_bytes(b"ha")
-    assert list(Store(tmp_path).list()) == []
+KILLED = """
+import os, signal, sys
+from pipeline.store import Store
+os.link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+Store(sys.argv[1]).commit_once("parts/00/v/key", b"labels")
+"""
+
+
+def test_what_a_killed_process_was_writing_is_not_listed_and_can_be_deleted(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    store = Store(tmp_path)
+    store.put("parts/01/v/key", b"others")
+    assert [entry.path for entry in store.list()] == ["parts/01/v/key"]
+    (left,) = store.unfinished_writes("parts")
+    assert store.read(left.path) == b"labels"
+    assert store.delete_prefix("parts/00/v") == 1
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "parts/01/v/key"]
 
 
 def test_a_local_folder_that_cannot_be_listed_is_told_as_any_other_storage(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def prepare(
     versions, sizes = _versions(manifest, storage)
     failures = {(failure.video_id, failure.label_key): failure for failure in read_failures(store)}
     retried = {key for key, f in failures.items() if f.failure_class in RETRIED_UNASKED or retry(f)}
-    labelled = labelled_videos(store)
+    labelled, committed = _labels(store)
     plan = make_plan(
         manifest.table,
         versions=versions,
@@ -79,7 +79,7 @@ def prepare(
         weights=model.digest,
         parameters=config.parameters,
         labelled=labelled,
-        committed=_unpublished(store, labelled),
+        committed=committed,
         quarantined=failures.keys() - retried,
         retried=retried,
     )
@@ -98,8 +98,11 @@ def prepare(
     )
 
 
-def _unpublished(store: Store, labelled: pa.Table) -> set[tuple[str, str]]:
-    """video_id and label_key of the committed parts that the videos table does not show: few, after a publication."""
+def _labels(store: Store) -> tuple[pa.Table, set[tuple[str, str]]]:
+    """The videos table, and (video_id, label_key) of the committed parts that it does not show.
+
+    Those are few, after a publication. The table is read last: what is published and expired meanwhile stands there.
+    """
 
     def pairs(entries: Iterator[Entry]) -> pa.Table:
         found = [pair for entry in entries if (pair := parse_path(entry.path))]
@@ -107,10 +110,11 @@ def _unpublished(store: Store, labelled: pa.Table) -> set[tuple[str, str]]:
         return pa.table(columns, names=["video_id", "label_key"])
 
     parts = pa.concat_tables(store.map_shards(PARTS, pairs))
+    labelled = labelled_videos(store)
     where = pc.index_in(parts["video_id"], value_set=labelled["video_id"])
     published = pc.fill_null(pc.equal(labelled["label_key"].take(where), parts["label_key"]), False)
     left = parts.filter(pc.invert(published))
-    return set(zip(left["video_id"].to_pylist(), left["label_key"].to_pylist(), strict=True))
+    return labelled, set(zip(left["video_id"].to_pylist(), left["label_key"].to_pylist(), strict=True))
 
 
 def _versions(manifest: Manifest, storage: Storage) -> tuple[pa.Array, pa.Array]:

@@ -20,7 +20,7 @@ from pipeline.store.listing import Entry
 
 _FIELDS = {name: re.compile(rf"<{name}>([^<]*)</{name}>") for name in ("Key", "Size", "ETag", "LastModified")}
 _TRUNCATED = re.compile(r"<IsTruncated>\s*true\s*</IsTruncated>")
-_TOKEN = re.compile(r"<NextContinuationToken>([^<]*)</NextContinuationToken>")
+_TOKEN = re.compile(r"<NextContinuationToken>([^<]+)</NextContinuationToken>")
 _URL_ENCODED = re.compile(r"<EncodingType>\s*url\s*</EncodingType>")
 TIMEOUT_S = 60
 
@@ -54,15 +54,19 @@ class S3Lister:
         request |= {"ContinuationToken": token} if token else {}
         if not self._fs.requester_pays:
             status, text = self._get(request | {"EncodingType": "url"})
-            if status == 200 and "ListBucketResult" in text[:500]:
-                return parse_page(text)
+            if status == 200 and (page := parse_page(text)):
+                return page
         answer = self._fs.call_s3("list_objects_v2", **request)
         entries = [
             Entry(item["Key"], item["Size"], item["LastModified"].timestamp(), item.get("ETag", "").strip('"') or None)
             for item in answer.get("Contents", [])
             if not item["Key"].endswith("/")
         ]
-        return Page(entries, answer["NextContinuationToken"] if answer.get("IsTruncated") else None)
+        if not answer.get("IsTruncated"):
+            return Page(entries, None)
+        if not (next_token := answer.get("NextContinuationToken")):
+            raise OSError("the server ends a page of a listing and does not tell where the next one begins")
+        return Page(entries, next_token)
 
     def _get(self, request: dict[str, Any]) -> tuple[int, str]:
         from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
@@ -88,10 +92,12 @@ def _session(_process: int, verify: str | bool, proxies: tuple[tuple[str, str], 
     return URLLib3Session(verify=verify, proxies=dict(proxies), timeout=TIMEOUT_S, max_pool_connections=64)
 
 
-def parse_page(text: str) -> Page:
-    """A ListObjectsV2 answer."""
+def parse_page(text: str) -> Page | None:
+    """A ListObjectsV2 answer; None where it is no whole one, or says that there is more and not where."""
     from botocore.compat import unquote_str  # type: ignore[import-untyped]
 
+    if "<ListBucketResult" not in text[:500] or not text.rstrip().endswith("</ListBucketResult>"):
+        return None
     head, *items = text.split("<Contents>")
     encoded = _URL_ENCODED.search(text) is not None
     entries = []
@@ -105,8 +111,9 @@ def parse_page(text: str) -> Page:
         when = _field("LastModified", item)
         entries.append(Entry(key, int(_field("Size", item)), datetime.fromisoformat(when).timestamp(), etag or None))
     token = _TOKEN.search(head) or _TOKEN.search(items[-1] if items else "")
-    truncated = _TRUNCATED.search(text) is not None
-    return Page(entries, html.unescape(token[1]) if truncated and token else None)
+    if _TRUNCATED.search(text) is None:
+        return Page(entries, None)
+    return Page(entries, html.unescape(token[1])) if token else None
 
 
 def _field(name: str, text: str) -> str:

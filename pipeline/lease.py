@@ -38,7 +38,8 @@ class LeaseHeldError(UsageError):
     def __init__(self, store: Store, holder: dict[str, Any]) -> None:
         self.holder = f"{holder['who']} (process {holder['pid']} on {holder['host']})"
         super().__init__(
-            f"{store} is being labelled by {self.holder}; wait for it, or give both runs a --shard of their own"
+            f"{store} is being labelled by {self.holder}; "
+            "wait for it, or give both runs shards that share no video, as --shard 1/2 and --shard 2/2"
         )
 
 
@@ -94,20 +95,16 @@ class Lease:
                 self._beat(released=True)
 
     def _path(self, number: int) -> str:
-        return f"{self._folder}/{number:09d}.json"
-
-    def _numbers(self) -> list[int]:
-        names = (entry.path.rpartition("/")[2] for entry in self._store.list(self._folder))
-        return sorted(int(name.removesuffix(".json")) for name in names if name.removesuffix(".json").isdigit())
+        return _path(self._folder, number)
 
     def _holds(self) -> bool:
-        return all(number <= self._number for number in self._numbers())
+        return all(number <= self._number for number in _numbers(self._store, self._folder))
 
     def _take(self) -> bool:
         """Create the next number if the last one is free or stale; False when another was quicker."""
-        numbers = self._numbers()
-        if numbers:
-            self._wait_until_free(numbers[-1])
+        numbers = wait_until_free(
+            self._store, self._folder, wait_s=self._wait_s, beat_s=self._beat_s, stale_s=self._stale_s
+        )
         self._number = max([self._above, *numbers]) + 1
         if not self._store.commit_once(self._path(self._number), self._data(released=False)):
             return False
@@ -117,28 +114,6 @@ class Lease:
         for number in numbers[:-1]:
             self._store.delete(self._path(number))
         return True
-
-    def _wait_until_free(self, number: int) -> None:
-        """Return when the holder has released it, or is known or presumed to be dead."""
-        started = looked = since = time.monotonic()
-        seen = b""
-        while data := self._store.read_or_none(self._path(number)):
-            holder, now = json.loads(data), time.monotonic()
-            # A storage that let us wait may have let the holder wait: not to have looked proves nothing.
-            blind, looked = now - looked > self._beat_s, now
-            if _is_free(holder):
-                return
-            alive = bool(seen) and data != seen
-            if alive if self._wait_s is None else now - started > self._wait_s:
-                raise LeaseHeldError(self._store, holder)
-            if not seen:
-                log.info("waiting to see whether %s is alive", holder["who"])
-            if data != seen or blind:
-                seen, since = data, now
-            elif now - since >= self._stale_s:
-                log.warning("taking over from %s, whose heartbeat stands still", holder["who"])
-                return
-            time.sleep(min(1.0, self._beat_s / 4))
 
     def _keep(self) -> None:
         while not self._over.wait(self._beat_s):
@@ -156,6 +131,47 @@ class Lease:
 
     def _data(self, *, released: bool) -> bytes:
         return json.dumps({**self._record, "beat": time.time(), "released": released}).encode()
+
+
+def wait_until_free(
+    store: Store, folder: str, *, wait_s: float | None = None, beat_s: float = BEAT_S, stale_s: float = STALE_S
+) -> list[int]:
+    """Return when a folder's holder has released it, or is known or presumed to be dead: the numbers that lay there.
+
+    Raises:
+        LeaseHeldError: The holder is alive, after `wait_s`.
+    """
+    if not (numbers := _numbers(store, folder)):
+        return numbers
+    started = looked = since = time.monotonic()
+    seen = b""
+    while data := store.read_or_none(_path(folder, numbers[-1])):
+        holder, now = json.loads(data), time.monotonic()
+        # A storage that let us wait may have let the holder wait: not to have looked proves nothing.
+        blind, looked = now - looked > beat_s, now
+        if _is_free(holder):
+            break
+        alive = bool(seen) and data != seen
+        if alive if wait_s is None else now - started > wait_s:
+            raise LeaseHeldError(store, holder)
+        if not seen:
+            log.info("waiting to see whether %s is alive", holder["who"])
+        if data != seen or blind:
+            seen, since = data, now
+        elif now - since >= stale_s:
+            log.warning("taking over from %s, whose heartbeat stands still", holder["who"])
+            break
+        time.sleep(min(1.0, beat_s / 4))
+    return numbers
+
+
+def _path(folder: str, number: int) -> str:
+    return f"{folder}/{number:09d}.json"
+
+
+def _numbers(store: Store, folder: str) -> list[int]:
+    names = (entry.path.rpartition("/")[2] for entry in store.list(folder))
+    return sorted(int(name.removesuffix(".json")) for name in names if name.removesuffix(".json").isdigit())
 
 
 def _is_free(record: dict[str, Any]) -> bool:

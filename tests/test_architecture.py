@@ -32,6 +32,7 @@ LAYERS = [
         "passes",
         "checkpoint",
         "lease",
+        "shards",
         "quarantine",
         "metrics",
         "logs",

@@ -50,18 +50,19 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None] | None] = set()  # streams and loop refer to their readers weakly
+        # Streams and loop refer to their readers weakly.
+        self._connections: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
         self.endpoint = ""
 
     def __enter__(self) -> "Proxy":
         self._thread.start()
-        start = asyncio.start_server(self._connection, "127.0.0.1", 0)
-        self._server = asyncio.run_coroutine_threadsafe(start, self._loop).result(10)
+        start = asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = asyncio.run_coroutine_threadsafe(start, self._loop).result(60)
         self.endpoint = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -74,23 +75,29 @@ class Proxy:
         if self._server:
             self._server.close()
         while others := asyncio.all_tasks() - {asyncio.current_task()}:  # one may be accepted meanwhile
-            for task in others:
+            for task, ends in self._connections.items():
+                for end in ends:
+                    end.transport.abort()  # a peer may never take what waits to be sent
                 task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+            await asyncio.wait(others)
 
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        lost, ends, this = asyncio.Event(), [writer], asyncio.current_task()
-        self._connections.add(this)
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ends = [writer]
+        task = self._loop.create_task(self._connection(reader, ends))
+        self._connections[task] = ends
+        task.add_done_callback(self._connections.pop)
+
+    async def _connection(self, reader: asyncio.StreamReader, ends: list[asyncio.StreamWriter]) -> None:
+        lost, (writer,) = asyncio.Event(), ends
         try:
             upstream, downstream = await asyncio.open_connection(*self._target)
             ends.append(downstream)
             async with asyncio.TaskGroup() as both:  # where one way breaks, the other ends too
                 both.create_task(self._requests(reader, downstream, writer, lost))
                 both.create_task(self._answers(upstream, writer, lost))
-        except* OSError:
+        except* (OSError, EOFError):
             pass
         finally:
-            self._connections.discard(this)
             for end in ends:
                 end.close()
             for end in ends:

@@ -8,10 +8,15 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # a local Ray listens on loopback only
+os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")  # on a small machine it would kill workers
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.fixtures_s3"]
+
+settings.register_profile("tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 SHARED = Path(os.environ.get("SAM2_CORPUS_TEST_FILES", Path(__file__).parents[2] / "shared"))
 

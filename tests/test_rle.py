@@ -46,7 +46,7 @@ def test_empty_full_and_one_pixel(size: tuple[int, int]) -> None:
 
 
 @given(hnp.arrays(np.bool_, hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=24)))
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_any_mask(masks: np.ndarray) -> None:
     assert_same(masks)
 
@@ -148,7 +148,7 @@ def test_hostile_input_is_refused_without_a_large_allocation(counts: object, siz
 
 
 @given(st.text(st.characters(min_codepoint=40, max_codepoint=120), max_size=40), st.integers(0, 40), st.integers(0, 40))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_arbitrary_text_decodes_or_is_refused(counts: str, height: int, width: int) -> None:
     try:
         mask = rle.decode(counts, (height, width))

@@ -94,7 +94,14 @@ def test_a_worker_that_fills_its_container_is_charged_with_memory(tmp_path, mode
         if subprocess.run(["unshare", "-m", "sh", "-c", f"{enter} true"], check=False).returncode:
             pytest.skip("needs root")
         shell = ["unshare", "-m", "sh", "-c", f'{enter} "$@"', "container"]
-        code, store = label(tmp_path / "run", model, hungry(tmp_path), faults={"hungry": ["balloon"] * 9}, prefix=shell)
+        code, store = label(
+            tmp_path / "run",
+            model,
+            hungry(tmp_path),
+            faults={"hungry": ["balloon"] * 9},
+            env={"RAY_memory_monitor_refresh_ms": "250"},
+            prefix=shell,
+        )
     assert code == 3
     (failure,) = read_failures(store)
     assert (failure.video_id, failure.failure_class) == ("hungry", "oom")

@@ -69,7 +69,7 @@ pairs = sizes.flatmap(lambda size: st.tuples(hnp.arrays(np.bool_, size), hnp.arr
 
 
 @given(pairs)
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_random_pairs(pair: tuple[np.ndarray, np.ndarray]) -> None:
     assert_equal(*pair)
 

@@ -15,7 +15,7 @@ masks = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(lambda size: h
 
 
 @given(masks)
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_outlines_give_back_the_mask(mask: np.ndarray) -> None:
     rings = outlines(mask)
     assert np.array_equal(fill(rings, mask.shape), mask)
@@ -30,7 +30,7 @@ def test_outlines_give_back_the_mask(mask: np.ndarray) -> None:
 
 
 @given(masks)
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_rings_through_centres_give_back_masks_in_one_piece(mask: np.ndarray) -> None:
     labelled, parts = ndimage.label(mask, np.ones((3, 3)))
     for part in range(1, parts + 1):

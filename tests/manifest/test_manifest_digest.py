@@ -73,7 +73,7 @@ PROMPTS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(PROMPTS, min_size=1, max_size=4), st.randoms())
 def test_it_is_the_sha256_of_canonical_json_and_order_does_not_matter(videos: Any, shuffle: Any) -> None:
     assert digests([row(*prompts) for prompts in videos]) == [reference(prompts) for prompts in videos]

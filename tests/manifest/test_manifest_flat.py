@@ -85,7 +85,7 @@ def write_flat(lines: list[dict[str, Any]], path: Path) -> None:
             pd.DataFrame(cells, columns=names).to_csv(path, index=False)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     rows=manifests(), shuffle=st.randoms(), zipped=st.booleans(), suffix=st.sampled_from([".parquet", ".csv", ".jsonl"])
 )

@@ -20,7 +20,7 @@ COUNTS = st.one_of(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(COUNTS, min_size=1, max_size=8))
 def test_batches_are_read_as_single_masks(texts: list[str]) -> None:
     covered, inside = run_totals([np.frombuffer(text.encode(), np.uint8) for text in texts])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.tracking import Direction, Engine, TrackedFrame, TrackedObject
@@ -53,7 +53,7 @@ def job(draw: st.DrawFn) -> Job:
     return v.MemorySource(SAM2, video), objects, draw(st.sampled_from(["forward", "backward", "both"]))
 
 
-@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5)
 @given(jobs=st.lists(job(), min_size=2, max_size=5), lanes=st.sampled_from([2, 3, 8]))
 def test_any_mix_of_videos_equals_one_at_a_time(jobs: list[Job], lanes: int) -> None:
     alone = [list(Engine(SAM2).propagate(s, o, direction=d)) for s, o, d in jobs]
@@ -127,7 +127,8 @@ def test_one_lanes_error_is_its_own() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
+        assert not thread.is_alive(), "a lane hangs"
     assert results == {1: 10, 13: "thirteen", 2: 20}
 
 

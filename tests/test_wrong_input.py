@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import huggingface_hub
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -96,7 +97,8 @@ def test_bad_rows_can_be_left_out(capsys, tmp_path, video):
 
 
 @pytest.mark.parametrize("model", ["no/such-model-anywhere", "nonsense!", "."])
-def test_an_unknown_model_is_named_before_anything_starts(capsys, tmp_path, video, model):
+def test_an_unknown_model_is_named_before_anything_starts(capsys, tmp_path, video, model, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     write_manifest(tmp_path / "m.parquet", [video])
     code, said = run(capsys, tmp_path, model=model)
     assert code == 2

@@ -227,10 +227,10 @@ def test_200_frames_of_480p_with_3_objects_take_far_less_than_20_seconds() -> No
             truth.add("a", one, t, (480, 854), strings[0])
             found.add("a", one, t, (480, 854), strings[1 + t % 2])
     tables = TableSource(found.table()), TableSource(truth.table())
-    start = time.perf_counter()
+    start = time.process_time()
     result = evaluate(*tables, workers=1)
     assert sum(score.frames for score in result.scores) == 594
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_davis_folders_as_the_benchmark_reads_them(tmp_path: Path) -> None:

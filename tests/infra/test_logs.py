@@ -64,7 +64,7 @@ def test_threads_do_not_mix_their_videos(stream: io.StringIO) -> None:
 
     def label(video: str) -> None:
         with logs.bound(video_id=video):
-            barrier.wait(5)
+            barrier.wait(60)
             logging.getLogger("x").info(video)
 
     threads = [threading.Thread(target=label, args=(video,)) for video in ("a", "b")]

@@ -58,7 +58,7 @@ class SeaweedFS:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
-    def start(self, timeout_s: float = 60) -> None:
+    def start(self, timeout_s: float = 180) -> None:
         s3, master, volume, filer = self.ports
         (self.folder / "data").mkdir(exist_ok=True)
         command = [
@@ -94,8 +94,9 @@ class SeaweedFS:
         self._process = None
 
     def client(self) -> Any:
-        """A plain botocore client, so that tests need not trust the store they test."""
+        """A plain botocore client that gives up soon, so that tests need not trust the store they test."""
         import botocore.session
+        from botocore.config import Config
 
         return botocore.session.Session().create_client(
             "s3",
@@ -103,6 +104,7 @@ class SeaweedFS:
             endpoint_url=self.endpoint,
             aws_access_key_id=ACCESS_KEY,
             aws_secret_access_key=SECRET_KEY,
+            config=Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1}),
         )
 
     def _answers(self) -> bool:

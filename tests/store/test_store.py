@@ -484,7 +484,7 @@ def test_a_server_that_dies_and_comes_back(tmp_path: Path, monkeypatch: pytest.M
     try:
         for name, value in server.env().items():
             monkeypatch.setenv(name, value)
-        store = Store(f"s3://{BUCKET}/out")
+        store = Store(f"s3://{BUCKET}/out", retry_budget_s=180)
         store.put("before", b"1")
         server.kill()
         restart = threading.Timer(1.0, server.start)

@@ -20,8 +20,9 @@ def commit_once(target: Path, data: bytes | Path) -> bool:
     temporary = _write_beside(target, data)
     try:
         os.link(temporary, target)
-    except FileExistsError:
-        return False
+    except FileExistsError:  # NFS repeats a link whose answer was lost, and this may be our own (see open(2))
+        if temporary.stat().st_nlink < 2:
+            return False
     finally:
         temporary.unlink(missing_ok=True)
     _sync(target.parent)

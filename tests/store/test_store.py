@@ -240,6 +240,20 @@ def test_a_folder_that_others_make_and_remove_meanwhile_is_made_again(
         Store(tmp_path).put("probes/x/y", b"")
 
 
+def test_a_link_whose_answer_was_lost_counts_as_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def repeated(source: Path, target: Path) -> None:
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr("os.link", repeated)
+    assert Store(tmp_path).commit_once("p", b"mine")
+    monkeypatch.setattr(Path, "exists", lambda _: False)  # another is there a moment later
+    assert not Store(tmp_path).commit_once("p", b"mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
+
+
 KILLED = """
 import os, signal, sys
 from pipeline.store import Store

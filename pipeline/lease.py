@@ -29,7 +29,7 @@ BEAT_S = 10.0
 STALE_S = 45.0
 """A lease whose heartbeat stands still for so long is taken over."""
 FORGOTTEN_S = 900.0
-"""A heartbeat older than this is stale by any clock, and is not waited for."""
+"""A heart that has stood still for so long is not waited for."""
 
 
 class LeaseHeldError(UsageError):
@@ -145,11 +145,11 @@ def wait_until_free(
         return numbers
     started = looked = since = time.monotonic()
     seen = b""
-    while data := store.read_or_none(_path(folder, numbers[-1])):
+    while data := store.read_or_none(path := _path(folder, numbers[-1])):
         holder, now = json.loads(data), time.monotonic()
         # A storage that let us wait may have let the holder wait: not to have looked proves nothing.
         blind, looked = now - looked > beat_s, now
-        if _is_free(holder):
+        if _is_free(holder) or (not seen and _is_forgotten(store, path)):
             break
         alive = bool(seen) and data != seen
         if alive if wait_s is None else now - started > wait_s:
@@ -175,11 +175,20 @@ def _numbers(store: Store, folder: str) -> list[int]:
 
 
 def _is_free(record: dict[str, Any]) -> bool:
-    """Released, forgotten long ago, or held by a process of this machine that is no more."""
-    if record["released"] or time.time() - record["beat"] > FORGOTTEN_S:
+    """Released, or held by a process of this machine that is no more."""
+    if record["released"]:
         return True
     here = record["pids"] is not None and (record["host"], record["pids"]) == (socket.gethostname(), _pids())
     return here and record["born"] is not None and _born(record["pid"]) != record["born"]
+
+
+def _is_forgotten(store: Store, path: str) -> bool:
+    """Whether the last heartbeat is long ago by the storage's own clock: those of two machines may differ by hours."""
+    probe = f"{path.rpartition('/')[0]}/{uuid.uuid4().hex}.probe"
+    store.put(probe, b"")
+    now, beat = store.info(probe), store.info(path)
+    store.delete(probe)
+    return bool(now and beat and beat.mtime and now.mtime - beat.mtime > FORGOTTEN_S)
 
 
 def _pids() -> str | None:

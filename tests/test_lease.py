@@ -1,6 +1,7 @@
 """One driver per output, whatever happens to drivers."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -28,11 +29,13 @@ def lease(store, who="one", **given):
     return Lease(store, **{"folder": FOLDER, "who": f"run {who}", **FAST, **given})
 
 
-def record(store, number, **fields):
+def record(store, number, *, age_s=0, **fields):
     """A lease of another machine, as it lies in storage."""
     base = {"who": "run other", "host": "elsewhere", "pids": None, "pid": 1, "born": "1", "beat": time.time()}
     base |= {"released": False}
-    store.put(f"{FOLDER}/{number:09d}.json", json.dumps(base | fields).encode())
+    path = f"{FOLDER}/{number:09d}.json"
+    store.put(path, json.dumps(base | fields).encode())
+    os.utime(f"{store.uri}/{path}", (time.time() - age_s,) * 2)
 
 
 def test_a_second_driver_is_told_who_is_at_work(store):
@@ -48,8 +51,8 @@ def test_a_released_output_is_free_at_once(store):
     with lease(store):
         pass
     started = time.monotonic()
-    with lease(store, "two"):
-        assert time.monotonic() - started < FAST["stale_s"] / 2
+    with lease(store, "two", stale_s=60):
+        assert time.monotonic() - started < 30
 
 
 def test_shards_do_not_get_into_each_others_way(store):
@@ -83,10 +86,23 @@ def test_a_holder_is_not_displaced_for_the_time_in_which_storage_was_away(store)
 
 
 def test_a_lease_of_long_ago_is_not_waited_for(store):
-    record(store, 5, beat=time.time() - 10_000)
+    record(store, 5, age_s=10_000)
+    started = time.monotonic()
+    with lease(store, stale_s=60):
+        assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize("ahead_s", [-10_000, 10_000])
+def test_clocks_of_machines_need_not_agree(store, ahead_s):
+    record(store, 5, beat=time.time() + ahead_s)
     started = time.monotonic()
     with lease(store):
-        assert time.monotonic() - started < FAST["stale_s"] / 2
+        assert time.monotonic() - started >= FAST["stale_s"]
+    record(store, 7, beat=time.time() + ahead_s, age_s=10_000)
+    started = time.monotonic()
+    with lease(store, stale_s=60):
+        assert time.monotonic() - started < 30
+    assert [entry.path for entry in store.list(FOLDER)] == [f"{FOLDER}/{number:09d}.json" for number in (7, 8)]
 
 
 def test_a_dead_process_of_this_machine_is_not_waited_for(store):
@@ -96,8 +112,8 @@ def test_a_dead_process_of_this_machine_is_not_waited_for(store):
     )
     subprocess.run([sys.executable, "-c", code, store.uri], check=False)
     started = time.monotonic()
-    with lease(store):
-        assert time.monotonic() - started < FAST["stale_s"] / 2
+    with lease(store, stale_s=60):
+        assert time.monotonic() - started < 30
 
 
 def test_a_paused_driver_that_was_taken_over_hears_of_it_and_leaves_the_new_lease_alone(store):
@@ -127,7 +143,7 @@ def test_the_heart_beats_on_after_storage_could_not_be_listed_for_a_while(store,
 
 
 def test_of_many_at_once_one_gets_a_stale_output(store):
-    record(store, 5, beat=time.time() - 10_000)
+    record(store, 5, age_s=10_000)
     got, refused = [], []
 
     def try_it(name):
@@ -158,7 +174,7 @@ class ListsTooEarly(Store):
 
 
 def test_who_listed_the_leases_just_before_one_was_taken_does_not_hold_one_too(store):
-    record(store, 5, beat=time.time() - 10_000)
+    record(store, 5, age_s=10_000)
     with lease(store) as number, pytest.raises(LeaseHeldError), lease(ListsTooEarly(store.uri), "two"):
         pass
     assert number == 6

@@ -5,6 +5,7 @@ these are committed; every part can be read; nothing lies about that belongs to 
 """
 
 import logging
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from pipeline.store import Store, parse_path, part_path
 log = logging.getLogger(__name__)
 
 READERS = 32
+ABANDONED_S = 86_400.0
+"""No process writes one file for so long."""
 
 Kind = Literal[
     "duplicate rows",
@@ -30,6 +33,7 @@ Kind = Literal[
     "unreadable part",
     "orphan checkpoint",
     "obsolete failure",
+    "unfinished write",
 ]
 
 
@@ -130,7 +134,7 @@ def _disagreeing(store: Store) -> Iterator[Finding]:
 
 
 def _left_over(store: Store, finished: set[tuple[str, str]], repair: bool) -> list[Finding]:
-    """Checkpoints and failure records of videos that are labelled."""
+    """Checkpoints and failure records of videos that are labelled, and what killed processes were writing."""
     findings = []
     orphans: dict[tuple[str, str], list[str]] = {}
     for shard in store.list_sharded("checkpoints"):
@@ -146,6 +150,11 @@ def _left_over(store: Store, finished: set[tuple[str, str]], repair: bool) -> li
             if repair:
                 store.delete(failure.path)
             findings.append(Finding("obsolete failure", _name((failure.video_id, failure.label_key)), repaired=repair))
+    latest = time.time() - ABANDONED_S
+    for entry in (entry for entry in store.unfinished_writes() if entry.mtime < latest):
+        if repair:
+            store.delete(entry.path)
+        findings.append(Finding("unfinished write", entry.path, repaired=repair))
     return findings
 
 

@@ -1,5 +1,9 @@
 """The doctor finds what crashes leave, mends what it may, and finds nothing in a healthy output."""
 
+import os
+import time
+from pathlib import Path
+
 import pytest
 
 from jobs import doctor as job
@@ -72,6 +76,20 @@ def test_what_belongs_to_labelled_videos_is_cleared_away_and_nothing_else(store)
     assert kinds(examine(store, repair=True)) == ["obsolete failure", "orphan checkpoint"]
     assert examine(store) == []
     assert Checkpoints(store=store, video_id="a", label_key=key("unfinished")).load().frames == 3
+
+
+def test_what_a_killed_process_was_writing_is_removed_once_it_is_old(store):
+    fresh, old = (Path(store.uri) / "parts" / "00" / f".part-{name}" for name in ("fresh", "old"))
+    for path in (fresh, old):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"labels")
+    os.utime(old, (time.time() - 100_000,) * 2)
+    (finding,) = examine(store)
+    assert (finding.kind, finding.what) == ("unfinished write", "parts/00/.part-old")
+    assert kinds(examine(store, repair=True)) == ["unfinished write"]
+    assert fresh.exists()
+    assert not old.exists()
+    assert examine(store) == []
 
 
 def test_a_run_ends_by_removing_checkpoints_that_came_after_the_commit(store):

@@ -16,8 +16,8 @@ from pipeline.labels import MASKLETS, MASKS, VIDEOS
 from pipeline.publish.extras import videos_rows
 from pipeline.publish.intents import read_intents, write_intent
 from pipeline.publish.parts import FoundPart, MaskStream, UnreadablePart, find_part
-from pipeline.publish.tables import create_table, newest_turn, published_keys, replace_videos, schema_of
-from pipeline.publish.turn import WAIT_S, take_turn
+from pipeline.publish.tables import create_table, published_keys, replace_videos, schema_of
+from pipeline.publish.turn import WAIT_S, fenced_turn
 from pipeline.publish.wanted import different_from, has_news, read_outstanding, with_parts, write_state
 from pipeline.store import Store
 
@@ -58,7 +58,7 @@ def publish(store: Store, *, wait_s: float = WAIT_S, after_table: Callable[[str]
     waiting = has_news(store)
     if waiting is not None and not read_intents(store):
         return Published(waiting=waiting, seconds=time.perf_counter() - started)
-    with take_turn(store, above=newest_turn(store), wait_s=wait_s) as turn:
+    with fenced_turn(store, wait_s=wait_s) as turn:
         done = _publish(store, turn, after_table)
     return dataclasses.replace(done, seconds=time.perf_counter() - started)
 

@@ -5,19 +5,23 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import DeltaTable, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from pipeline.errors import StorageError
 from pipeline.labels import MASKLETS, MASKS, VIDEOS
+from pipeline.publish.marks import holds_commit, marks, new_commit, refuse_if_superseded, turn_of
 from pipeline.store import Store, redact
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 TABLES = {"masks": MASKS, "masklets": MASKLETS, "videos": VIDEOS}
 """In the order in which they are written: the videos table says what is published, so it comes last."""
@@ -25,7 +29,6 @@ TARGET_FILE_BYTES = 256 * 2**20
 ROW_GROUP_ROWS = 65_536
 """Also the rows of a batch given to delta-rs, which may reorder batches but not the rows in them."""
 COMMIT_TRIES = 8
-_APPLICATION = "sam2-corpus:publish"
 _CONFIGURATION = {
     # counts and parameters are long strings whose extremes tell nothing
     "delta.dataSkippingStatsColumns": "video_id,label_key",
@@ -33,10 +36,6 @@ _CONFIGURATION = {
     "delta.logRetentionDuration": "interval 30 days",
     "delta.deletedFileRetentionDuration": "interval 7 days",
 }
-
-
-class SupersededError(StorageError):
-    """A later publisher has written to the table: this one must stop."""
 
 
 def open_table(store: Store, name: str, *, version: int | None = None) -> DeltaTable | None:
@@ -96,16 +95,17 @@ def commit(
 
     delta-rs gives up where the answer to a commit is lost; whether it came through is looked at before the next try.
     """
+    this = new_commit()
     held: frozenset[str] = frozenset()
     base: int | None = None
 
     def write() -> DeltaTable:
         nonlocal held, base
         newest = pinned if pinned and base is None else create_table(store, name)
-        if base is not None and newest.version() == base + 1 and turn_of(newest) == turn:
+        if base is not None and holds_commit(store, name, range(base + 1, newest.version() + 1), this):
             return newest
+        refuse_if_superseded(newest, turn, store)
         table = pinned or newest
-        refuse_if_superseded(table, turn, store)
         held, base = frozenset(_files(table)), table.version()
         target = merged_schema(schema_of(table), schema)
         write_deltalake(
@@ -116,20 +116,35 @@ def commit(
             schema_mode="merge" if len(target) > len(table.schema().fields) else None,
             target_file_size=TARGET_FILE_BYTES,
             writer_properties=writer_properties(),
-            commit_properties=turn_properties(turn),
+            commit_properties=marks(turn, commit=this),
         )
         return open_table(store, name) or table
 
-    for tries in range(1, COMMIT_TRIES + 1):
+    after = _committed(store, name, write, tries=1 if pinned else COMMIT_TRIES)
+    return sum(size for path, size in _files(after).items() if path not in held)
+
+
+def fence(store: Store, turn: int) -> None:
+    """Leave the turn in every table: who had an earlier one, and was thought dead, can write nothing from then on."""
+    for name in TABLES:
+        _committed(store, name, partial(_leave_turn, store, name, turn))
+
+
+def _leave_turn(store: Store, name: str, turn: int) -> None:
+    if (table := open_table(store, name)) is not None and turn_of(table) != turn:
+        refuse_if_superseded(table, turn, store)
+        table.create_write_transaction([], "append", table.schema(), commit_properties=marks(turn))
+
+
+def _committed(store: Store, name: str, write: Callable[[], T], *, tries: int = COMMIT_TRIES) -> T:
+    for tried in range(1, tries + 1):
         try:
-            after = store.attempt(write, "write the table", name, passes=(CommitFailedError,))
-            return sum(size for path, size in _files(after).items() if path not in held)
+            return store.attempt(write, "write the table", name, passes=(CommitFailedError,))
         except CommitFailedError as error:
-            if pinned or tries == COMMIT_TRIES:
+            if tried == tries:
                 raise StorageError(f"cannot commit to the table {store}/{name}: {redact(str(error))}") from None
-            base = None  # what lies after it is the other writer's
             log.warning("another writer was faster in the table %s; trying again", name)
-            time.sleep(random.uniform(0, 0.2 * 2**tries))
+            time.sleep(random.uniform(0, 0.2 * 2**tried))
     raise AssertionError("unreachable")
 
 
@@ -187,20 +202,6 @@ def conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 
 def writer_properties() -> WriterProperties:
     return WriterProperties(compression="ZSTD", max_row_group_size=ROW_GROUP_ROWS, statistics_truncate_length=64)
-
-
-def turn_properties(turn: int) -> CommitProperties:
-    return CommitProperties(app_transactions=[Transaction(_APPLICATION, turn)])
-
-
-def turn_of(table: DeltaTable) -> int:
-    """The number of the last turn that wrote to the table."""
-    return table.transaction_version(_APPLICATION) or 0
-
-
-def refuse_if_superseded(table: DeltaTable, turn: int, store: Store) -> None:
-    if turn_of(table) > turn:
-        raise SupersededError(f"stopped publishing to {store}: a later publisher has taken over")
 
 
 def _batches(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.RecordBatch]:

@@ -1,7 +1,7 @@
 """One publisher at a time: a lease whose number goes with every table commit.
 
-A publisher that was thought dead and wakes up cannot do harm: its commits are refused once a later turn has written
-(see tables.py).
+A publisher that was thought dead and wakes up cannot do harm: whoever writes rows or deletes files leaves the number of
+the turn in all tables first, and commits with an earlier one are refused from then on.
 """
 
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 from pipeline.errors import StorageError
 from pipeline.lease import STALE_S, Lease, LeaseHeldError
+from pipeline.publish.tables import fence, newest_turn
 from pipeline.store import Store
 
 TURNS = "publish/turns"
@@ -32,3 +33,11 @@ def take_turn(store: Store, *, above: int = 0, wait_s: float = WAIT_S, stale_s: 
                 f"({error.holder}); try again when it has finished"
             ) from None
         yield number
+
+
+@contextmanager
+def fenced_turn(store: Store, *, wait_s: float = WAIT_S) -> Iterator[int]:
+    """Take the next turn and leave its number in the tables; for these, nobody else is at work from then on."""
+    with take_turn(store, above=newest_turn(store), wait_s=wait_s) as turn:
+        fence(store, turn)
+        yield turn

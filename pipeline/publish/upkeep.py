@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from pipeline.publish.files import files_of, highest, stretches
 from pipeline.publish.intents import read_intents
+from pipeline.publish.marks import marks
 from pipeline.publish.sorting import sorted_rows
 from pipeline.publish.tables import (
     TABLES,
@@ -21,9 +22,8 @@ from pipeline.publish.tables import (
     open_table,
     schema_of,
     text_literal,
-    turn_properties,
 )  # fmt: skip
-from pipeline.publish.turn import WAIT_S, take_turn
+from pipeline.publish.turn import WAIT_S, fenced_turn, take_turn
 from pipeline.publish.wanted import wanted_keys
 from pipeline.store import Store, parse_path
 
@@ -92,7 +92,7 @@ def vacuum(store: Store, *, retention_hours: float = DEFAULT_RETENTION_HOURS, wa
     Queries that began earlier and time travel further back fail afterwards.
     """
     removed = 0
-    with take_turn(store, above=newest_turn(store), wait_s=wait_s):
+    with fenced_turn(store, wait_s=wait_s):  # or it would delete what a sleeping publisher has yet to commit
         for name in TABLES:
             if (table := open_table(store, name)) is not None:
                 sweep = partial(
@@ -136,7 +136,7 @@ def delete_videos(store: Store, video_ids: Sequence[str], *, wait_s: float = WAI
     if (masks := dataset(store, "masks")) is not None:
         count = partial(masks.count_rows, filter=pc.field("video_id").isin(video_ids))
         rows = store.attempt(count, "read the table", "masks")
-    with take_turn(store, above=newest_turn(store), wait_s=wait_s) as turn:
+    with fenced_turn(store, wait_s=wait_s) as turn:
         for name in TABLES:
             if open_table(store, name) is not None:
                 store.attempt(partial(_delete, store, name, those, turn), "delete from the table", name)
@@ -146,7 +146,7 @@ def delete_videos(store: Store, video_ids: Sequence[str], *, wait_s: float = WAI
 def _delete(store: Store, name: str, predicate: str, turn: int) -> None:
     table = open_table(store, name)
     assert table is not None
-    table.delete(predicate, commit_properties=turn_properties(turn))
+    table.delete(predicate, commit_properties=marks(turn))
 
 
 def _between(low: str, high: str | None) -> str:

@@ -13,7 +13,8 @@ import pytest
 from pipeline.errors import StorageError
 from pipeline.publish import TABLES, Published, open_table, publish
 from pipeline.publish import publish as publishing
-from pipeline.publish.tables import SupersededError, replace_videos, turn_of
+from pipeline.publish.marks import SupersededError, turn_of
+from pipeline.publish.tables import replace_videos
 from pipeline.publish.turn import take_turn
 from pipeline.store import Store, part_path
 from tests.publish.corpora import check, commit, key, make_part, rows, want

@@ -15,10 +15,11 @@ from pipeline.errors import StorageError
 from pipeline.labels import MASKLETS, MASKS, VIDEOS
 from pipeline.publish.extras import videos_rows
 from pipeline.publish.intents import read_intents, write_intent
+from pipeline.publish.marks import SupersededError
 from pipeline.publish.parts import FoundPart, MaskStream, UnreadablePart, find_part
 from pipeline.publish.tables import create_table, published_keys, replace_videos, schema_of
 from pipeline.publish.turn import WAIT_S, fenced_turn
-from pipeline.publish.wanted import different_from, has_news, read_outstanding, with_parts, write_state
+from pipeline.publish.wanted import different_from, has_news, read_outstanding, wanted_keys, with_parts, write_state
 from pipeline.store import Store
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def _publish(store: Store, turn: int, after_table: Callable[[str], None]) -> Pub
     interrupted = read_intents(store)
     outstanding = read_outstanding(store)
     wanted = different_from(outstanding.wanted, published_keys(store))
-    redo = _redo(store, interrupted, outstanding.wanted)
+    redo = _redo(store, interrupted)
     ready = [pair for pair in _pairs(with_parts(store, wanted)) if pair[0] not in redo]
     done: set[tuple[str, str]] = set()
     unreadable: list[UnreadablePart] = []
@@ -108,10 +109,11 @@ def _publish_batch(
         masks = MaskStream(store, batch)
         try:
             written = replace_videos(store, "masks", ids, masks, schema=MASKS, turn=turn)
-        except StorageError:
+        except StorageError as error:
+            if masks.broken or isinstance(error, SupersededError):
+                store.delete(intent)  # the commit was all or nothing: no table has been touched
             if masks.broken is None:
                 raise
-            store.delete(intent)  # the commit was all or nothing: no table has been touched
             unreadable.append(masks.broken)
             batch = [part for part in batch if part.video_id != masks.broken.video_id]
             continue
@@ -128,10 +130,14 @@ def _publish_batch(
     return [], 0
 
 
-def _redo(store: Store, interrupted: dict[str, dict[str, str]], wanted: pa.Table) -> dict[str, str]:
-    """Videos about which the tables may disagree since an interruption, with the key that all three shall get."""
+def _redo(store: Store, interrupted: dict[str, dict[str, str]]) -> dict[str, str]:
+    """Videos about which the tables may disagree since an interruption, with the key that all three shall get.
+
+    That is what runs want by now, if it is committed, and whether or not it was published meanwhile.
+    """
     redo = {video_id: key for intent in interrupted.values() for video_id, key in intent.items()}
     if redo:
+        wanted = wanted_keys(store)
         newer = wanted.filter(pc.is_in(wanted["video_id"], value_set=pa.array(list(redo))))
         redo |= dict(_pairs(with_parts(store, newer)))
     return redo

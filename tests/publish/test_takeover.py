@@ -1,22 +1,96 @@
 """A publisher that was thought dead wakes up at the worst moment: it changes nothing, and leaves nothing behind."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
+from pipeline.doctor import examine
 from pipeline.errors import StorageError
 from pipeline.publish import publish, vacuum
+from pipeline.publish.intents import INTENTS, write_intent
+from pipeline.publish.marks import SupersededError
 from pipeline.publish.turn import take_turn
 from pipeline.store import Access, Storage, Store
 from tests.fixtures_s3 import S3
 from tests.proxy import Proxy, Trouble
 from tests.publish.corpora import check, commit, key, want
 
-A, B = key("A"), key("B")
+A, B, C = key("A"), key("B"), key("C")
+
+
+class Sleeper(Store):
+    """Falls asleep before it writes its first intent; `meanwhile` is what happens until it wakes up."""
+
+    meanwhile: Callable[[], None] | None = None
+
+    def put(self, path: str, data: bytes | Path) -> None:
+        if path.startswith(INTENTS) and (happens := self.meanwhile):
+            self.meanwhile = None
+            happens()
+        super().put(path, data)
 
 
 def take_over(store: Store) -> None:
     """What a successor does who finds the heartbeat of the publisher at work standing still."""
     with take_turn(store, stale_s=0.0):
         pass
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """One video published with A, and then with B wanted and committed."""
+    store = Store(tmp_path / "out")
+    commit(store, "v", A)
+    want(store, "1", {"v": A})
+    publish(store)
+    commit(store, "v", B)
+    want(store, "2", {"v": B})
+    return store
+
+
+def asleep_before_its_intent(store: Store, meanwhile: Callable[[], None]) -> None:
+    sleeper = Sleeper(store.uri)
+    sleeper.meanwhile = meanwhile
+    with pytest.raises(SupersededError, match="a later publisher has taken over"):
+        publish(sleeper)
+
+
+def test_it_is_refused_where_its_successor_had_nothing_to_write(store: Store) -> None:
+    def meanwhile() -> None:
+        take_over(store)
+        want(store, "3", {"v": A})
+        assert publish(store).videos == 0
+
+    asleep_before_its_intent(store, meanwhile)
+    check(store, {"v": A})
+    publish(store)
+    check(store, {"v": A})
+
+
+def test_what_it_meant_to_publish_does_not_come_back(store: Store) -> None:
+    def meanwhile() -> None:
+        take_over(store)
+        commit(store, "v", C)
+        want(store, "3", {"v": C})
+        assert publish(store).videos == 1
+
+    asleep_before_its_intent(store, meanwhile)
+    assert list(store.list(INTENTS)) == []
+    assert publish(store).videos == 0
+    check(store, {"v": C})
+
+
+def test_an_intent_that_it_left_is_redone_with_what_is_wanted_by_now(store: Store) -> None:
+    publish(store)
+    commit(store, "v", C)
+    want(store, "3", {"v": C})
+    publish(store)
+    write_intent(store, [("v", B)])  # and then it was killed
+    publish(store)
+    check(store, {"v": C})
+    assert list(store.list(INTENTS)) == []
+    assert examine(store) == []
 
 
 def test_files_that_a_vacuum_took_from_it_are_not_committed(s3: S3) -> None:

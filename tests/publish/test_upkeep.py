@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.publish import (
     delete_videos,
+    drop_history,
     expire_parts,
     files,
     open_table,
@@ -174,3 +175,23 @@ def test_videos_are_deleted_from_all_tables(store: Store) -> None:
     assert delete_videos(store, ["it's", "v", "never there"]) == 20
     check(store, {"w": A})
     assert delete_videos(store, []) == 0
+
+
+def test_tables_without_a_past_are_written_to_as_before(store: Store) -> None:
+    keys = {"v": A, "w": A, "x": A}
+    for video_id in keys:
+        commit(store, video_id, A)
+        want(store, video_id, {video_id: A})
+        publish(store)
+    assert delete_videos(store, ["x"]) == 10
+    del keys["x"]
+    for _ in range(2):
+        assert drop_history(store) > 0
+        check(store, keys)
+    commit(store, "v", B)
+    want(store, "z", {"v": B})
+    assert publish(store).videos == 1
+    check(store, keys | {"v": B})
+    optimize(store)
+    assert vacuum(store, retention_hours=0) > 0
+    check(store, keys | {"v": B})

@@ -25,6 +25,7 @@ from pipeline.progress import FLIGHTS_SHOWN, Progress, Report
 from pipeline.publish import publish
 from pipeline.quarantine import Failure, failure_of, write_failure
 from pipeline.record import next_run_id, record_run
+from pipeline.shards import lease_folder, wait_for_overlapping
 from pipeline.stops import Stops
 from pipeline.store import Store
 from pipeline.task import LabelerSettings, Task
@@ -65,8 +66,9 @@ def label_corpus(
     failures, stopped_by = list(prepared.quarantined), None
     with (
         Stops(config) as stops,
-        Lease(store, _lease_folder(config), who=holder, on_lost=lambda: stops.ask("lease")),
+        Lease(store, lease_folder(config.shard), who=holder, on_lost=lambda: stops.ask("lease")),
     ):
+        wait_for_overlapping(store, config.shard)
         run_id, now = next_run_id(store.list_dirs("runs"), datetime.now(UTC)), time.time()
         progress = Progress(run_id=run_id, videos=len(plan.order), cost=plan.total("cost"), started=now, now=now)
         record_run(prepared, run_id)
@@ -283,8 +285,3 @@ def _remove_obsolete_failures(prepared: Prepared) -> None:
             found_again = failure.label_key == UNKNOWN_KEY and state != "unreadable"
             if found_again or (failure.label_key == key and state == "labelled"):
                 prepared.store.delete(failure.path)
-
-
-def _lease_folder(config: RunConfig) -> str:
-    """Shards of a manifest may run at the same time; each holds a lease of its own."""
-    return f"leases/{config.shard[0]}-of-{config.shard[1]}" if config.shard else "leases/all"

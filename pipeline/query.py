@@ -13,11 +13,12 @@ from typing import Any, Literal, TextIO
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
+from deltalake import DeltaTable
 
 from pipeline import quarantine
 from pipeline.errors import StorageError, UsageError
 from pipeline.labels import VIDEOS
-from pipeline.publish import TABLES, dataset
+from pipeline.publish import TABLES, as_dataset, dataset, open_tables
 from pipeline.store import Storage, Store
 
 READERS = 32
@@ -39,7 +40,8 @@ RUNS = pa.schema([("run_id", pa.string()), ("started", pa.string()), ("run", pa.
 class Labels:
     """The published labels of one output: DuckDB relations `masks`, `masklets`, `videos`, `failures` and `runs`.
 
-    Each is opened when first asked for, and then stays as it was at that moment. All five names work in `sql`.
+    Each is opened when first asked for, and then stays as it was at that moment; masks, masklets and videos are opened
+    together, and agree on every video whatever is published meanwhile. All five names work in `sql`.
     """
 
     def __init__(self, store: Store) -> None:
@@ -58,6 +60,7 @@ class Labels:
             "failures": functools.partial(read_failures, store),
             "runs": functools.partial(read_runs, store),
         }
+        self._tables: dict[str, DeltaTable] | None = None
         self._datasets: dict[str, ds.Dataset] = {}
         self._opened: set[str] = set()
 
@@ -108,9 +111,13 @@ class Labels:
 
     def arrow(self, name: str) -> ds.Dataset:
         """One of masks, masklets and videos as an Arrow dataset, for pandas: `.to_table(filter=...).to_pandas()`."""
+        if self._tables is None:
+            self._tables = open_tables(self.store)
         if name not in self._datasets:
-            found = dataset(self.store, name)
-            self._datasets[name] = ds.dataset(TABLES[name].empty_table()) if found is None else found
+            found = self._tables.get(name)
+            self._datasets[name] = (
+                as_dataset(self.store, name, found) if found else ds.dataset(TABLES[name].empty_table())
+            )
         return self._datasets[name]
 
     def close(self) -> None:

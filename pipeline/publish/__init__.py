@@ -7,7 +7,8 @@ of GPUs make, and its commits to a table would have to wait for each other in an
 from pipeline.publish.files import fragments
 from pipeline.publish.history import drop_history
 from pipeline.publish.publish import Published, publish
-from pipeline.publish.tables import TABLES, dataset, open_table
+from pipeline.publish.snapshot import open_tables
+from pipeline.publish.tables import TABLES, as_dataset, dataset, open_table
 from pipeline.publish.upkeep import Upkeep, delete_videos, expire_parts, optimize, vacuum
 from pipeline.publish.wanted import wanted_keys
 
@@ -15,12 +16,14 @@ __all__ = [
     "TABLES",
     "Published",
     "Upkeep",
+    "as_dataset",
     "dataset",
     "delete_videos",
     "drop_history",
     "expire_parts",
     "fragments",
     "open_table",
+    "open_tables",
     "optimize",
     "publish",
     "vacuum",

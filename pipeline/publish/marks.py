@@ -10,6 +10,8 @@ from pipeline.store import Store
 
 LOG = "_delta_log"
 _TURN = "sam2-corpus:publish"
+_BATCH = "sam2-corpus:batch"
+_BEFORE = "sam2-corpus:before"
 _COMMIT = "sam2-corpus:commit"
 
 
@@ -22,16 +24,30 @@ def new_commit() -> str:
     return uuid.uuid4().hex
 
 
-def marks(turn: int, *, commit: str | None = None) -> CommitProperties:
+def marks(
+    turn: int, *, commit: str | None = None, batch: int | None = None, before: int | None = None
+) -> CommitProperties:
     """What a commit leaves. Of two commits at once that leave a turn, delta-rs refuses the slower one."""
+    numbers = {_TURN: turn, _BATCH: batch, _BEFORE: before}
     return CommitProperties(
-        custom_metadata={_COMMIT: commit} if commit else None, app_transactions=[Transaction(_TURN, turn)]
+        custom_metadata={_COMMIT: commit} if commit else None,
+        app_transactions=[Transaction(name, number) for name, number in numbers.items() if number is not None],
     )
 
 
 def turn_of(table: DeltaTable) -> int:
     """The number of the last turn that wrote to the table."""
     return table.transaction_version(_TURN) or 0
+
+
+def batch_of(table: DeltaTable) -> int:
+    """The number of the last batch of videos that were written to the table together; 0 before the first."""
+    return table.transaction_version(_BATCH) or 0
+
+
+def before_of(table: DeltaTable) -> int:
+    """The table's version before anything of its last batch was in it."""
+    return table.transaction_version(_BEFORE) or 0
 
 
 def holds_commit(store: Store, name: str, versions: Iterable[int], commit: str) -> bool:

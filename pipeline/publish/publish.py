@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +18,7 @@ from pipeline.publish.extras import videos_rows
 from pipeline.publish.intents import read_intents, write_intent
 from pipeline.publish.marks import SupersededError
 from pipeline.publish.parts import FoundPart, MaskStream, UnreadablePart, find_part
+from pipeline.publish.snapshot import next_batch
 from pipeline.publish.tables import create_table, published_keys, replace_videos, schema_of
 from pipeline.publish.turn import WAIT_S, fenced_turn
 from pipeline.publish.wanted import different_from, has_news, read_outstanding, wanted_keys, with_parts, write_state
@@ -73,7 +75,8 @@ def _publish(store: Store, turn: int, after_table: Callable[[str], None]) -> Pub
     done: set[tuple[str, str]] = set()
     unreadable: list[UnreadablePart] = []
     rows = written = batches = 0
-    for batch in _batches(store, sorted([*ready, *redo.items()]), unreadable):
+    # The interrupted ones go first: readers see them half once a batch counts that they are not in.
+    for batch in chain(_batches(store, sorted(redo.items()), unreadable), _batches(store, sorted(ready), unreadable)):
         published, size = _publish_batch(store, batch, turn, unreadable, after_table)
         done.update((part.video_id, part.label_key) for part in published)
         rows += sum(part.header.rows for part in published)
@@ -103,12 +106,13 @@ def _publish_batch(
     after_table: Callable[[str], None],
 ) -> tuple[list[FoundPart], int]:
     """Write one batch to the three tables, without parts that turn out damaged; returns it and the bytes written."""
+    write = partial(replace_videos, store, turn=turn, batch=next_batch(store))
     while batch:
         intent = write_intent(store, [(part.video_id, part.label_key) for part in batch])
         ids = [part.video_id for part in batch]
         masks = MaskStream(store, batch)
         try:
-            written = replace_videos(store, "masks", ids, masks, schema=MASKS, turn=turn)
+            written = write("masks", ids, masks, schema=MASKS)
         except StorageError as error:
             if masks.broken or isinstance(error, SupersededError):
                 store.delete(intent)  # the commit was all or nothing: no table has been touched
@@ -119,10 +123,10 @@ def _publish_batch(
             continue
         after_table("masks")
         masklets = pa.concat_tables([part.header.masklets for part in batch], promote_options="default")
-        written += replace_videos(store, "masklets", ids, lambda: iter([masklets]), schema=MASKLETS, turn=turn)  # noqa: B023
+        written += write("masklets", ids, lambda: iter([masklets]), schema=MASKLETS)  # noqa: B023
         after_table("masklets")
         videos = _stamped(videos_rows([part.header.video for part in batch], schema_of(create_table(store, "videos"))))
-        written += replace_videos(store, "videos", ids, lambda: iter([videos]), schema=videos.schema, turn=turn)  # noqa: B023
+        written += write("videos", ids, lambda: iter([videos]), schema=videos.schema)  # noqa: B023
         after_table("videos")
         store.delete(intent)
         log.info("published %d videos", len(batch))

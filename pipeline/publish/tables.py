@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs
 from deltalake import DeltaTable, WriterProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from pipeline.errors import StorageError
 from pipeline.labels import MASKLETS, MASKS, VIDEOS
-from pipeline.publish.marks import holds_commit, marks, new_commit, refuse_if_superseded, turn_of
+from pipeline.publish.marks import batch_of, before_of, holds_commit, marks, new_commit, refuse_if_superseded, turn_of
 from pipeline.store import Store, redact
 
 log = logging.getLogger(__name__)
@@ -39,16 +39,13 @@ _CONFIGURATION = {
 
 
 def open_table(store: Store, name: str, *, version: int | None = None) -> DeltaTable | None:
-    """A table as it is now; None when nothing has been published yet."""
+    """A table as it is now, or was; None when nothing has been published yet, or the version is history no more."""
     options, where = store.deltalake_options() or None, _location(store, name)
+    missing = TableNotFoundError if version is None else DeltaError
     try:
-        return store.attempt(
-            lambda: DeltaTable(where, version=version, storage_options=options),
-            "open the table",
-            name,
-            passes=(TableNotFoundError,),
-        )
-    except TableNotFoundError:
+        opened = partial(DeltaTable, where, version=version, storage_options=options)
+        return store.attempt(opened, "open the table", name, passes=(missing,))
+    except missing:
         return None
 
 
@@ -73,12 +70,14 @@ def replace_videos(
     *,
     schema: pa.Schema,
     turn: int,
+    batch: int | None = None,
 ) -> int:
     """Replace all rows of these videos by new ones, in one commit; returns the bytes of the files written.
 
-    `rows` is called again when another writer was faster. Readers see all of it or nothing.
+    `rows` is called again when another writer was faster. Readers see all of it or nothing; `batch` is the number of
+    what is written to all three tables together.
     """
-    return commit(store, name, rows, predicate=any_of(video_ids), schema=schema, turn=turn)
+    return commit(store, name, rows, predicate=any_of(video_ids), schema=schema, turn=turn, batch=batch)
 
 
 def commit(
@@ -89,6 +88,7 @@ def commit(
     predicate: str,
     schema: pa.Schema,
     turn: int,
+    batch: int | None = None,
     pinned: DeltaTable | None = None,
 ) -> int:
     """Overwrite what the predicate matches; with `pinned`, fail rather than overwrite what was written since.
@@ -107,6 +107,7 @@ def commit(
         refuse_if_superseded(newest, turn, store)
         table = pinned or newest
         held, base = frozenset(_files(table)), table.version()
+        before = None if batch is None else before_of(table) if batch_of(table) == batch else base
         target = merged_schema(schema_of(table), schema)
         write_deltalake(
             table,
@@ -116,7 +117,7 @@ def commit(
             schema_mode="merge" if len(target) > len(table.schema().fields) else None,
             target_file_size=TARGET_FILE_BYTES,
             writer_properties=writer_properties(),
-            commit_properties=marks(turn, commit=this),
+            commit_properties=marks(turn, commit=this, batch=batch, before=before),
         )
         return open_table(store, name) or table
 
@@ -127,13 +128,20 @@ def commit(
 def fence(store: Store, turn: int) -> None:
     """Leave the turn in every table: who had an earlier one, and was thought dead, can write nothing from then on."""
     for name in TABLES:
-        _committed(store, name, partial(_leave_turn, store, name, turn))
+        leave(store, name, turn)
 
 
-def _leave_turn(store: Store, name: str, turn: int) -> None:
-    if (table := open_table(store, name)) is not None and turn_of(table) != turn:
+def leave(store: Store, name: str, turn: int, *, batch: int | None = None) -> None:
+    """Commit these numbers to a table, where it is there and does not know them, and nothing else."""
+
+    def write() -> None:
+        table = open_table(store, name)
+        if table is None or (turn_of(table) == turn and batch in (None, batch_of(table))):
+            return
         refuse_if_superseded(table, turn, store)
-        table.create_write_transaction([], "append", table.schema(), commit_properties=marks(turn))
+        table.create_write_transaction([], "append", table.schema(), commit_properties=marks(turn, batch=batch))
+
+    _committed(store, name, write)
 
 
 def _committed(store: Store, name: str, write: Callable[[], T], *, tries: int = COMMIT_TRIES) -> T:
@@ -153,9 +161,13 @@ def schema_of(table: DeltaTable) -> pa.Schema:
 
 
 def dataset(store: Store, name: str) -> ds.Dataset | None:
-    """A table as an Arrow dataset that skips the files and row groups a filter excludes; None before publication."""
-    if (table := open_table(store, name)) is None:
-        return None
+    """A table as it is now; None before publication."""
+    table = open_table(store, name)
+    return None if table is None else as_dataset(store, name, table)
+
+
+def as_dataset(store: Store, name: str, table: DeltaTable) -> ds.Dataset:
+    """An open table as an Arrow dataset that skips the files and row groups a filter excludes."""
     root = store.arrow_filesystem()
     return table.to_pyarrow_dataset(filesystem=root and pa.fs.SubTreeFileSystem(name, root))
 

@@ -10,16 +10,16 @@ import pyarrow.compute as pc
 
 from pipeline.publish.files import files_of, highest, stretches
 from pipeline.publish.intents import read_intents
-from pipeline.publish.marks import marks
+from pipeline.publish.snapshot import next_batch, settle
 from pipeline.publish.sorting import sorted_rows
 from pipeline.publish.tables import (
     TABLES,
     TARGET_FILE_BYTES,
-    any_of,
     commit,
     dataset,
     newest_turn,
     open_table,
+    replace_videos,
     schema_of,
     text_literal,
 )  # fmt: skip
@@ -92,7 +92,8 @@ def vacuum(store: Store, *, retention_hours: float = DEFAULT_RETENTION_HOURS, wa
     Queries that began earlier and time travel further back fail afterwards.
     """
     removed = 0
-    with fenced_turn(store, wait_s=wait_s):  # or it would delete what a sleeping publisher has yet to commit
+    with fenced_turn(store, wait_s=wait_s) as turn:  # or it would delete what a sleeping publisher has yet to commit
+        settle(store, turn)
         for name in TABLES:
             if (table := open_table(store, name)) is not None:
                 sweep = partial(
@@ -131,22 +132,19 @@ def delete_videos(store: Store, video_ids: Sequence[str], *, wait_s: float = WAI
     """Delete these videos' rows from all tables; returns how many mask rows. Old versions keep them until `vacuum`."""
     if not video_ids:
         return 0
-    those = any_of(video_ids)
     rows = 0
     if (masks := dataset(store, "masks")) is not None:
         count = partial(masks.count_rows, filter=pc.field("video_id").isin(video_ids))
         rows = store.attempt(count, "read the table", "masks")
     with fenced_turn(store, wait_s=wait_s) as turn:
+        batch = next_batch(store)
         for name in TABLES:
-            if open_table(store, name) is not None:
-                store.attempt(partial(_delete, store, name, those, turn), "delete from the table", name)
+            if (table := open_table(store, name)) is not None:
+                nothing = schema_of(table).empty_table()
+                replace_videos(
+                    store, name, video_ids, partial(iter, [nothing]), schema=nothing.schema, turn=turn, batch=batch
+                )
     return rows
-
-
-def _delete(store: Store, name: str, predicate: str, turn: int) -> None:
-    table = open_table(store, name)
-    assert table is not None
-    table.delete(predicate, commit_properties=marks(turn))
 
 
 def _between(low: str, high: str | None) -> str:

@@ -16,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m jobs.publish",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="exit codes: 0 published; 3 published, but some parts are damaged; 2 wrong usage; 1 unexpected",
+        epilog="exit codes: 0 published; 3 published, but some parts could not be read; 2 wrong usage; 1 unexpected",
     )
     add = p.add_argument
     add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     if done.waiting:
         print(f"{done.waiting} videos wait for their labels; their earlier ones, if any, stay")
     for part in done.unreadable:
-        print(f"damaged part left out: {part}")
+        print(f"part left out: {part}")
     if given.optimize:
         for each in publish.optimize(store, wait_s=given.wait):
             print(

@@ -1,7 +1,7 @@
 """Proves an output's invariants, and repairs what an ill-timed crash can leave.
 
 The invariants: the tables hold each video once, all three the same labels of it; they are the wanted ones, as far as
-these are committed; every part can be read; nothing lies about that belongs to no unfinished video.
+these are committed; every part is whole; nothing lies about that belongs to no unfinished video.
 """
 
 import logging
@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import duckdb
@@ -18,7 +19,7 @@ from pipeline.publish import dataset, publish, wanted_keys
 from pipeline.publish.parts import UnreadablePart, find_part
 from pipeline.quarantine import read_failures
 from pipeline.query import labelled_videos
-from pipeline.store import Store, parse_path, part_path
+from pipeline.store import MissingError, Store, parse_path, part_path
 
 log = logging.getLogger(__name__)
 
@@ -78,13 +79,20 @@ def _name(pair: tuple[str, str]) -> str:
 
 
 def _damaged(store: Store, parts: set[tuple[str, str]], repair: bool) -> Iterator[Finding]:
-    """Parts whose footer or rows cannot be read."""
+    """Parts whose footer is damaged. Storage that does not answer raises: it is no reason to delete a part."""
     with ThreadPoolExecutor(READERS) as threads:
-        for pair, found in zip(parts, threads.map(lambda pair: find_part(store, *pair), parts), strict=True):
-            if isinstance(found, UnreadablePart):
+        for pair, damaged in zip(parts, threads.map(partial(_is_damaged, store), parts), strict=True):
+            if damaged:
                 if repair:
                     store.delete(part_path(*pair))
                 yield Finding("unreadable part", _name(pair), repaired=repair)
+
+
+def _is_damaged(store: Store, pair: tuple[str, str]) -> bool:
+    try:
+        return isinstance(find_part(store, *pair), UnreadablePart)
+    except MissingError:  # expired since it was listed
+        return False
 
 
 def _unpublished(store: Store, labelled: dict[str, str], parts: set[tuple[str, str]], repair: bool) -> list[Finding]:

@@ -10,11 +10,13 @@ from jobs import doctor as job
 from pipeline.attempts import Attempt
 from pipeline.checkpoint import Checkpoints, remove_finished, unfinished
 from pipeline.doctor import examine
+from pipeline.errors import StorageError
 from pipeline.labels import MASKS
 from pipeline.publish import dataset, publish
 from pipeline.publish.tables import replace_videos
 from pipeline.quarantine import failure_of, write_failure
-from pipeline.store import Store, part_path
+from pipeline.store import Access, Storage, Store, part_path
+from tests.proxy import Proxy
 from tests.publish.corpora import check, commit, key, make_part, want
 
 KEYS = {"a": key("a"), "b": key("b"), "../c": key("c")}
@@ -63,6 +65,31 @@ def test_a_part_that_cannot_be_read_is_found_and_dropped_for_the_next_run(store)
     examine(store, repair=True)
     assert not store.exists(path)
     assert examine(store) == []
+
+
+def test_a_part_that_the_storage_does_not_give_just_now_is_kept(s3):
+    path = part_path("v", key("v"))
+    store = Store(f"{s3.uri}/out")
+    commit(store, "v", key("v"))
+    want(store, "1", {"v": key("v")})
+    with Proxy(
+        s3.endpoint, trouble=lambda request: "refused" if request.startswith("GET ") and path in request else None
+    ) as proxy:
+        access = Storage(((store.uri, Access(endpoint=proxy.endpoint)),))
+        impatient = Store(store.uri, storage=access, retry_budget_s=0.1)
+        with pytest.raises(StorageError, match="SlowDown"):
+            examine(impatient, repair=True)
+    assert store.exists(path)
+
+
+def test_a_part_that_expires_while_parts_are_looked_at_is_no_finding(store):
+    class Expiring(Store):
+        def read_tail(self, path, size):
+            store.delete(path)
+            return super().read_tail(path, size)
+
+    assert examine(Expiring(store.uri), repair=True) == []
+    check(store, KEYS)
 
 
 def test_what_belongs_to_labelled_videos_is_cleared_away_and_nothing_else(store):

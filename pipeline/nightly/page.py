@@ -188,7 +188,7 @@ def _tables(record: Mapping[str, Any]) -> str:
     waiting = published["waiting"] - record["failed"] - record["quarantined"] - record["left"]
     if waiting > 0:
         lines.append(f"{count(waiting, 'video')} wanted by other runs and not labelled yet; earlier labels stay")
-    lines += [f"Damaged part left out: {part['video_id']}: {part['reason']}" for part in published["unreadable"]]
+    lines += [f"Part left out: {part['video_id']}: {part['reason']}" for part in published["unreadable"]]
     for table in record.get("upkeep") or []:
         if table["bytes_rewritten"]:
             lines.append(

@@ -31,7 +31,7 @@ class FoundPart:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UnreadablePart:
-    """A part that is there and damaged, or gone."""
+    """A part that is damaged, or could not be read for another reason."""
 
     video_id: str
     label_key: str
@@ -42,7 +42,12 @@ class UnreadablePart:
 
 
 def find_part(store: Store, video_id: str, label_key: str) -> FoundPart | UnreadablePart:
-    """Read a part's footer and check that it is the part of this video and key."""
+    """Read a part's footer and check that it is the part of this video and key; it is damaged if not.
+
+    Raises:
+        MissingError: It is gone.
+        StorageError: The storage did not let it be read, which says nothing of the part.
+    """
     path = part_path(video_id, label_key)
     try:
         tail = store.read_tail(path, FOOTER_GUESS_BYTES)
@@ -54,8 +59,6 @@ def find_part(store: Store, video_id: str, label_key: str) -> FoundPart | Unread
         names = (header.video["video_id"][0].as_py(), header.video["label_key"][0].as_py())
         if names != (video_id, label_key):
             raise ValueError(f"it holds the labels of {names[0]!r} with key {names[1]}")
-    except StorageError as error:
-        return UnreadablePart(video_id=video_id, label_key=label_key, reason=str(error))
     except (ValueError, KeyError, IndexError, OSError) as error:  # pa.ArrowInvalid is a ValueError
         return UnreadablePart(video_id=video_id, label_key=label_key, reason=f"damaged: {error}")
     return FoundPart(video_id=video_id, label_key=label_key, header=header)
@@ -94,7 +97,9 @@ class MaskStream:
                     yield pa.Table.from_batches([batch])
         except (StorageError, ValueError, OSError) as error:
             self.broken = UnreadablePart(
-                video_id=part.video_id, label_key=part.label_key, reason=f"its mask rows are damaged: {error}"
+                video_id=part.video_id,
+                label_key=part.label_key,
+                reason=str(error) if isinstance(error, StorageError) else f"its mask rows are damaged: {error}",
             )
             raise
 

@@ -44,7 +44,7 @@ class Published:
     waiting: int = 0
     """Videos whose wanted label is not committed yet; their old one stays."""
     unreadable: tuple[UnreadablePart, ...] = ()
-    """Damaged parts; their videos keep the old label."""
+    """Parts that are damaged, or could not be read just then; their videos keep the old label."""
     seconds: float = 0.0
 
 
@@ -105,7 +105,7 @@ def _publish_batch(
     unreadable: list[UnreadablePart],
     after_table: Callable[[str], None],
 ) -> tuple[list[FoundPart], int]:
-    """Write one batch to the three tables, without parts that turn out damaged; returns it and the bytes written."""
+    """Write one batch to the three tables, without parts that cannot be read; returns it and the bytes written."""
     write = partial(replace_videos, store, turn=turn, batch=next_batch(store))
     while batch:
         intent = write_intent(store, [(part.video_id, part.label_key) for part in batch])
@@ -152,7 +152,7 @@ def _batches(store: Store, ready: list[tuple[str, str]], unreadable: list[Unread
     rows, pairs = 0, iter(ready)
     with ThreadPoolExecutor(FOOTERS_AT_ONCE) as threads:
         while some := list(islice(pairs, 8 * FOOTERS_AT_ONCE)):
-            for part in threads.map(lambda pair: find_part(store, *pair), some):
+            for part in threads.map(partial(_found, store), some):
                 if isinstance(part, UnreadablePart):
                     unreadable.append(part)
                     continue
@@ -163,6 +163,13 @@ def _batches(store: Store, ready: list[tuple[str, str]], unreadable: list[Unread
                 rows += part.header.rows
     if batch:
         yield batch
+
+
+def _found(store: Store, pair: tuple[str, str]) -> FoundPart | UnreadablePart:
+    try:
+        return find_part(store, *pair)
+    except StorageError as error:
+        return UnreadablePart(video_id=pair[0], label_key=pair[1], reason=str(error))
 
 
 def _pairs(table: pa.Table) -> list[tuple[str, str]]:

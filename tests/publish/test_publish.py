@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from pipeline.publish import publish as publishing
 from pipeline.publish.marks import SupersededError, turn_of
 from pipeline.publish.tables import replace_videos
 from pipeline.publish.turn import take_turn
-from pipeline.store import Store, part_path
+from pipeline.store import Access, Storage, Store, part_path
+from tests.fixtures_s3 import S3
+from tests.proxy import Proxy, Trouble
 from tests.publish.corpora import check, commit, key, make_part, rows, want
 
 A, B = key("A"), key("B")
@@ -311,6 +314,30 @@ def test_a_damaged_part_does_not_stop_the_others(local: Store, harm: str) -> Non
     local.put(path, make_part("bad", A, frames=50))
     assert publish(local).videos == 1
     check(local, keys, frames=50)
+
+
+@pytest.mark.parametrize("good", [0, 1])
+def test_a_part_that_the_storage_does_not_give_just_now_is_published_later(good: int, s3: S3) -> None:
+    """Neither its footer nor, where that was read, its rows."""
+    store, path, seen = Store(f"{s3.uri}/out"), part_path("away", A), Counter[str]()
+    for video_id in ("away", "v"):
+        commit(store, video_id, A)
+    want(store, "1", {"away": A, "v": A})
+
+    def trouble(request: str) -> Trouble | None:
+        asked = request.startswith("GET ") and path in request
+        seen[path] += asked
+        return "refused" if asked and seen[path] > good else None
+
+    with Proxy(s3.endpoint, trouble=trouble) as proxy:
+        access = Storage(((store.uri, Access(endpoint=proxy.endpoint)),))
+        done = publish(Store(store.uri, storage=access, retry_budget_s=0.1))
+    (part,) = done.unreadable
+    assert "SlowDown" in part.reason
+    assert "damaged" not in part.reason
+    check(store, {"v": A})
+    assert publish(store).videos == 1
+    check(store, {"away": A, "v": A})
 
 
 def test_extra_columns_of_any_type_are_carried_through(local: Store) -> None:

@@ -131,7 +131,7 @@ def test_a_damaged_part_is_named_and_exits_3(tmp_path: Path, capsys: pytest.Capt
     path = next(store.list("parts")).path
     store.put(path, b"PAR1 and nothing else")
     assert publish_job.main([str(store)]) == 3
-    assert f"damaged part left out: {path}: damaged: " in capsys.readouterr().out
+    assert f"part left out: {path}: damaged: " in capsys.readouterr().out
 
 
 def test_control_characters_do_not_reach_the_terminal() -> None:

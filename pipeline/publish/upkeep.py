@@ -87,7 +87,7 @@ def optimize(
 
 
 def vacuum(store: Store, *, retention_hours: float = DEFAULT_RETENTION_HOURS, wait_s: float = WAIT_S) -> int:
-    """Delete files that no version of the last `retention_hours` needs; returns how many.
+    """Delete files that no version of the last `retention_hours`, rounded up, needs; returns how many.
 
     Queries that began earlier and time travel further back fail afterwards.
     """
@@ -97,7 +97,7 @@ def vacuum(store: Store, *, retention_hours: float = DEFAULT_RETENTION_HOURS, wa
         for name in TABLES:
             if (table := open_table(store, name)) is not None:
                 sweep = partial(
-                    table.vacuum, int(retention_hours), dry_run=False, enforce_retention_duration=False, full=True
+                    table.vacuum, math.ceil(retention_hours), dry_run=False, enforce_retention_duration=False, full=True
                 )
                 removed += len(store.attempt(sweep, "vacuum the table", name))
                 store.attempt(table.cleanup_metadata, "vacuum the table", name)

@@ -136,6 +136,15 @@ def test_vacuum_keeps_what_young_versions_need(store: Store, monkeypatch: pytest
     assert len(left) == 1
 
 
+def test_vacuum_keeps_what_is_younger_than_part_of_an_hour(store: Store) -> None:
+    for label_key in (A, B):
+        commit(store, "v", label_key)
+        want(store, label_key, {"v": label_key})
+        publish(store)
+    assert vacuum(store, retention_hours=59 / 60) == 0
+    assert vacuum(store, retention_hours=0) == 3
+
+
 def test_parts_expire_only_when_old_and_not_needed(store: Store) -> None:
     for video_id in ("published", "changed", "waiting"):
         commit(store, video_id, A)

@@ -15,7 +15,7 @@ from typing import Literal
 import duckdb
 import pyarrow as pa
 
-from pipeline.publish import dataset, publish, wanted_keys
+from pipeline.publish import TABLES, as_dataset, drop_state, open_tables, publish, wanted_keys
 from pipeline.publish.parts import UnreadablePart, find_part
 from pipeline.quarantine import read_failures
 from pipeline.query import labelled_videos
@@ -51,13 +51,14 @@ class Finding:
 def examine(store: Store, *, repair: bool = False) -> list[Finding]:
     """Everything wrong with an output; with `repair`, mended where that loses nothing.
 
-    Repairing publishes what waits, replaces rows that disagree by those of the part, deletes parts that cannot be read
-    (the next run labels their videos again) and what is orphaned or obsolete. Do not repair while a run is labelling.
+    Tables are looked at as readers see them, so that a publication meanwhile is no finding. Repairing publishes what
+    waits and what was interrupted, deletes parts that are damaged (the next run labels their videos again) and what is
+    orphaned or obsolete. Do not repair while a run is labelling.
     """
     parts = _parts(store)
     findings = list(_damaged(store, parts, repair))
     broken = {finding.what for finding in findings}
-    labelled = dict(_pairs(labelled_videos(store, columns=("video_id", "label_key"))))
+    labelled = _labelled(store)
     findings += _unpublished(store, labelled, parts - _named(broken, parts), repair)
     findings += _disagreeing(store)
     finished = parts | set(labelled.items())
@@ -98,19 +99,22 @@ def _is_damaged(store: Store, pair: tuple[str, str]) -> bool:
 def _unpublished(store: Store, labelled: dict[str, str], parts: set[tuple[str, str]], repair: bool) -> list[Finding]:
     """Wanted labels that are committed and not in the tables."""
     waiting = [pair for pair in _pairs(wanted_keys(store)) if labelled.get(pair[0]) != pair[1] and pair in parts]
-    if waiting and repair:
+    if repair:
+        if waiting:
+            drop_state(store)
         publish(store)
-    return [Finding("unpublished label", _name(pair), repaired=repair) for pair in waiting]
+        labelled = _labelled(store)
+    return [Finding("unpublished label", _name(pair), repaired=labelled.get(pair[0]) == pair[1]) for pair in waiting]
 
 
 def _disagreeing(store: Store) -> Iterator[Finding]:
     """Videos that stand in a table more than once, or not with the same labels in all three."""
-    tables = {name: dataset(store, name) for name in ("masks", "masklets", "videos")}
-    if any(table is None for table in tables.values()):
+    tables = open_tables(store)
+    if len(tables) < len(TABLES):
         return
     with duckdb.connect() as connection:
         for name, table in tables.items():
-            connection.register(name, table)
+            connection.register(name, as_dataset(store, name, table))
         repeated = """
             SELECT video_id, 'videos' AS name FROM videos GROUP BY video_id HAVING count(*) > 1
             UNION ALL
@@ -164,6 +168,10 @@ def _left_over(store: Store, finished: set[tuple[str, str]], repair: bool) -> li
             store.delete(entry.path)
         findings.append(Finding("unfinished write", entry.path, repaired=repair))
     return findings
+
+
+def _labelled(store: Store) -> dict[str, str]:
+    return dict(_pairs(labelled_videos(store, columns=("video_id", "label_key"))))
 
 
 def _pairs(table: pa.Table) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ from pipeline.errors import StorageError
 from pipeline.labels import MASKS
 from pipeline.publish import dataset, publish
 from pipeline.publish.tables import replace_videos
+from pipeline.publish.wanted import WANTED, write_state
 from pipeline.quarantine import failure_of, write_failure
 from pipeline.store import Access, Storage, Store, part_path
 from tests.proxy import Proxy
@@ -54,6 +55,53 @@ def test_a_committed_label_that_was_not_published_is_published(store):
     examine(store, repair=True)
     assert examine(store) == []
     check(store, KEYS | {"a": key("new")})
+
+
+def test_a_publication_meanwhile_is_no_disagreement(store):
+    found = []
+    keys = {"a": key("new"), "d": key("d")}
+    for video_id, label_key in keys.items():
+        commit(store, video_id, label_key)
+    want(store, "2", keys)
+    publish(store, after_table=lambda _: found.extend(kinds(examine(store))))
+    assert set(found) == {"unpublished label"}
+    assert examine(store) == []
+
+
+def test_a_label_that_is_missing_though_nothing_seems_to_wait_is_published(store):
+    commit(store, "a", key("new"))
+    want(store, "2", {"a": key("new")})
+    write_state(store, WANTED.empty_table(), frozenset({"1", "2"}))
+    assert [(finding.kind, finding.repaired) for finding in examine(store, repair=True)] == [
+        ("unpublished label", True)
+    ]
+    assert examine(store) == []
+    check(store, KEYS | {"a": key("new")})
+
+
+def test_what_could_not_be_published_is_not_called_repaired(store):
+    data = make_part("a", key("torn"), frames=50)
+    store.put(part_path("a", key("torn")), data[:4] + bytes(byte ^ 0xFF for byte in data[4:600]) + data[600:])
+    want(store, "2", {"a": key("torn")})
+    assert [(finding.kind, finding.repaired) for finding in examine(store, repair=True)] == [
+        ("unpublished label", False)
+    ]
+    assert job.main([store.uri, "--repair"]) == 3
+    check(store, KEYS)
+
+
+def test_an_interrupted_publication_is_finished(store):
+    commit(store, "a", key("new"))
+    want(store, "2", {"a": key("new")})
+
+    def stop(_):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        publish(store, after_table=stop)
+    want(store, "3", KEYS)  # back to what readers still see
+    assert examine(store, repair=True) == []
+    check(store, KEYS)
 
 
 def test_a_part_that_cannot_be_read_is_found_and_dropped_for_the_next_run(store):

@@ -10,7 +10,7 @@ from pipeline.publish.publish import Published, publish
 from pipeline.publish.snapshot import open_tables
 from pipeline.publish.tables import TABLES, as_dataset, dataset, open_table
 from pipeline.publish.upkeep import Upkeep, delete_videos, expire_parts, optimize, vacuum
-from pipeline.publish.wanted import wanted_keys
+from pipeline.publish.wanted import drop_state, wanted_keys
 
 __all__ = [
     "TABLES",
@@ -20,6 +20,7 @@ __all__ = [
     "dataset",
     "delete_videos",
     "drop_history",
+    "drop_state",
     "expire_parts",
     "fragments",
     "open_table",

@@ -71,6 +71,11 @@ def write_state(store: Store, outstanding: pa.Table, consumed: frozenset[str]) -
     store.put(STATE, bytes(sink.getvalue()))
 
 
+def drop_state(store: Store) -> None:
+    """Let the next publication look at all runs again, whatever is thought to be published."""
+    store.delete(STATE)
+
+
 def with_parts(store: Store, wanted: pa.Table) -> pa.Table:
     """The rows of `wanted` whose part exists."""
     pairs = list(zip(wanted["video_id"].to_pylist(), wanted["label_key"].to_pylist(), strict=True))

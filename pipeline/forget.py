@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.publish import delete_videos, drop_history
+from pipeline.publish import delete_videos, drop_history, fenced_turn
 from pipeline.store import Store, video_dir
 
 log = logging.getLogger(__name__)
@@ -39,15 +39,18 @@ def forget(store: Store, video_ids: Collection[str]) -> Forgotten:
     The tables lose their history with it: time travel to before this moment is over. Run no labelling meanwhile.
     """
     objects = sum(store.delete_prefix(f"{room}/{video_dir(video_id)}") for room in ROOMS for video_id in video_ids)
-    records = sum(_rewrite(store, entry.path, video_ids) for room in RECORDS for entry in store.list(room))
     rows = delete_videos(store, sorted(video_ids))
+    with fenced_turn(store):  # or a publisher at work would write what it read before
+        records = sum(_rewrite(store, entry.path, video_ids) for room in RECORDS for entry in store.list(room))
     return Forgotten(objects=objects, mask_rows=rows, table_files=drop_history(store), records=records)
 
 
 def _rewrite(store: Store, path: str, video_ids: Collection[str]) -> bool:
     """Take the videos out of one table of a run; a progress or report that names one is dropped whole."""
+    if (data := store.read_or_none(path)) is None:
+        return False
     if path.endswith(".parquet"):
-        table = pq.read_table(io.BytesIO(store.read(path)))
+        table = pq.read_table(io.BytesIO(data))
         if "video_id" not in table.schema.names:
             return False
         named = pc.is_in(table["video_id"], value_set=pa.array(list(video_ids), pa.string()))
@@ -57,7 +60,6 @@ def _rewrite(store: Store, path: str, video_ids: Collection[str]) -> bool:
         pq.write_table(table.filter(pc.invert(named)), sink, compression="zstd")
         store.put(path, bytes(sink.getvalue()))
         return True
-    data = store.read(path)
     if not any(name in data for video_id in video_ids for name in _spellings(video_id)):
         return False
     store.delete(path)

@@ -1,13 +1,19 @@
 """Forgetting a video leaves no trace of it, and all of the others."""
 
 import json
+import threading
+
+import pyarrow.parquet as pq
 
 from jobs import forget as job
 from pipeline.attempts import Attempt
 from pipeline.checkpoint import Checkpoints
 from pipeline.doctor import examine
+from pipeline.forget import forget
 from pipeline.labels import MASKS
 from pipeline.publish import publish
+from pipeline.publish.turn import TURNS
+from pipeline.publish.wanted import STATE
 from pipeline.quarantine import failure_of, write_failure
 from pipeline.store import Store
 from tests.publish.corpora import check, commit, key, want
@@ -43,6 +49,45 @@ def test_a_forgotten_video_is_nowhere_in_the_output(tmp_path, capsys):
     check(store, {OTHER: key(OTHER + "new")})
     assert examine(store) == []
     assert Checkpoints(store=store, video_id=OTHER, label_key=key("next")).load().frames == 3
+
+
+def test_a_publisher_at_work_does_not_bring_a_video_back(tmp_path):
+    store = Store(tmp_path / "out")
+    commit(store, OTHER, key("a"))
+    want(store, "1", {SECRET: key("later"), OTHER: key("a")})
+    waits = threading.Event()
+
+    class Watched(Store):
+        def list(self, prefix=""):
+            if prefix == TURNS:
+                waits.set()
+            return super().list(prefix)
+
+    forgetting = threading.Thread(target=forget, args=(Watched(store.uri), [SECRET]))
+
+    def meanwhile(table):
+        if table == "videos":
+            forgetting.start()
+            assert waits.wait(60)  # it has done all that it does before it waits for its turn
+
+    publish(store, after_table=meanwhile)
+    forgetting.join()
+    assert pq.read_table(store.uri_of(STATE))["video_id"].to_pylist() == []
+    assert publish(store).waiting == 0
+
+
+def test_records_that_vanish_meanwhile_do_not_stop_it(tmp_path):
+    store = Store(tmp_path / "out")
+    want(store, "1", {SECRET: key("a"), OTHER: key("a")})
+    store.put("runs/1/progress.json", b"{}")
+
+    class Vanishing(Store):
+        def read(self, path):
+            if path.endswith("progress.json"):
+                store.delete(path)
+            return super().read(path)
+
+    assert forget(Vanishing(store.uri), [SECRET]).records == 1
 
 
 def test_a_wrong_list_of_ids_is_refused(tmp_path, capsys):

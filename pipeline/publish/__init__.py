@@ -9,6 +9,7 @@ from pipeline.publish.history import drop_history
 from pipeline.publish.publish import Published, publish
 from pipeline.publish.snapshot import open_tables
 from pipeline.publish.tables import TABLES, as_dataset, dataset, open_table
+from pipeline.publish.turn import fenced_turn
 from pipeline.publish.upkeep import Upkeep, delete_videos, expire_parts, optimize, vacuum
 from pipeline.publish.wanted import drop_state, wanted_keys
 
@@ -22,6 +23,7 @@ __all__ = [
     "drop_history",
     "drop_state",
     "expire_parts",
+    "fenced_turn",
     "fragments",
     "open_table",
     "open_tables",

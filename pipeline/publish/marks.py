@@ -56,6 +56,7 @@ def holds_commit(store: Store, name: str, versions: Iterable[int], commit: str) 
     return any(entry is not None and commit.encode() in entry for entry in entries)
 
 
-def refuse_if_superseded(table: DeltaTable, turn: int, store: Store) -> None:
-    if turn_of(table) > turn:
+def refuse_if_superseded(newest: int, turn: int, store: Store) -> None:
+    """Stop a publisher whose turn is not the newest that tables know."""
+    if newest > turn:
         raise SupersededError(f"stopped publishing to {store}: a later publisher has taken over")

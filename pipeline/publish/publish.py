@@ -16,10 +16,10 @@ from pipeline.errors import StorageError
 from pipeline.labels import MASKLETS, MASKS, VIDEOS
 from pipeline.publish.extras import videos_rows
 from pipeline.publish.intents import read_intents, write_intent
-from pipeline.publish.marks import SupersededError
+from pipeline.publish.marks import SupersededError, refuse_if_superseded
 from pipeline.publish.parts import FoundPart, MaskStream, UnreadablePart, find_part
 from pipeline.publish.snapshot import next_batch
-from pipeline.publish.tables import create_table, published_keys, replace_videos, schema_of
+from pipeline.publish.tables import create_table, newest_turn, published_keys, replace_videos, schema_of
 from pipeline.publish.turn import WAIT_S, fenced_turn
 from pipeline.publish.wanted import different_from, has_news, read_outstanding, wanted_keys, with_parts, write_state
 from pipeline.store import Store
@@ -81,6 +81,7 @@ def _publish(store: Store, turn: int, after_table: Callable[[str], None]) -> Pub
         done.update((part.video_id, part.label_key) for part in published)
         rows += sum(part.header.rows for part in published)
         written, batches = written + size, batches + bool(published)
+    refuse_if_superseded(newest_turn(store), turn, store)  # what is recorded below is another's by now
     if unresolved := [(video_id, key) for video_id, key in redo.items() if (video_id, key) not in done]:
         write_intent(store, unresolved)
     store.delete_many(interrupted)

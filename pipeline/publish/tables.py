@@ -104,7 +104,7 @@ def commit(
         newest = pinned if pinned and base is None else create_table(store, name)
         if base is not None and holds_commit(store, name, range(base + 1, newest.version() + 1), this):
             return newest
-        refuse_if_superseded(newest, turn, store)
+        refuse_if_superseded(turn_of(newest), turn, store)
         table = pinned or newest
         held, base = frozenset(_files(table)), table.version()
         before = None if batch is None else before_of(table) if batch_of(table) == batch else base
@@ -138,7 +138,7 @@ def leave(store: Store, name: str, turn: int, *, batch: int | None = None) -> No
         table = open_table(store, name)
         if table is None or (turn_of(table) == turn and batch in (None, batch_of(table))):
             return
-        refuse_if_superseded(table, turn, store)
+        refuse_if_superseded(turn_of(table), turn, store)
         table.create_write_transaction([], "append", table.schema(), commit_properties=marks(turn, batch=batch))
 
     _committed(store, name, write)

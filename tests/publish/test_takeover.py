@@ -3,14 +3,17 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.doctor import examine
 from pipeline.errors import StorageError
+from pipeline.forget import forget
 from pipeline.publish import publish, vacuum
 from pipeline.publish.intents import INTENTS, write_intent
 from pipeline.publish.marks import SupersededError
 from pipeline.publish.turn import take_turn
+from pipeline.publish.wanted import STATE
 from pipeline.store import Access, Storage, Store
 from tests.fixtures_s3 import S3
 from tests.proxy import Proxy, Trouble
@@ -20,15 +23,23 @@ A, B, C = key("A"), key("B"), key("C")
 
 
 class Sleeper(Store):
-    """Falls asleep before it writes its first intent; `meanwhile` is what happens until it wakes up."""
+    """Falls asleep before it first writes or looks for something below `at`; what is `meanwhile` happens then."""
 
+    at = ""
     meanwhile: Callable[[], None] | None = None
 
     def put(self, path: str, data: bytes | Path) -> None:
-        if path.startswith(INTENTS) and (happens := self.meanwhile):
+        self._perhaps_sleep(path)
+        super().put(path, data)
+
+    def exists(self, path: str) -> bool:
+        self._perhaps_sleep(path)
+        return super().exists(path)
+
+    def _perhaps_sleep(self, path: str) -> None:
+        if path.startswith(self.at) and (happens := self.meanwhile):
             self.meanwhile = None
             happens()
-        super().put(path, data)
 
 
 def take_over(store: Store) -> None:
@@ -49,9 +60,10 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def asleep_before_its_intent(store: Store, meanwhile: Callable[[], None]) -> None:
+def asleep(store: Store, meanwhile: Callable[[], None], *, at: str = INTENTS) -> None:
+    """Publish, falling asleep."""
     sleeper = Sleeper(store.uri)
-    sleeper.meanwhile = meanwhile
+    sleeper.at, sleeper.meanwhile = at, meanwhile
     with pytest.raises(SupersededError, match="a later publisher has taken over"):
         publish(sleeper)
 
@@ -62,7 +74,7 @@ def test_it_is_refused_where_its_successor_had_nothing_to_write(store: Store) ->
         want(store, "3", {"v": A})
         assert publish(store).videos == 0
 
-    asleep_before_its_intent(store, meanwhile)
+    asleep(store, meanwhile)
     check(store, {"v": A})
     publish(store)
     check(store, {"v": A})
@@ -75,7 +87,7 @@ def test_what_it_meant_to_publish_does_not_come_back(store: Store) -> None:
         want(store, "3", {"v": C})
         assert publish(store).videos == 1
 
-    asleep_before_its_intent(store, meanwhile)
+    asleep(store, meanwhile)
     assert list(store.list(INTENTS)) == []
     assert publish(store).videos == 0
     check(store, {"v": C})
@@ -91,6 +103,19 @@ def test_an_intent_that_it_left_is_redone_with_what_is_wanted_by_now(store: Stor
     check(store, {"v": C})
     assert list(store.list(INTENTS)) == []
     assert examine(store) == []
+
+
+def test_what_it_knew_of_forgotten_videos_does_not_come_back(store: Store) -> None:
+    publish(store)
+    want(store, "3", {"v": C})
+
+    def meanwhile() -> None:
+        take_over(store)
+        forget(store, ["v"])
+
+    asleep(store, meanwhile, at="parts/")
+    assert pq.read_table(store.uri_of(STATE))["video_id"].to_pylist() == []
+    assert publish(store).waiting == 0
 
 
 def test_files_that_a_vacuum_took_from_it_are_not_committed(s3: S3) -> None:

@@ -176,7 +176,7 @@ class Scheduler:
     @property
     def over(self) -> bool:
         """Nothing is in flight and nothing more will be handed out."""
-        return not self.in_flight and (self._stopping or self.waiting == 0) and not self._quarantined
+        return (self._stopping or self.waiting == 0) and not self._quarantined and not self.in_flight
 
     @property
     def in_flight(self) -> int:
@@ -245,8 +245,9 @@ class Scheduler:
         The last place is for the video that is made ready while others are labelled. A worker with dear ones in hand
         does not get it: its video would wait where others have time.
         """
-        fair_share = math.ceil((self.waiting + self.in_flight) / self.limits.workers)
-        places = min(self.limits.in_flight, fair_share)
+        places = self.limits.in_flight
+        if self.waiting < places * self.limits.workers:
+            places = min(places, math.ceil((self.waiting + self.in_flight) / self.limits.workers))
         free = [(len(worker.flights), worker.load, worker.name) for worker in workers if len(worker.flights) < places]
         if not free:
             return

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,7 +18,7 @@ from pipeline.cluster import Resources, connect
 from pipeline.config import RunConfig
 from pipeline.errors import StorageError
 from pipeline.lease import Lease
-from pipeline.manifest import Manifest
+from pipeline.manifest import Manifest, Video
 from pipeline.metrics import DriverMetrics
 from pipeline.policy import Limits
 from pipeline.pool import Finished, Pool
@@ -33,6 +35,7 @@ from pipeline.task import LabelerSettings, Task
 log = logging.getLogger(__name__)
 
 PROGRESS_EVERY_S = 5.0
+VIDEOS_AHEAD = 64
 UNKNOWN_KEY = "unknown"
 """Files the failure of a video whose version, and so its label key, cannot be known."""
 
@@ -131,8 +134,10 @@ def _label(
     begun = unfinished(store)
     """Videos that may have a checkpoint."""
 
+    upcoming = _Upcoming(prepared.manifest, plan.order)
+
     def make_task(index: int, attempts: Sequence[Attempt]) -> Task:
-        video, key = prepared.manifest.video(index), keys[index].as_py()
+        video, key = upcoming.take(index), keys[index].as_py()
         resume = (video.video_id, key) in begun
         begun.add((video.video_id, key))
         return Task(
@@ -185,6 +190,21 @@ def _label(
     _measure(metrics, progress, pool, len(prepared.quarantined), force=True)
     progress.in_hand, progress.flights = 0, []
     return failures
+
+
+class _Upcoming:
+    """Videos of a manifest as objects, made some ahead in the order in which they are handed out first."""
+
+    def __init__(self, manifest: Manifest, order: npt.NDArray[np.int64]) -> None:
+        self._manifest, self._order, self._made = manifest, order, 0
+        self._ready: dict[int, Video] = {}
+
+    def take(self, index: int) -> Video:
+        if not self._ready:
+            rows = self._order[self._made : self._made + VIDEOS_AHEAD]
+            self._made += len(rows)
+            self._ready = dict(zip(rows.tolist(), self._manifest.videos(rows), strict=True))
+        return self._ready.pop(index, None) or self._manifest.video(index)
 
 
 def _show(progress: Progress, store: Store, watch: Callable[[Progress], None]) -> None:

@@ -1,6 +1,6 @@
 """The manifest as everything behind the reader sees it: one Arrow schema, and a video of it as plain dataclasses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,6 +112,11 @@ class Manifest:
         if not 0 <= i < len(self):
             raise IndexError(f"row {i} of a manifest of {len(self)} rows")
         return to_video(self.table.slice(i, 1).to_pylist()[0], row=int(self.rows[i]))
+
+    def videos(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> list[Video]:
+        """These rows of the table, as objects: of several at once each costs a quarter."""
+        records = self.table.take(pa.array(rows, pa.int64())).to_pylist()
+        return [to_video(record, row=int(self.rows[i])) for i, record in zip(rows, records, strict=True)]
 
 
 def to_video(record: Mapping[str, Any], *, row: int) -> Video:

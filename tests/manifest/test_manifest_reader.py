@@ -133,6 +133,8 @@ def test_a_video_as_objects(write: Any) -> None:
     )
     with pytest.raises(IndexError):
         manifest.video(2)
+    assert manifest.videos([1, 0, 1]) == [manifest.video(i) for i in (1, 0, 1)]
+    assert manifest.videos([]) == []
 
 
 def test_prompts_come_in_one_order(write: Any) -> None:

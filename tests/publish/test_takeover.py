@@ -1,23 +1,27 @@
 """A publisher that was thought dead wakes up at the worst moment: it changes nothing, and leaves nothing behind."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline.doctor import examine
 from pipeline.errors import StorageError
 from pipeline.forget import forget
-from pipeline.publish import publish, vacuum
+from pipeline.labels import MASKS
+from pipeline.publish import drop_history, publish, vacuum
 from pipeline.publish.intents import INTENTS, write_intent
 from pipeline.publish.marks import SupersededError
+from pipeline.publish.tables import replace_videos
 from pipeline.publish.turn import take_turn
 from pipeline.publish.wanted import STATE
 from pipeline.store import Access, Storage, Store
 from tests.fixtures_s3 import S3
 from tests.proxy import Proxy, Trouble
 from tests.publish.corpora import check, commit, key, want
+from tests.publish.corpora import rows as all_rows
 
 A, B, C = key("A"), key("B"), key("C")
 
@@ -145,3 +149,19 @@ def test_files_that_a_vacuum_took_from_it_are_not_committed(s3: S3) -> None:
     check(store, {"v": A})
     assert publish(store).videos == 1
     check(store, {"v": B})
+
+
+def test_one_that_knows_only_the_dropped_past_is_refused(store: Store) -> None:
+    def rows() -> Iterator[pa.Table]:
+        publish(store)
+        drop_history(store)
+        return iter([stale])
+
+    stale = pa.Table.from_pylist([row | {"video_id": "new"} for row in all_rows(store, "masks")], schema=MASKS)
+    with pytest.raises(StorageError, match="Invalid table version"):
+        replace_videos(store, "masks", ["new"], rows, schema=MASKS, turn=1)
+    check(store, {"v": B})
+    commit(store, "w", A)
+    want(store, "3", {"w": A})
+    publish(store)
+    check(store, {"v": B, "w": A})

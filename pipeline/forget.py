@@ -42,6 +42,7 @@ def forget(store: Store, video_ids: Collection[str]) -> Forgotten:
     rows = delete_videos(store, sorted(video_ids))
     with fenced_turn(store):  # or a publisher at work would write what it read before
         records = sum(_rewrite(store, entry.path, video_ids) for room in RECORDS for entry in store.list(room))
+    store.delete_many([entry.path for entry in store.unfinished_writes()])  # whatever killed processes have left
     return Forgotten(objects=objects, mask_rows=rows, table_files=drop_history(store), records=records)
 
 

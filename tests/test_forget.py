@@ -16,6 +16,7 @@ from pipeline.publish.turn import TURNS
 from pipeline.publish.wanted import STATE
 from pipeline.quarantine import failure_of, write_failure
 from pipeline.store import Store
+from pipeline.store.local import TEMPORARY
 from tests.publish.corpora import check, commit, key, want
 
 SECRET, OTHER = "person-4711", "person-47112"
@@ -35,6 +36,7 @@ def test_a_forgotten_video_is_nowhere_in_the_output(tmp_path, capsys):
         write_failure(store, failure_of(attempts, video_id=video_id, label_key=key("next"), run_id="2"))
         store.put(f"runs/of-{len(video_id)}/progress.json", json.dumps({"flights": [{"video_id": video_id}]}).encode())
     want(store, "3", {SECRET: key("later"), OTHER: key(OTHER + "new")})
+    (tmp_path / "out" / "runs" / f"{TEMPORARY}of-a-killed-process").write_text(SECRET)
     (tmp_path / "ids").write_text(f"{SECRET}\n")
 
     assert job.main([store.uri, "--video-ids", str(tmp_path / "ids")]) == 0

@@ -4,6 +4,8 @@ import io
 from collections.abc import Iterator
 from contextlib import closing
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.errors import VideoError
@@ -45,7 +47,7 @@ def pictures(video: VideoMasks, form: Format, *, storage: Storage | None = None)
     raise VideoError(f"{uri} ends before frame {due}, which was labelled")
 
 
-def _jpeg(rgb: object) -> bytes:
+def _jpeg(rgb: NDArray[np.uint8]) -> bytes:
     sink = io.BytesIO()
-    Image.fromarray(rgb).save(sink, "JPEG", quality=QUALITY)  # type: ignore[arg-type]
+    Image.fromarray(rgb).save(sink, "JPEG", quality=QUALITY)
     return sink.getvalue()

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pipeline.errors import UsageError
 
+Kind = Literal["centre-box", "full-frame", "points", "boxes"]
 SIDES = ("x_min", "y_min", "x_max", "y_max")
 
 
@@ -14,7 +15,7 @@ SIDES = ("x_min", "y_min", "x_max", "y_max")
 class PromptRule:
     """The same prompts for every video, in its first frame; each point or box is an object of its own, from 1 on."""
 
-    kind: Literal["centre-box", "full-frame", "points", "boxes"]
+    kind: Kind
     rows: int = 1
     columns: int = 1
     """A grid of points or boxes."""
@@ -25,9 +26,9 @@ class PromptRule:
     def parse(cls, text: str) -> "PromptRule":
         """`centre-box`, `centre-box:0.3`, `full-frame`, `points:3x4` or `boxes:3x4` (rows x columns)."""
         if text in ("centre-box", "full-frame"):
-            return cls(kind=text)  # type: ignore[arg-type]
+            return cls(kind=cast(Kind, text))
         if match := re.fullmatch(r"(points|boxes):([1-9]\d?)x([1-9]\d?)", text):
-            return cls(kind=match[1], rows=int(match[2]), columns=int(match[3]))  # type: ignore[arg-type]
+            return cls(kind=cast(Kind, match[1]), rows=int(match[2]), columns=int(match[3]))
         if (match := re.fullmatch(r"centre-box:(\d*\.?\d+)", text)) and 0 < float(match[1]) <= 1:
             return cls(kind="centre-box", fraction=float(match[1]))
         raise UsageError(

@@ -124,10 +124,10 @@ def _publish_batch(
             continue
         after_table("masks")
         masklets = pa.concat_tables([part.header.masklets for part in batch], promote_options="default")
-        written += write("masklets", ids, lambda: iter([masklets]), schema=MASKLETS)  # noqa: B023
+        written += write("masklets", ids, _whole(masklets), schema=MASKLETS)
         after_table("masklets")
         videos = _stamped(videos_rows([part.header.video for part in batch], schema_of(create_table(store, "videos"))))
-        written += write("videos", ids, lambda: iter([videos]), schema=videos.schema)  # noqa: B023
+        written += write("videos", ids, _whole(videos), schema=videos.schema)
         after_table("videos")
         store.delete(intent)
         log.info("published %d videos", len(batch))
@@ -164,6 +164,10 @@ def _batches(store: Store, ready: list[tuple[str, str]], unreadable: list[Unread
                 rows += part.header.rows
     if batch:
         yield batch
+
+
+def _whole(table: pa.Table) -> Callable[[], Iterator[pa.Table]]:
+    return lambda: iter([table])
 
 
 def _found(store: Store, pair: tuple[str, str]) -> FoundPart | UnreadablePart:

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -256,5 +256,8 @@ def _worst_frame(labelled: LabelledVideo, object_id: int | None) -> int:
     """Where the most doubtful object is there and its mask looks worst."""
     rows = [row for frame in labelled.frames.values() for row in frame if row["object_id"] == object_id]
     seen = [row for row in rows if row["is_present"]] or rows
-    score = lambda row: sum(row.get(k) if row.get(k) is not None else 1.0 for k in ("predicted_iou", "stability"))  # noqa: E731
-    return min(seen, key=score)["frame_index"] if seen else 0
+
+    def looks(row: Mapping[str, Any]) -> float:
+        return sum(1.0 if row.get(name) is None else row[name] for name in ("predicted_iou", "stability"))
+
+    return min(seen, key=looks)["frame_index"] if seen else 0

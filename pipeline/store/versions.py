@@ -77,7 +77,7 @@ def _listed(names: list[str], page: Callable[[str, str, int], Page]) -> dict[str
     Every page settles at least one name, and a thousand where the wanted ones lie side by side.
     """
     found: dict[str, Version] = {}
-    prefix = os.path.commonprefix([names[0], names[-1]]).rpartition("/")[0]  # noqa: RUF071
+    prefix = os.path.commonprefix([names[0], names[-1]]).rpartition("/")[0]  # noqa: RUF071 - of characters, and then back to a slash
     prefix += "/" if prefix else ""
     at, size, after = 0, min(1000, 2 * len(names)), ""
     while at < len(names):

@@ -43,7 +43,7 @@ class Prefetch(Generic[Out]):
         if isinstance(item, _Failure):
             self.close()
             raise item.error
-        return item  # type: ignore[return-value]
+        return cast(Out, item)
 
     def close(self) -> None:
         """Stop the thread, wait for it, and drop what it had made."""

@@ -21,7 +21,7 @@ class Record(dict):
 
 
 class Dataset:
-    made: dict[str, "Dataset"] = {}  # noqa: RUF012
+    made: dict[str, "Dataset"] = {}  # noqa: RUF012 - as fiftyone keeps them
 
     def __init__(self, name: str, *, persistent: bool) -> None:
         assert persistent

@@ -14,6 +14,7 @@ from importlib.metadata import version as package_version
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.parquet import read_parquet
 from pipeline.store import MissingError, Store, checkpoint_dir, parse_path, part_path
 from pipeline.store.layout import CHECKPOINTS
 
@@ -67,7 +68,7 @@ class Checkpoints:
         record = json.loads(header)
         if record["package_version"] != package_version("sam2-corpus"):
             raise ValueError(f"it is of version {record['package_version']} of this package")
-        rows = [pq.read_table(pa.BufferReader(self.store.read(path))) for path in record["rows"]]
+        rows = [read_parquet(self.store.read(path)) for path in record["rows"]]
         self._row_files = record["rows"]
         return Saved(rows=rows, tracker=tracker, frames=record["frames"])
 

@@ -1,7 +1,6 @@
 """Erases videos from an output, everywhere."""
 
 import html
-import io
 import json
 import logging
 from collections.abc import Collection
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.parquet import read_parquet
 from pipeline.publish import delete_videos, drop_history, fenced_turn
 from pipeline.store import Store, video_dir
 
@@ -51,7 +51,7 @@ def _rewrite(store: Store, path: str, video_ids: Collection[str]) -> bool:
     if (data := store.read_or_none(path)) is None:
         return False
     if path.endswith(".parquet"):
-        table = pq.read_table(io.BytesIO(data))
+        table = read_parquet(data)
         if "video_id" not in table.schema.names:
             return False
         named = pc.is_in(table["video_id"], value_set=pa.array(list(video_ids), pa.string()))

@@ -20,7 +20,7 @@ DOORS = {
 """Which rooms of pipeline/ may import what."""
 
 LAYERS = [
-    {"errors", "rle"},
+    {"errors", "rle", "parquet"},
     {"store", "video", "manifest", "labels", "modelfiles", "model", "tracking"},
     {
         "plan",
@@ -95,3 +95,8 @@ def test_the_library_knows_nothing_of_commands():
 def test_a_driver_starts_without_torch():
     code = "import sys, pipeline.run; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0, "seconds for nothing"
+
+
+def test_no_parquet_file_is_read_by_threads_that_outlive_the_call():
+    calls = [path for path in (*files("pipeline"), *files("jobs")) if "pq.read_table(" in path.read_text()]
+    assert calls == [], "pipeline.parquet.read_parquet says why"

@@ -25,6 +25,7 @@ from pipeline import rle
 from pipeline.demo.clicks import deepest, depth, tight_box
 from pipeline.demo.renderer import EVAL_SEEDS, Clip, Split, render
 from pipeline.manifest.schema import SCHEMA
+from pipeline.parquet import read_parquet
 
 Mask = NDArray[np.bool_]
 Row = dict[str, Any]
@@ -121,7 +122,10 @@ def make_corpus(folder: Path) -> None:
     """Writes the demo's corpus into `folder`, or nothing where it is whole already."""
     uris = [str(_video_path(folder, video.name)) for video in _VIDEOS]
     manifest = folder / "manifest.parquet"
-    if manifest.exists() and pq.read_table(manifest, columns=["video_uri"])["video_uri"].to_pylist() == uris:
+    if (
+        manifest.exists()
+        and read_parquet(manifest.read_bytes(), columns=["video_uri"])["video_uri"].to_pylist() == uris
+    ):
         return
     rows: list[Row] = []
     truth: list[Row] = []

@@ -1,12 +1,12 @@
 """What is about to be written to the three tables, kept until all three have it."""
 
-import io
 import uuid
 from collections.abc import Iterable
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.parquet import read_parquet
 from pipeline.store import Store
 
 INTENTS = "publish/intents"
@@ -28,6 +28,6 @@ def read_intents(store: Store) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for entry in store.list(INTENTS):
         if (data := store.read_or_none(entry.path)) is not None:
-            table = pq.read_table(io.BytesIO(data))
+            table = read_parquet(data)
             found[entry.path] = dict(zip(table["video_id"].to_pylist(), table["label_key"].to_pylist(), strict=True))
     return found

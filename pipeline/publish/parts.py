@@ -1,7 +1,6 @@
 """Reading committed parts in bulk: footers first, mask rows as a stream that never holds more than a few parts."""
 
 import dataclasses
-import io
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import StorageError
 from pipeline.labels import PartHeader, read_part_header
+from pipeline.parquet import read_parquet
 from pipeline.store import Store, part_path
 
 FOOTER_GUESS_BYTES = 32 * 2**10
@@ -104,4 +104,4 @@ class MaskStream:
             raise
 
     def _whole(self, part: FoundPart) -> pa.Table:
-        return pq.read_table(io.BytesIO(self._store.read(part_path(part.video_id, part.label_key))))
+        return read_parquet(self._store.read(part_path(part.video_id, part.label_key)))

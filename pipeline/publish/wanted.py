@@ -1,7 +1,6 @@
 """Which label each video should have: what the last run that covered it wanted."""
 
 import dataclasses
-import io
 import json
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import StorageError
+from pipeline.parquet import read_parquet
 from pipeline.store import Store, parse_path, part_path
 
 STATE = "publish/state.parquet"
@@ -119,7 +119,7 @@ def _wanted_by(store: Store, run: str) -> pa.Table | None:
     if data is None:
         return None
     try:
-        table = pq.read_table(io.BytesIO(data), columns=["video_id", "label_key"])
+        table = read_parquet(data, columns=["video_id", "label_key"])
     except (pa.ArrowInvalid, OSError) as error:
         raise StorageError(f"cannot read {store}/runs/{run}/wanted.parquet: {error}") from None
     return table.append_column("run_id", pa.repeat(run, table.num_rows)).cast(WANTED)
@@ -129,5 +129,5 @@ def _read_state(store: Store) -> tuple[pa.Table, set[str]]:
     data = store.read_or_none(STATE)
     if data is None:
         return WANTED.empty_table(), set()
-    table = pq.read_table(io.BytesIO(data))
+    table = read_parquet(data)
     return table.select(WANTED.names).cast(WANTED), set(json.loads((table.schema.metadata or {})[_CONSUMED]))

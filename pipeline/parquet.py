@@ -1,0 +1,19 @@
+"""Small Parquet files that are in memory."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def read_parquet(data: bytes, *, columns: Sequence[str] | None = None) -> pa.Table:
+    """All of a file, or some of its columns.
+
+    Not by `pq.read_table`: the threads of Arrow's dataset reader outlive the call, and one that still holds a Python
+    object when the process ends aborts it ("terminate called without an active exception").
+
+    Raises:
+        ValueError: It is no Parquet file, or a damaged one (pa.ArrowInvalid).
+        OSError: A page of it is damaged.
+    """
+    return pq.ParquetFile(pa.BufferReader(data)).read(columns=None if columns is None else list(columns))

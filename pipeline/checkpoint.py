@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pipeline.parquet import read_parquet
+from pipeline.parquet import read_parquet, to_parquet
 from pipeline.store import MissingError, Store, checkpoint_dir, parse_path, part_path
 from pipeline.store.layout import CHECKPOINTS
 
@@ -75,10 +74,8 @@ class Checkpoints:
     def save(self, *, new_rows: pa.Table, tracker: bytes, frames: int) -> None:
         """Save the rows made since the last checkpoint, then the state that makes them count."""
         name, self._any = uuid.uuid4().hex, True
-        sink = pa.BufferOutputStream()
-        pq.write_table(new_rows, sink, compression="zstd")
         path = f"{self._folder}/{name}.parquet"
-        self.store.put(path, sink.getvalue().to_pybytes())
+        self.store.put(path, to_parquet(new_rows))
         self._row_files = [*self._row_files, path]
         header = json.dumps(
             {"frames": frames, "rows": self._row_files, "package_version": package_version("sam2-corpus")}

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pipeline.parquet import read_parquet
+from pipeline.parquet import read_parquet, to_parquet
 from pipeline.publish import delete_videos, drop_history, fenced_turn
 from pipeline.store import Store, video_dir
 
@@ -57,9 +56,7 @@ def _rewrite(store: Store, path: str, video_ids: Collection[str]) -> bool:
         named = pc.is_in(table["video_id"], value_set=pa.array(list(video_ids), pa.string()))
         if not pc.any(named).as_py():
             return False
-        sink = pa.BufferOutputStream()
-        pq.write_table(table.filter(pc.invert(named)), sink, compression="zstd")
-        store.put(path, bytes(sink.getvalue()))
+        store.put(path, to_parquet(table.filter(pc.invert(named))))
         return True
     if not any(name in data for video_id in video_ids for name in _spellings(video_id)):
         return False

@@ -1,4 +1,4 @@
-"""Small Parquet files that are in memory."""
+"""Small Parquet files, as bytes in memory."""
 
 from collections.abc import Sequence
 
@@ -17,3 +17,10 @@ def read_parquet(data: bytes, *, columns: Sequence[str] | None = None) -> pa.Tab
         OSError: A page of it is damaged.
     """
     return pq.ParquetFile(pa.BufferReader(data)).read(columns=None if columns is None else list(columns))
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """A file that `read_parquet` reads."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return bytes(sink.getvalue())

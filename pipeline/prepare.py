@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config import RunConfig
-from pipeline.errors import ManifestError, StorageError, UsageError
-from pipeline.imagefolder import is_folder, open_folder
+from pipeline.content import version_now
+from pipeline.errors import ManifestError, UsageError
+from pipeline.imagefolder import is_folder
 from pipeline.manifest import BadRow, Manifest, prompt_digests, read_manifest
 from pipeline.manifest.schema import clip
 from pipeline.modelfiles import ResolvedModel, resolve
@@ -137,14 +138,9 @@ def _found(uris: list[str], storage: Storage) -> list[Version | None]:
     """The version of each source; None where it is not there."""
     folders = [is_folder(uri) for uri in uris]
     files = iter(source_versions([uri for uri, it in zip(uris, folders, strict=True) if not it], storage=storage))
-    return [_folder_version(uri, storage) if folder else next(files) for uri, folder in zip(uris, folders, strict=True)]
-
-
-def _folder_version(uri: str, storage: Storage) -> Version | None:
-    try:
-        return open_folder(uri, storage=storage)[1]
-    except StorageError:
-        return None
+    return [
+        version_now(uri, storage=storage) if folder else next(files) for uri, folder in zip(uris, folders, strict=True)
+    ]
 
 
 def _allowed(manifest: Manifest, config: RunConfig) -> Manifest:

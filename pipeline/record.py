@@ -9,9 +9,7 @@ from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from pipeline.parquet import to_parquet
 from pipeline.prepare import Prepared
 
 TIME = "%Y%m%dT%H%M%S.%fZ"
@@ -40,9 +38,7 @@ def record_run(prepared: Prepared, run_id: str) -> None:
     """Write what a run wants, which publishing goes by, and its configuration and versions."""
     plan, store = prepared.plan, prepared.store
     wanted = plan.table.select(["video_id", "label_key"]).filter(plan.table["label_key"].is_valid())
-    sink = pa.BufferOutputStream()
-    pq.write_table(wanted, sink, compression="zstd")
-    store.put(f"runs/{run_id}/wanted.parquet", sink.getvalue().to_pybytes())
+    store.put(f"runs/{run_id}/wanted.parquet", to_parquet(wanted))
     record: dict[str, Any] = {
         "run_id": run_id,
         "configuration": prepared.config.to_dict(),

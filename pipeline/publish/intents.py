@@ -4,9 +4,8 @@ import uuid
 from collections.abc import Iterable
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pipeline.parquet import read_parquet
+from pipeline.parquet import read_parquet, to_parquet
 from pipeline.store import Store
 
 INTENTS = "publish/intents"
@@ -17,9 +16,7 @@ def write_intent(store: Store, targets: Iterable[tuple[str, str]]) -> str:
     """Record (video_id, label_key) of a batch before its first table is written; returns the record's path."""
     path = f"{INTENTS}/{uuid.uuid4().hex}.parquet"
     rows = [{"video_id": video_id, "label_key": key} for video_id, key in targets]
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), sink, compression="zstd")
-    store.put(path, bytes(sink.getvalue()))
+    store.put(path, to_parquet(pa.Table.from_pylist(rows, schema=_SCHEMA)))
     return path
 
 

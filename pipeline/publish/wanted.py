@@ -6,10 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.errors import StorageError
-from pipeline.parquet import read_parquet
+from pipeline.parquet import read_parquet, to_parquet
 from pipeline.store import Store, parse_path, part_path
 
 STATE = "publish/state.parquet"
@@ -65,10 +64,8 @@ def has_news(store: Store) -> int | None:
 
 
 def write_state(store: Store, outstanding: pa.Table, consumed: frozenset[str]) -> None:
-    sink = pa.BufferOutputStream()
     table = outstanding.replace_schema_metadata({_CONSUMED: json.dumps(sorted(consumed))})
-    pq.write_table(table, sink, compression="zstd")
-    store.put(STATE, bytes(sink.getvalue()))
+    store.put(STATE, to_parquet(table))
 
 
 def drop_state(store: Store) -> None:

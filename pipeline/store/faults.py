@@ -71,7 +71,7 @@ def s3_code(error: BaseException | None) -> str:
 
 def s3_error(found: Mapping[str, str], operation: str) -> Exception:
     """What s3fs would have raised, of an error that stands in an answer which is otherwise a success."""
-    from botocore.exceptions import ClientError  # type: ignore[import-untyped]
+    from botocore.exceptions import ClientError
     from s3fs.errors import translate_boto_error
 
     told = {**found, "Message": f"{found.get('Message')} ({found.get('Key')})"}

@@ -186,7 +186,7 @@ def endpoint_from_environment() -> str | None:
 
 
 def region(access: Access) -> str:
-    import botocore.session  # type: ignore[import-untyped]
+    import botocore.session
 
     if found := access.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"):
         return found

@@ -69,7 +69,7 @@ class S3Lister:
         return Page(entries, next_token)
 
     def _get(self, request: dict[str, Any]) -> tuple[int, str]:
-        from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
+        from botocore.awsrequest import AWSRequest
 
         client = self._fs.s3
         url = sync(self._fs.loop, client.generate_presigned_url, "list_objects_v2", Params=request, ExpiresIn=300)
@@ -79,7 +79,7 @@ class S3Lister:
 
 def _http(url: str) -> Any:
     """The connections of this process, reached as botocore would reach the URL."""
-    from botocore.utils import get_environ_proxies  # type: ignore[import-untyped]
+    from botocore.utils import get_environ_proxies
 
     verify = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE") or True
     return _session(os.getpid(), verify, tuple(sorted(get_environ_proxies(url).items())))
@@ -87,14 +87,14 @@ def _http(url: str) -> Any:
 
 @functools.lru_cache
 def _session(_process: int, verify: str | bool, proxies: tuple[tuple[str, str], ...]) -> Any:
-    from botocore.httpsession import URLLib3Session  # type: ignore[import-untyped]
+    from botocore.httpsession import URLLib3Session
 
     return URLLib3Session(verify=verify, proxies=dict(proxies), timeout=TIMEOUT_S, max_pool_connections=64)
 
 
 def parse_page(text: str) -> Page | None:
     """A ListObjectsV2 answer; None where it is no whole one, or says that there is more and not where."""
-    from botocore.compat import unquote_str  # type: ignore[import-untyped]
+    from botocore.compat import unquote_str
 
     if "<ListBucketResult" not in text[:500] or not text.rstrip().endswith("</ListBucketResult>"):
         return None

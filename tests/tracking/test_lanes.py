@@ -104,6 +104,16 @@ def test_a_lane_that_stops_early_or_fails_holds_up_nobody() -> None:
     assert len(engine._lanes) == 0
 
 
+def test_a_video_that_waits_for_a_lane_leaves_the_encoder_its_batch() -> None:
+    engine = Engine(SAM2, lanes=2)
+    engine.join("first")
+    alone = engine.frames_ahead
+    engine.join("second")
+    shared = engine.frames_ahead
+    engine.join("waiting")
+    assert alone // 2 == shared == engine.frames_ahead > 1
+
+
 def test_one_lanes_error_is_its_own() -> None:
     def run(works: Sequence[int]) -> list[int]:
         if 13 in works:

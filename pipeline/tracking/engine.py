@@ -26,7 +26,6 @@ class Engine:
         self.image_size = sam2.image_size
         self.device = sam2.device
         self._stepper = Stepper(sam2, dtype=dtype)
-        self._most_lanes = lanes
         self._lanes: Lanes[Work, Done] = Lanes(self._run, most=lanes)
 
     @property
@@ -40,7 +39,7 @@ class Engine:
     @property
     def frames_ahead(self) -> int:
         """How many frames of one video to encode together: the lanes of a batch share the encoder's."""
-        together = min(len(self._lanes), self._most_lanes)
+        together = min(len(self._lanes), self._lanes.most)
         return max(1, self._stepper.frames_at_once // max(1, together))
 
     def propagate(

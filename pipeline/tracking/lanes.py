@@ -36,7 +36,7 @@ class Lanes(Generic[Work, Done]):
     def __init__(self, run: Callable[[Sequence[Work]], Sequence[Done]], *, most: int) -> None:
         """`run` does up to `most` lanes' work; it must not change anything when it raises."""
         self._run = run
-        self._most = most
+        self.most = most
         self._changed = threading.Condition()
         self._present: set[object] = set()
         """Lanes that are waited for."""
@@ -83,7 +83,7 @@ class Lanes(Generic[Work, Done]):
         """How long to wait for more lanes; 0 when the batch is complete or has waited enough."""
         asking = {request.lane for request in self._waiting}
         missing = self._present - asking
-        if len(asking) >= self._most or not missing:
+        if len(asking) >= self.most or not missing:
             return 0.0
         left = self._waiting[0].since + self._patience_s - now
         if left > 0:
@@ -93,7 +93,7 @@ class Lanes(Generic[Work, Done]):
 
     def _run_batch(self) -> None:
         """Called with the lock held; runs without it."""
-        batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+        batch, self._waiting = self._waiting[: self.most], self._waiting[self.most :]
         self._running = True
         self._changed.release()
         started = time.monotonic()

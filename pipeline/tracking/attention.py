@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from pipeline.tracking.bank import Recall
 from pipeline.tracking.weights import Dense, Weights
 
-_SCORES_AT_ONCE = 2 << 20
+_SCORES_OF_A_HEAD = 2 << 20
 """CPU: attention scores of one head computed together, so that they stay near the cache (8 MB)."""
-_FEW_SCORES = 1 << 18
+_SCORES_OF_HEADS = 1 << 18
 """CPU: heads are computed together up to so many scores (1 MB)."""
 _FEW_KEYS = 32
 """CPU: softmax over so short rows takes 5 to 15 times as long as over columns, which fill the vector registers."""
@@ -43,16 +43,13 @@ def attend(q_bhnd: torch.Tensor, k_bhmd: torch.Tensor, v_bhme: torch.Tensor) -> 
         shares = torch.softmax(torch.bmm(k, q.transpose(1, 2)), 1).transpose(1, 2)
         return torch.bmm(shares, v).unflatten(0, (batch, heads))
     out = q.new_empty(len(q), queries, v.shape[-1])
-    if together := _FEW_SCORES // (queries * keys):
-        for first in range(0, len(q), together):
-            some = slice(first, first + together)
-            torch.bmm(torch.softmax(torch.bmm(q[some], k[some].transpose(1, 2)), -1), v[some], out=out[some])
-        return out.unflatten(0, (batch, heads))
-    rows = max(64, _SCORES_AT_ONCE // keys // 64 * 64)
-    for n in range(len(q)):
-        for first in range(0, queries, rows):
-            part = slice(first, first + rows)
-            torch.mm(torch.softmax(torch.mm(q[n, part], k[n].t()), -1), v[n], out=out[n, part])
+    rows = min(queries, max(64, _SCORES_OF_A_HEAD // keys // 64 * 64))
+    together = max(1, _SCORES_OF_HEADS // (rows * keys))
+    for first in range(0, len(q), together):
+        some = slice(first, first + together)
+        for row in range(0, queries, rows):
+            part = some, slice(row, row + rows)
+            torch.bmm(torch.softmax(torch.bmm(q[part], k[some].transpose(1, 2)), -1), v[some], out=out[part])
     return out.unflatten(0, (batch, heads))
 
 

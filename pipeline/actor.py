@@ -10,6 +10,13 @@ import ray
 
 from pipeline import logs
 
+ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
+"""What the process is started with; glibc reads it before anything else runs.
+
+Different threads decode, track and encode, and each video has its own. With an arena for each of them, memory that one
+frees is not there for the next one but given back to the kernel and faulted in again, up to 3,000 pages a frame.
+"""
+
 
 class Labels(Protocol):
     """What a worker does with one video. `Labeler` is the real one; it is built inside the actor."""

@@ -18,7 +18,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from pipeline.actions import Abort, Assign, Kill, Quarantine, Start, Stop
-from pipeline.actor import Actor, Failure, Labels
+from pipeline.actor import ENVIRONMENT, Actor, Failure, Labels
 from pipeline.attempts import NODE, POISONED, Attempt
 from pipeline.cluster import PoolError, Resources
 from pipeline.deaths import cause_of_death, draining_nodes, living_nodes
@@ -91,6 +91,7 @@ class Pool:
             max_restarts=0,
             max_task_retries=0,
             max_concurrency=limits.in_flight + 2,
+            runtime_env={"env_vars": ENVIRONMENT},
             enable_task_events=False,  # Ray would report a million videos, and every poll, to its dashboard
         )
         self._actors: dict[str, Any] = {}

@@ -1,5 +1,6 @@
 """Labelers that label nothing: one fails as a table says, and counts; one sleeps. Neither imports torch."""
 
+import ctypes
 import os
 import signal
 import struct
@@ -92,6 +93,40 @@ class SleepingLabeler:
 
     def progress(self):
         return {"frames": 0.0, "masks": 0.0}
+
+    def stop(self):
+        raise AssertionError("nobody stops this")
+
+
+@dataclass
+class HeapLabeler:
+    """Its task is a number of threads, its label how many heaps glibc has in this process while they allocate."""
+
+    report: Path
+
+    def label(self, count):
+        gate = threading.Barrier(count + 1)
+
+        def allocate():
+            kept = bytearray(1 << 14)
+            gate.wait()
+            gate.wait()
+            del kept
+
+        threads = [threading.Thread(target=allocate) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        gate.wait()
+        libc = ctypes.CDLL(None)
+        libc.fopen.restype = ctypes.c_void_p
+        file = ctypes.c_void_p(libc.fopen(str(self.report).encode(), b"w"))
+        libc.malloc_info(0, file)
+        libc.fclose(file)
+        gate.wait()
+        return self.report.read_text().count("<heap ")
+
+    def progress(self):
+        return {}
 
     def stop(self):
         raise AssertionError("nobody stops this")

@@ -10,7 +10,7 @@ from pipeline.actions import Quarantine
 from pipeline.cluster import PoolError, Resources
 from pipeline.policy import Limits
 from pipeline.pool import Finished, Pool
-from tests.simulated import SimulatedLabeler, SimulatedTask, processes, tries
+from tests.simulated import HeapLabeler, SimulatedLabeler, SimulatedTask, processes, tries
 
 SMALL = Resources(actors=2, cpus=0.1, gpus=0)
 
@@ -100,6 +100,14 @@ def test_progress_adds_up_over_workers(tmp_path):
     run(tmp_path, {}, seconds=1.0, on_event=lambda pool, _: seen.append((pool.progress(), pool.actor_seconds)))
     assert max(totals.get("tries", 0) for totals, _ in seen) >= 2
     assert seen[-1][1] > 0
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_all_threads_of_a_worker_share_one_heap(tmp_path):
+    one = Resources(actors=1, cpus=0.1, gpus=0)
+    pool = Pool(partial(HeapLabeler, tmp_path / "heaps"), limits=Limits(workers=1), resources=one, grace_s=5.0)
+    ended = [event for event in pool.run([0], [1.0], make_task=lambda *_: 4) if event]
+    assert [event.outcome for event in ended] == [1]
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import ray
 from pipeline import logs
 
 ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
-"""What the process is started with; glibc reads it before anything else runs.
+"""What the process is started with; glibc reads it before anything else runs. The rest is `keep_freed_memory`'s.
 
 Different threads decode, track and encode, and each video has its own. With an arena for each of them, memory that one
 frees is not there for the next one but given back to the kernel and faulted in again, up to 3,000 pages a frame.

@@ -6,6 +6,7 @@ import signal
 import struct
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,29 +101,19 @@ class SleepingLabeler:
 
 @dataclass
 class HeapLabeler:
-    """Its task is a number of threads, its label how many heaps glibc has in this process while they allocate."""
+    """Its task is a number of threads, its label how many heaps glibc has in this process once they allocated."""
 
     report: Path
 
     def label(self, count):
-        gate = threading.Barrier(count + 1)
-
-        def allocate():
-            kept = bytearray(1 << 14)
-            gate.wait()
-            gate.wait()
-            del kept
-
-        threads = [threading.Thread(target=allocate) for _ in range(count)]
-        for thread in threads:
-            thread.start()
-        gate.wait()
+        gate = threading.Barrier(count)  # a thread that ends leaves its heap to the next one
+        with ThreadPoolExecutor(count) as threads:
+            list(threads.map(lambda _: (bytearray(1 << 14), gate.wait()), range(count)))
         libc = ctypes.CDLL(None)
         libc.fopen.restype = ctypes.c_void_p
         file = ctypes.c_void_p(libc.fopen(str(self.report).encode(), b"w"))
         libc.malloc_info(0, file)
         libc.fclose(file)
-        gate.wait()
         return self.report.read_text().count("<heap ")
 
     def progress(self):

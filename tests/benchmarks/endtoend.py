@@ -59,7 +59,7 @@ def bare_s(model: str, rows: list[dict[str, Any]]) -> float:
     for row in rows:
         with Path(row["video_uri"]).open("rb") as file, open_video(file, name=row["video_uri"]) as reader:
             sources.append(videos.MemorySource(sam2, [frame.rgb for frame in reader.forward(0)]))
-    for _ in engine.propagate(sources[0], _objects(rows[0])):  # warm, as the actor is when it has loaded
+    for _ in engine.propagate(sources[0], _objects(rows[0])):  # warm, which the job's first videos are not
         pass
     started = time.perf_counter()
     for row, source in zip(rows, sources, strict=True):

@@ -5,13 +5,13 @@ is used), and a bicubic position embedding, for every frame.
 """
 
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from pipeline.errors import ModelError
+from pipeline.tracking.hiera import Block
 from pipeline.tracking.weights import Weights, is_pointwise
 
 
@@ -49,7 +49,7 @@ class Encoder:
         self.patch_stride, self.patch_padding = patch.stride, patch.padding
         size = model.config.image_size // patch.stride[0]
         self.position = backbone._get_pos_embed((size, size)).contiguous()
-        self.blocks = [_Block(block, weights) for block in backbone.blocks]
+        self.blocks = [Block(block, weights) for block in backbone.blocks]
         self.stage_ends = list(backbone.stage_ends)
         self.neck = _Neck(model, weights)
 
@@ -66,67 +66,6 @@ class Encoder:
             if n in self.stage_ends:
                 stages.append(x_fhwc)
         return self.neck(stages)
-
-
-class _Block:
-    """Windowed or global attention, and a feed-forward network; the first block of a stage halves the resolution."""
-
-    def __init__(self, block: Any, weights: Weights) -> None:
-        self.norm1 = weights.norm(block.layer_norm1)
-        self.norm2 = weights.norm(block.layer_norm2)
-        self.qkv = weights.dense(block.attn.qkv)
-        self.out = weights.dense(block.attn.proj)
-        self.mlp_in = weights.dense(block.mlp.proj_in, then=block.mlp.activation)
-        self.mlp_out = weights.dense(block.mlp.proj_out)
-        self.shortcut = weights.dense(block.proj) if block.dim != block.dim_out else None
-        self.window = block.window_size
-        self.stride = block.query_stride
-        self.heads = block.attn.num_attention_heads
-        self.scale = block.attn.scale
-
-    def __call__(self, x_fhwc: torch.Tensor) -> torch.Tensor:
-        normed = self.norm1(x_fhwc)
-        residual = x_fhwc if self.shortcut is None else _pool(self.shortcut(normed), self.stride)
-        x_fhwc = residual + self._attend(normed, residual.shape[1:3])
-        return x_fhwc + self.mlp_out(self.mlp_in(self.norm2(x_fhwc)))
-
-    def _attend(self, x_fhwc: torch.Tensor, out_size: torch.Size) -> torch.Tensor:
-        frames, height, width, _ = x_fhwc.shape
-        side = self.window
-        if side:
-            if height % side or width % side:
-                x_fhwc = F.pad(x_fhwc, (0, 0, 0, -width % side, 0, -height % side))
-            rows, columns = x_fhwc.shape[1] // side, x_fhwc.shape[2] // side
-            windows = x_fhwc.view(frames, rows, side, columns, side, -1).transpose(2, 3)
-            x = windows.reshape(-1, side * side, windows.shape[-1])
-            h, w = side, side
-        else:
-            x = x_fhwc.flatten(1, 2)
-            h, w = height, width
-        batch = len(x)
-        q, k, v = self.qkv(x).view(batch, h * w, 3, self.heads, -1).unbind(2)
-        if self.stride:
-            q_bhwc = _pool(q.reshape(batch, h, w, -1), self.stride)
-            h, w = q_bhwc.shape[1:3]
-            q = q_bhwc.reshape(batch, h * w, self.heads, -1)
-        out = F.scaled_dot_product_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), scale=self.scale
-        ).transpose(1, 2)
-        out = self.out(out.reshape(batch, h * w, -1))
-        if not side:
-            return out.view(frames, *out_size, -1)
-        out = out.view(frames, rows, columns, h, w, -1).transpose(2, 3).reshape(frames, rows * h, columns * w, -1)
-        return out[:, : out_size[0], : out_size[1]]
-
-
-def _pool(x_bhwc: torch.Tensor, stride: tuple[int, int] | None) -> torch.Tensor:
-    """Max pooling. With the channels innermost max_pool2d takes twice as long on a CPU; it finds indices, too."""
-    if stride is None:
-        return x_bhwc
-    down, across = stride
-    height, width = (size // step * step for size, step in zip(x_bhwc.shape[1:3], stride, strict=True))
-    x_bhwc = reduce(torch.maximum, [x_bhwc[:, n:height:down] for n in range(down)])
-    return reduce(torch.maximum, [x_bhwc[:, :, n:width:across] for n in range(across)])
 
 
 class _Neck:

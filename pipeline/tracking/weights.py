@@ -72,6 +72,24 @@ class Weights:
         bias = b @ first.bias.detach().double() + second.bias.detach().double()
         return self.store((b @ a).float(), bias.float())
 
+    def keyed(self, weight: torch.Tensor, bias: torch.Tensor, key_hdc: torch.Tensor) -> Dense:
+        """Queries' projection followed by the heads' key projections, transposed: (heads x C) wide."""
+        query_hdc = weight.double().unflatten(0, key_hdc.shape[:2])
+        query_hd = bias.double().unflatten(0, key_hdc.shape[:2])
+        joined = torch.einsum("hdc,hdi->hci", key_hdc.double(), query_hdc).flatten(0, 1)
+        return self.store(joined.float(), torch.einsum("hdc,hd->hc", key_hdc.double(), query_hd).flatten().float())
+
+    def averaged(self, value: torch.Tensor, value_bias: torch.Tensor, out: Any, *, heads: int) -> Dense:
+        """The output projection of the value projection, per head: from (heads x C).
+
+        A weighted average of values is the value of the average: `attn @ (M Wv + b) Wo = (attn @ M) (Wv Wo) + b Wo`.
+        """
+        value_hdi = value.detach().double().unflatten(0, (heads, -1))
+        out_chd = out.weight.detach().double().unflatten(1, (heads, -1))
+        joined = torch.einsum("chd,hdi->chi", out_chd, value_hdi).flatten(1)
+        bias = out_chd.flatten(1) @ value_bias.detach().double() + out.bias.detach().double()
+        return self.store(joined.float(), bias.float())
+
     def store(self, weight: torch.Tensor, bias: torch.Tensor | None, *, then: Any = None) -> Dense:
         onednn = _POINTWISE.get(type(then).__name__) if _ONEDNN and weight.device.type == "cpu" else None
         if self.dtype != torch.float32 or (weight.numel() < _LARGE_WEIGHT and onednn != "gelu"):

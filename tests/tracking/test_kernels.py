@@ -3,9 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers.models.sam2.configuration_sam2 import Sam2HieraDetConfig
+from transformers.models.sam2.modeling_sam2 import Sam2MultiScaleBlock
 
 from pipeline.tracking.attention import attend
-from pipeline.tracking.encoder import _pool
+from pipeline.tracking.hiera import Block, _OwnKeys, _SharedKeys, pool
+from pipeline.tracking.weights import Weights
 
 
 @pytest.mark.parametrize(
@@ -32,4 +35,39 @@ def test_pooling_is_the_usual_one(stride: tuple[int, int]) -> None:
     torch.manual_seed(0)
     part = torch.randn(2, 7, 10, 3, 5)[:, :, :, 1]  # as queries lie between keys and values
     wanted = F.max_pool2d(part.permute(0, 3, 1, 2), stride, stride).permute(0, 2, 3, 1)
-    assert torch.equal(_pool(part, stride), wanted)
+    assert torch.equal(pool(part, stride), wanted)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (14, 11)], ids=["whole", "padded"])
+@pytest.mark.parametrize("window", [8, 16])
+@pytest.mark.parametrize(
+    ("channels", "heads", "form"),
+    [
+        ((16, 16), 1, _SharedKeys),  # one map to queries
+        ((16, 16), 2, _OwnKeys),
+        ((16, 32), 2, _SharedKeys),  # pooled queries
+        ((16, 32), 4, _SharedKeys),
+        ((16, 32), 8, _OwnKeys),
+    ],
+)
+def test_a_block_is_the_usual_one(
+    channels: tuple[int, int], heads: int, form: type, window: int, size: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    config = Sam2HieraDetConfig(
+        hidden_size=16,
+        blocks_per_stage=[1, 1, 1, 1],
+        embed_dim_per_stage=[channels[0], channels[1], 64, 128],
+        num_attention_heads_per_stage=[heads, heads, heads, heads],
+        window_size_per_stage=[window] * 4,
+        global_attention_blocks=[],
+    )
+    stage = int(channels[0] != channels[1])
+    theirs = Sam2MultiScaleBlock(config, stage_idx=stage, block_idx=0, total_block_idx=stage).eval()
+    for parameter in theirs.parameters():
+        parameter.data.normal_(std=0.5)
+    x = torch.randn(3, *size, channels[0])
+    with torch.inference_mode():
+        ours = Block(theirs, Weights(torch.float32))
+        assert type(ours.attention) is form
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-4)

@@ -59,8 +59,8 @@ class MemoryEncoder:
 class _Downsampling:
     """A convolution and a layer norm over its channels.
 
-    On a CPU, layer_norm over 4 channels takes longer than the convolutions around it. The mean goes into the
-    convolution's weights, and what is left is done channel by channel, 7 times as fast.
+    On a CPU, layer_norm over few channels takes longer than the convolutions around it. The mean goes into the
+    convolution's weights, and what is left is done channel by channel, 7 times as fast for 4 channels and twice for 16.
     """
 
     def __init__(self, layer: Any, weights: Weights, *, scale: float) -> None:
@@ -68,7 +68,7 @@ class _Downsampling:
         self.stride, self.padding = conv.stride, conv.padding
         self.norm = weights.norm(layer.layer_norm)
         weight, bias = conv.weight.detach() * scale, conv.bias.detach()
-        self.by_channel = conv.out_channels <= 4 and weight.device.type == "cpu"
+        self.by_channel = conv.out_channels <= 16 and weight.device.type == "cpu"
         if self.by_channel:
             weight, bias = (w.double() - w.double().mean(0) for w in (weight, bias))
         layout = torch.contiguous_format if self.by_channel else torch.channels_last

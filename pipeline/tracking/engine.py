@@ -10,7 +10,8 @@ from pipeline.tracking.encoder import Features
 from pipeline.tracking.lanes import Lanes
 from pipeline.tracking.prompts import Direction, FrameSource, TrackedObject
 from pipeline.tracking.propagation import Propagation
-from pipeline.tracking.step import Results, Stepper
+from pipeline.tracking.results import Results
+from pipeline.tracking.step import Stepper
 from pipeline.tracking.work import Done, Work
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.errors import PromptError
+
 Direction = Literal["forward", "backward", "both"]
 
 
@@ -104,7 +106,24 @@ class ModelPrompt:
         return -1 if self.labels is None else len(self.labels)
 
 
-def to_model(prompt: FramePrompt, *, height: int, width: int, target: int) -> ModelPrompt:
+def check(objects: Sequence[TrackedObject], direction: str) -> None:
+    if direction not in ("forward", "backward", "both"):
+        raise ValueError(f"Invalid direction ({direction}). Supported values are forward, backward, both.")
+    if not objects:
+        raise ValueError("Nothing to track: no objects.")
+    if len({o.object_id for o in objects}) != len(objects):
+        raise ValueError("Object ids must be unique.")
+    for o in objects:
+        for t in o.corrections:
+            if (direction == "forward" and t < o.start) or (direction == "backward" and t > o.start):
+                raise PromptError(
+                    f"Object {o.object_id} has a correction on frame {t}, which tracking {direction} from frame "
+                    f"{o.start} does not reach."
+                )
+
+
+def to_model(prompt: FramePrompt, source: FrameSource, *, target: int) -> ModelPrompt:
+    """`target` is the model's image size."""
     if prompt.mask is not None:
         mask = torch.from_numpy(np.ascontiguousarray(prompt.mask)).float()[None, None]
         if mask.shape[-2:] != (target, target):
@@ -121,6 +140,6 @@ def to_model(prompt: FramePrompt, *, height: int, width: int, target: int) -> Mo
         points.append(torch.tensor(np.asarray(prompt.points, dtype=np.float32)).reshape(-1, 2))
         labels.append(torch.tensor(np.asarray(prompt.labels, dtype=np.int64)))
     scaled = torch.cat(points)
-    scaled[:, 0] = scaled[:, 0] * (target / width)
-    scaled[:, 1] = scaled[:, 1] * (target / height)
+    scaled[:, 0] = scaled[:, 0] * (target / source.width)
+    scaled[:, 1] = scaled[:, 1] * (target / source.height)
     return ModelPrompt(points=scaled, labels=torch.cat(labels), mask=None)

@@ -1,33 +1,19 @@
 """The order of things: prompted frames first, then forward, then backward; what is yielded, and what a resume needs."""
 
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
 from types import TracebackType
 
 import torch
 
-from pipeline.errors import PromptError
 from pipeline.tracking.bank import MemoryBank, Recall
 from pipeline.tracking.encoder import Features
-from pipeline.tracking.prompts import (
-    Direction,
-    FramePrompt,
-    FrameSource,
-    ModelPrompt,
-    TrackedFrame,
-    TrackedObject,
-    to_model,
-)
+from pipeline.tracking.priming import prime
+from pipeline.tracking.prompts import Direction, FrameSource, TrackedFrame, TrackedObject, check, to_model
+from pipeline.tracking.reading import Frame, chain, closing, read_on
+from pipeline.tracking.results import Results
 from pipeline.tracking.state import Rows, State
-from pipeline.tracking.step import Correction, Results
-from pipeline.tracking.work import Model, Work
-
-Frame = tuple[int, torch.Tensor]
-"""Its index and its pixels as the model wants them."""
-
-PROMPTED_FRAMES_AT_ONCE = 4
-"""How many prompted frames are decoded and held together before propagation."""
+from pipeline.tracking.work import Correction, Model, Work
 
 
 class Propagation(Iterator[TrackedFrame]):
@@ -42,7 +28,7 @@ class Propagation(Iterator[TrackedFrame]):
         direction: Direction,
         resume: bytes | None,
     ) -> None:
-        _check(objects, direction)
+        check(objects, direction)
         self._model = model
         self._source = source
         self._objects = tuple(objects)
@@ -99,8 +85,8 @@ class Propagation(Iterator[TrackedFrame]):
 
     def _passes(self) -> Iterator[TrackedFrame]:
         if not self._state.primed:
-            self._run_prompts()
-            self._state.primed = True
+            starts_alone = self._direction == "backward"
+            prime(self._state, self._objects, self._source, self._model, self._lane, starts_alone=starts_alone)
         if not self._state.reverse:
             yield from self._pass(self._source.forward(self._state.next))
             if self._direction == "forward":
@@ -112,44 +98,9 @@ class Propagation(Iterator[TrackedFrame]):
         self._count_frames()
         yield from self._pass(self._source.backward(self._state.next))
 
-    def _run_prompts(self) -> None:
-        """Every prompted frame of every object, in frame order, each without memory."""
-        if last := max((t for o in self._objects for t in o.corrections), default=None):
-            self._at([last])  # before hours of tracking, not after
-        frames = sorted({t for o in self._objects for t in o.prompts})
-        for first in range(0, len(frames), PROMPTED_FRAMES_AT_ONCE):
-            chunk = frames[first : first + PROMPTED_FRAMES_AT_ONCE]
-            pixels = self._at(chunk)
-            work = Work(encode=[pixels[t] for t in chunk])
-            asked = [(t, i) for t in chunk for i, o in enumerate(self._objects) if t in o.prompts]
-            for t, i in asked:
-                work.prompts.append((chunk.index(t), self._to_model(self._objects[i].prompts[t])))
-            results = self._model.submit(self._lane, work).prompts
-            assert results is not None
-            for n, (t, i) in enumerate(asked):
-                row = results.rows(n, n + 1)
-                self._state.banks[i].add_prompted(t, row.memory[0], row.pointer[0])
-                if self._direction != "backward" or t == self._objects[i].start:
-                    self._state.prompted[t, i] = (
-                        row.logits.clone(),
-                        row.object_logit.clone(),
-                        row.predicted_iou.clone(),
-                    )
-
-    def _at(self, frames: Sequence[int]) -> Mapping[int, torch.Tensor]:
-        pixels = self._source.at(frames)
-        for t in frames:
-            if t not in pixels:
-                raise PromptError(f"A prompt is on frame {t}, but the video ends before it.")
-        return pixels
-
-    def _to_model(self, prompt: FramePrompt) -> ModelPrompt:
-        source = self._source
-        return to_model(prompt, height=source.height, width=source.width, target=self._model.image_size)
-
     def _pass(self, frames: Iterator[Frame]) -> Iterator[TrackedFrame]:
         ready: deque[tuple[int, torch.Tensor | Features | None]] = deque()
-        with _closing(frames if self._state.reverse else self._peek(frames)) as frames:
+        with closing(frames if self._state.reverse else self._peek(frames)) as frames:
             while True:
                 if not ready:
                     self._fill(ready, frames)
@@ -245,7 +196,8 @@ class Propagation(Iterator[TrackedFrame]):
         assert isinstance(features, Features)
         work = Work()
         for n in places:
-            prompt = self._to_model(self._objects[tracked[n]].corrections[t])
+            said = self._objects[tracked[n]].corrections[t]
+            prompt = to_model(said, self._source, target=self._model.image_size)
             work.corrections.append((features, Correction(recall=recalls[n], prompt=prompt, logits=results.logits[n])))
         corrected = self._model.submit(self._lane, work).corrections
         assert corrected is not None
@@ -256,8 +208,8 @@ class Propagation(Iterator[TrackedFrame]):
         """Read ahead as far as it takes to know min(video length, the pointers' limit): pointers are scaled by it."""
         if self._state.max_pointers is not None:
             return frames
-        self._state.max_pointers, head = _read_on(frames, self._known_frames(), self._model.max_pointers)
-        return _chain(head, frames)
+        self._state.max_pointers, head = read_on(frames, self._known_frames(), self._model.max_pointers)
+        return chain(head, frames)
 
     def _count_frames(self) -> None:
         """The same for a backward pass that no forward pass came before."""
@@ -265,53 +217,9 @@ class Propagation(Iterator[TrackedFrame]):
             return
         known, limit = self._known_frames(), self._model.max_pointers
         if known < limit:
-            with _closing(self._source.forward(known - 1)) as frames:
-                known, _ = _read_on(frames, known, limit)
+            with closing(self._source.forward(known - 1)) as frames:
+                known, _ = read_on(frames, known, limit)
         self._state.max_pointers = min(known, limit)
 
     def _known_frames(self) -> int:
         return 1 + max(t for o in self._objects for t in o.prompts)
-
-
-def _check(objects: Sequence[TrackedObject], direction: str) -> None:
-    if direction not in ("forward", "backward", "both"):
-        raise ValueError(f"Invalid direction ({direction}). Supported values are forward, backward, both.")
-    if not objects:
-        raise ValueError("Nothing to track: no objects.")
-    if len({o.object_id for o in objects}) != len(objects):
-        raise ValueError("Object ids must be unique.")
-    for o in objects:
-        for t in o.corrections:
-            if (direction == "forward" and t < o.start) or (direction == "backward" and t > o.start):
-                raise PromptError(
-                    f"Object {o.object_id} has a correction on frame {t}, which tracking {direction} from frame "
-                    f"{o.start} does not reach."
-                )
-
-
-def _read_on(frames: Iterator[Frame], known: int, limit: int) -> tuple[int, list[Frame]]:
-    """Read until the video is known to have `limit` frames or ends: the lesser of both, and what was read."""
-    head: list[Frame] = []
-    while known < limit and (frame := next(frames, None)) is not None:
-        head.append(frame)
-        known = max(known, frame[0] + 1)
-    return min(known, limit), head
-
-
-def _chain(head: list[Frame], rest: Iterator[Frame]) -> Iterator[Frame]:
-    """`head`, of which nothing is held after it is given, and then the rest."""
-    head.reverse()
-    with _closing(rest):
-        while head:
-            yield head.pop()
-        yield from rest
-
-
-@contextmanager
-def _closing(frames: Iterator[Frame]) -> Iterator[Iterator[Frame]]:
-    """Close a generator at the end, so that its decoder ends too."""
-    try:
-        yield frames
-    finally:
-        if isinstance(frames, Generator):
-            frames.close()

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import torch
@@ -16,7 +15,9 @@ from pipeline.tracking.decoder import Decoded, Decoder
 from pipeline.tracking.encoder import Encoder, Features
 from pipeline.tracking.memory import MemoryEncoder
 from pipeline.tracking.prompts import ModelPrompt
+from pipeline.tracking.results import Results
 from pipeline.tracking.weights import Weights
+from pipeline.tracking.work import Correction
 
 logger = logging.getLogger(__name__)
 
@@ -28,48 +29,6 @@ _FRAMES_AHEAD = 8
 
 Item = TypeVar("Item")
 Out = TypeVar("Out")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Results:
-    """What a batch of B tracks gives."""
-
-    logits: torch.Tensor
-    """(B, h, w) fp32"""
-    object_logit: torch.Tensor
-    """(B,) fp32"""
-    predicted_iou: torch.Tensor
-    """(B,) fp32"""
-    memory: torch.Tensor
-    """(B, HW, M) bf16"""
-    pointer: torch.Tensor
-    """(B, C) fp32"""
-
-    def rows(self, start: int, stop: int) -> "Results":
-        return Results(**{f.name: getattr(self, f.name)[start:stop] for f in fields(self)})
-
-    def ordered(self, order: Sequence[int]) -> "Results":
-        """Row n of the result is this one's row `order[n]`."""
-        if list(order) == list(range(len(order))):
-            return self
-        index = torch.tensor(order).to(self.logits.device, non_blocking=True)
-        return Results(**{f.name: getattr(self, f.name).index_select(0, index) for f in fields(self)})
-
-    @staticmethod
-    def cat(parts: Sequence["Results"]) -> "Results":
-        if len(parts) == 1:
-            return parts[0]
-        return Results(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Results)})
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Correction:
-    """What a user says of one track on the frame it has just arrived at."""
-
-    recall: Recall
-    prompt: ModelPrompt
-    logits: torch.Tensor
-    """(h, w) fp32, as tracked there without it."""
 
 
 class Stepper:

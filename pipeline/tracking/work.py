@@ -8,7 +8,17 @@ import torch
 from pipeline.tracking.bank import BankLimits, Recall
 from pipeline.tracking.encoder import Features
 from pipeline.tracking.prompts import ModelPrompt
-from pipeline.tracking.step import Correction, Results
+from pipeline.tracking.results import Results
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Correction:
+    """What a user says of one track on the frame it has just arrived at."""
+
+    recall: Recall
+    prompt: ModelPrompt
+    logits: torch.Tensor
+    """(h, w) fp32, as tracked there without it."""
 
 
 @dataclass(kw_only=True)

@@ -45,7 +45,11 @@ class Block:
 
 
 def _attention(attention: Any, weights: Weights) -> "_OwnKeys | _SharedKeys":
-    """The form with less work: fewer products against wider heads."""
+    """The form with less work.
+
+    Shared keys save two products of every token, but make each head as wide as the input, which queries and averages
+    pay for: fewer of them where queries are pooled.
+    """
     wide = attention.num_attention_heads * attention.dim
     most = attention.dim_out if attention.query_stride is None else 2 * attention.dim_out
     return (_SharedKeys if wide <= most else _OwnKeys)(attention, weights)

@@ -26,7 +26,7 @@ class Dense(NamedTuple):
 
     weight: torch.Tensor
     """(out, in); laid out in oneDNN's own way where its product is used."""
-    bias: torch.Tensor | None
+    bias: torch.Tensor
     then: Callable[[torch.Tensor], torch.Tensor] | None
     onednn: str | None
     """oneDNN's name for `then`, where its product is the faster one: it then does both in one pass.
@@ -90,14 +90,14 @@ class Weights:
         bias = out_chd.flatten(1) @ value_bias.detach().double() + out.bias.detach().double()
         return self.store(joined.float(), bias.float())
 
-    def store(self, weight: torch.Tensor, bias: torch.Tensor | None, *, then: Any = None) -> Dense:
+    def store(self, weight: torch.Tensor, bias: torch.Tensor, *, then: Any = None) -> Dense:
         onednn = _POINTWISE.get(type(then).__name__) if _ONEDNN and weight.device.type == "cpu" else None
         if self.dtype != torch.float32 or (weight.numel() < _LARGE_WEIGHT and onednn != "gelu"):
             onednn = None
         kept = self.cast(weight)
         if onednn:
             kept = torch.ops.mkldnn._reorder_linear_weight(kept, _ROWS)
-        return Dense(kept, None if bias is None else self.cast(bias), then, onednn)
+        return Dense(kept, self.cast(bias), then, onednn)
 
     def cast(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.detach().to(self.dtype).contiguous()

@@ -1,6 +1,6 @@
 """Memory attention: a frame's features attend to what each object remembers.
 
-Rewritten for the work per row. Values are projected after attention's average (`Weights.averaged`), so that memories
+Rewritten for the work per row. Values are projected after attention's average (`Weights.composed`), so that memories
 stay 64 wide. Rotation is one complex product. The first self-attention knows nothing of objects and is computed once a
 frame.
 
@@ -139,10 +139,10 @@ class _Layer:
             weights.norm(n) for n in (layer.layer_norm1, layer.layer_norm2, layer.layer_norm3)
         )
         self.qk = weights.dense(own.q_proj, own.k_proj, scale_first=own.scaling)
-        self.out = weights.averaged(own.v_proj.weight, own.v_proj.bias, own.o_proj, heads=self.heads)
+        self.out = weights.composed(own.v_proj, own.o_proj, heads=self.heads)
         self.query = weights.dense(cross.q_proj, scale_first=cross.scaling)
         self.key = weights.dense(cross.k_proj)
-        self.value_out = weights.averaged(cross.v_proj.weight, cross.v_proj.bias, cross.o_proj, heads=self.heads)
+        self.value_out = weights.composed(cross.v_proj, cross.o_proj, heads=self.heads)
         self.linear1, self.linear2 = weights.dense(layer.linear1, then=layer.activation), weights.dense(layer.linear2)
 
     def attend_self(self, x_bnc: torch.Tensor) -> torch.Tensor:

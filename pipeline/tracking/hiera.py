@@ -6,7 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from pipeline.tracking.weights import Weights
+from pipeline.tracking.weights import Weights, split
 
 
 class Block:
@@ -89,15 +89,14 @@ class _SharedKeys:
     def __init__(self, attention: Any, weights: Weights) -> None:
         self.heads: int = attention.num_attention_heads
         self.stride = attention.query_stride
-        query, key, value = attention.qkv.weight.detach().chunk(3)
-        query_bias, _, value_bias = attention.qkv.bias.detach().chunk(3)
-        key_hdc = (key * attention.scale).unflatten(0, (self.heads, -1))
+        query, key, value = split(attention.qkv, 3)
+        key_hdc = (key.weight.detach() * attention.scale).unflatten(0, (self.heads, -1))
         if self.stride:
-            self.query = weights.store(query, query_bias)
+            self.query = weights.dense(query)
             self.key_hdc = weights.cast(key_hdc)
         else:
-            self.query = weights.keyed(query, query_bias, key_hdc)
-        self.out = weights.averaged(value, value_bias, attention.proj, heads=self.heads)
+            self.query = weights.keyed(query, key_hdc)
+        self.out = weights.composed(value, attention.proj, heads=self.heads)
 
     def __call__(self, x_bhwc: torch.Tensor) -> torch.Tensor:
         batch, h, w, channels = x_bhwc.shape

@@ -42,6 +42,13 @@ class Dense(NamedTuple):
         return self.then(x) if self.then else x
 
 
+class Linear(NamedTuple):
+    """A part of a linear layer's outputs."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+
 class Norm(NamedTuple):
     """A layer norm over the last dimension."""
 
@@ -66,29 +73,26 @@ class Weights:
         bias = torch.cat([layer.bias.detach() * scale for layer, scale in zip(layers, scales, strict=True)])
         return self.store(weight, bias, then=then)
 
-    def composed(self, first: Any, second: Any) -> Dense:
-        """`second(first(x))` of two linear maps as one."""
-        a, b = self._matrix(first).double(), self._matrix(second).double()
-        bias = b @ first.bias.detach().double() + second.bias.detach().double()
-        return self.store((b @ a).float(), bias.float())
+    def composed(self, first: Any, second: Any, *, heads: int = 1) -> Dense:
+        """`second(first(x))` of two linear maps as one; with heads, each of which has its part of `first`, from
+        (heads x in).
 
-    def keyed(self, weight: torch.Tensor, bias: torch.Tensor, key_hdc: torch.Tensor) -> Dense:
-        """Queries' projection followed by the heads' key projections, transposed: (heads x C) wide."""
-        query_hdc = weight.double().unflatten(0, key_hdc.shape[:2])
-        query_hd = bias.double().unflatten(0, key_hdc.shape[:2])
-        joined = torch.einsum("hdc,hdi->hci", key_hdc.double(), query_hdc).flatten(0, 1)
-        return self.store(joined.float(), torch.einsum("hdc,hd->hc", key_hdc.double(), query_hd).flatten().float())
-
-    def averaged(self, value: torch.Tensor, value_bias: torch.Tensor, out: Any, *, heads: int) -> Dense:
-        """The output projection of the value projection, per head: from (heads x C).
-
-        A weighted average of values is the value of the average: `attn @ (M Wv + b) Wo = (attn @ M) (Wv Wo) + b Wo`.
+        Values of a weighted average are averaged values: `attn @ (x Wv + b) Wo = (attn @ x) (Wv Wo) + b Wo`, so that
+        what makes values can come after the average.
         """
-        value_hdi = value.detach().double().unflatten(0, (heads, -1))
-        out_chd = out.weight.detach().double().unflatten(1, (heads, -1))
-        joined = torch.einsum("chd,hdi->chi", out_chd, value_hdi).flatten(1)
-        bias = out_chd.flatten(1) @ value_bias.detach().double() + out.bias.detach().double()
+        first_hdi = self._matrix(first).double().unflatten(0, (heads, -1))
+        second_chd = self._matrix(second).double().unflatten(1, (heads, -1))
+        joined = torch.einsum("chd,hdi->chi", second_chd, first_hdi).flatten(1)
+        bias = second_chd.flatten(1) @ first.bias.detach().double() + second.bias.detach().double()
         return self.store(joined.float(), bias.float())
+
+    def keyed(self, query: Any, key_hdc: torch.Tensor) -> Dense:
+        """The query projection and, per head, the key projection transposed, as one map to (heads x C)."""
+        key = key_hdc.double()
+        query_hdi = self._matrix(query).double().unflatten(0, key.shape[:2])
+        bias_hd = query.bias.detach().double().unflatten(0, key.shape[:2])
+        joined = torch.einsum("hdc,hdi->hci", key, query_hdi).flatten(0, 1)
+        return self.store(joined.float(), torch.einsum("hdc,hd->hc", key, bias_hd).flatten().float())
 
     def store(self, weight: torch.Tensor, bias: torch.Tensor, *, then: Any = None) -> Dense:
         onednn = _POINTWISE.get(type(then).__name__) if _ONEDNN and weight.device.type == "cpu" else None
@@ -119,3 +123,8 @@ def is_pointwise(conv: Any) -> bool:
 def as_tokens(x_bchw: torch.Tensor) -> torch.Tensor:
     """(B, C, H, W) to (B, HW, C); no copy where the channels are innermost."""
     return x_bchw.flatten(2).transpose(1, 2)
+
+
+def split(layer: Any, parts: int) -> list[Linear]:
+    """A linear layer's outputs in equal parts."""
+    return [Linear(*part) for part in zip(layer.weight.chunk(parts), layer.bias.chunk(parts), strict=True)]

@@ -29,10 +29,11 @@ test: $(VENV)/.installed-dev  ## run the tests
 test-all: $(VENV)/.installed-dev  ## run the tests that take minutes, too
 	$(BIN)/python -m pytest -m ''
 
-lint: $(VENV)/.installed-dev  ## check style and types
+lint: $(VENV)/.installed-dev  ## check style, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(VENV)/.installed-dev  ## mend style
 	$(BIN)/ruff check --fix .
@@ -42,4 +43,4 @@ bench: $(VENV)/.installed-dev  ## print the ratios this project claims
 	@for file in tests/benchmarks/[a-z]*.py; do $(BIN)/python -m tests.benchmarks.$$(basename $$file .py) || exit 1; done
 
 clean:  ## remove what make demo and the tests made
-	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo .import_linter_cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,7 +10,7 @@ from pipeline import logs
 from pipeline.errors import CorpusError, UsageError
 
 if TYPE_CHECKING:  # only for types: --help is shown without loading clients of object storage
-    from pipeline.store import Storage, Store
+    from pipeline.storage import Storage, Store
 
 Main = Callable[[list[str] | None], int]
 
@@ -22,14 +22,14 @@ def add_storage(parser: argparse.ArgumentParser) -> None:
 
 def open_storage(given: argparse.Namespace) -> "Storage":
     """What --storage describes; the environment's own credentials where it is absent."""
-    from pipeline.store import Storage
+    from pipeline.storage import Storage
 
     return Storage.from_toml(given.storage) if given.storage else Storage()
 
 
 def open_store(given: argparse.Namespace) -> "Store":
     """The labels at OUTPUT."""
-    from pipeline.store import Store
+    from pipeline.storage import Store
 
     return Store(given.output, storage=open_storage(given))
 

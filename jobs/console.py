@@ -10,8 +10,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 if TYPE_CHECKING:  # only for types: importing these would load torch before --help is shown
-    from pipeline.prepare import Prepared
-    from pipeline.progress import Progress, Report
+    from pipeline.runs.prepare import Prepared
+    from pipeline.runs.progress import Progress, Report
 
 log = logging.getLogger("label")
 

@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where to put everything (default: demo)")
     folder = parser.parse_args(arguments).folder
     from pipeline.demo.corpus import make_corpus  # these load much: only once the options are right
-    from pipeline.query import open_labels
+    from pipeline.tables.query import open_labels
 
     started = time.perf_counter()
     make_corpus(folder / "corpus")

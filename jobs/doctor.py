@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
-    from pipeline.doctor import examine  # loads duckdb and deltalake: only once the options are right
+    from pipeline.tables.doctor import examine  # loads duckdb and deltalake: only once the options are right
 
     store = open_store(given)
     findings = examine(store, repair=given.repair)

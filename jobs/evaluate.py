@@ -14,9 +14,9 @@ from rich.console import Console
 
 from jobs.command import add_storage, open_storage, reported, start
 from pipeline.errors import UsageError
-from pipeline.evaluate import Evaluation, Group, Interval, Protocol, Summary, evaluate, summarise, to_csv
-from pipeline.export.opening import Kind, locate, open_masks
-from pipeline.store import Storage
+from pipeline.formats.evaluate import Evaluation, Group, Interval, Protocol, Summary, evaluate, summarise, to_csv
+from pipeline.formats.opening import Kind, locate, open_masks
+from pipeline.storage import Storage
 
 SHOWN = 20
 COLUMNS = (

@@ -13,13 +13,13 @@ from rich.console import Console
 
 from jobs.command import add_storage, open_storage, reported, start
 from pipeline.errors import UsageError
-from pipeline.export.frames import pictures
-from pipeline.export.labels import open_selection
-from pipeline.export.registry import FormatName, default_every, format_of
-from pipeline.export.run import export
-from pipeline.export.split import Splits
-from pipeline.export.tables import TableFormatName, write_table
-from pipeline.store import Store
+from pipeline.formats.export import export
+from pipeline.formats.frames import pictures
+from pipeline.formats.labels import open_selection
+from pipeline.formats.registry import FormatName, default_every, format_of
+from pipeline.formats.split import Splits
+from pipeline.formats.tables import TableFormatName, write_table
+from pipeline.storage import Store
 
 SHOWN = 20
 POLYGONS = ("yolo", "cvat")

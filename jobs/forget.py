@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
-    from pipeline.forget import forget  # loads deltalake: only once the options are right
+    from pipeline.tables.forget import forget  # loads deltalake: only once the options are right
 
     try:
         ids = {line for line in Path(given.video_ids).read_text().splitlines() if line}

@@ -9,9 +9,9 @@ from typing import Any, get_args
 
 from jobs import console, options
 from jobs.command import add_storage, reported, start
-from pipeline.config import PARAMETER_NAMES, Device, OnBadRow, OnDamaged, RunConfig
 from pipeline.errors import UsageError
-from pipeline.plan import Direction, Dtype, Parameters
+from pipeline.labels.key import Direction, Dtype, Parameters
+from pipeline.runs.config import PARAMETER_NAMES, Device, OnBadRow, OnDamaged, RunConfig
 
 
 def parser() -> argparse.ArgumentParser:
@@ -89,8 +89,8 @@ def read_options(arguments: list[str]) -> tuple[RunConfig, bool]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     config, dry_run = read_options(sys.argv[1:] if arguments is None else arguments)
-    from pipeline.prepare import prepare  # these load Ray and torch: only once the options are right
-    from pipeline.run import label_corpus
+    from pipeline.runs.prepare import prepare  # these load Ray and torch: only once the options are right
+    from pipeline.runs.run import label_corpus
 
     if dry_run:
         console.show_plan(prepare(config))

@@ -20,9 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.command import add_storage, open_storage, reported, start
-from pipeline import prompting
 from pipeline.errors import CorpusError, UsageError
-from pipeline.importers import (
+from pipeline.formats.importers import (
     prompts_from_coco,
     prompts_from_cvat,
     prompts_from_davis,
@@ -31,8 +30,9 @@ from pipeline.importers import (
     prompts_from_yolo,
 )
 from pipeline.manifest import Manifest, describe, read_manifest, read_table, write_manifest, write_rows
-from pipeline.prompting import Every, PromptRule, Shape, Source, detections_to_prompts
-from pipeline.store import Storage, Store, open_source, redact
+from pipeline.manifest import build as prompting
+from pipeline.manifest.build import Every, PromptRule, Shape, Source, detections_to_prompts
+from pipeline.storage import Storage, Store, open_source, redact
 
 SHOWN = 20
 IMPORTERS: dict[str, Callable[..., pa.Table]] = {

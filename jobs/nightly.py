@@ -26,11 +26,11 @@ from dataclasses import replace
 
 from jobs import console, label
 from jobs.command import reported, start
-from pipeline.config import RunConfig
 from pipeline.errors import UsageError
-from pipeline.nightly.page import verdict
-from pipeline.nightly.settings import NightSettings, read_settings
-from pipeline.store import redact
+from pipeline.runs.config import RunConfig
+from pipeline.runs.nightly.page import verdict
+from pipeline.runs.nightly.settings import NightSettings, read_settings
+from pipeline.storage import redact
 
 
 def parser() -> argparse.ArgumentParser:
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     options = parser().parse_args(arguments)
     settings = read_options(options)
-    from pipeline.nightly import night  # loads torch: only once the settings are right
+    from pipeline.runs.nightly import night  # loads torch: only once the settings are right
 
     if options.dry_run:
         console.show_plan(night.plan_night(settings)[1])

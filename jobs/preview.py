@@ -14,7 +14,7 @@ from jobs.command import add_storage, open_storage, reported, start
 from pipeline.errors import CorpusError, UsageError
 
 if TYPE_CHECKING:  # only for types: it loads duckdb before --help is shown
-    from pipeline.query import Labels
+    from pipeline.tables.query import Labels
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,8 +40,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
-    from pipeline.preview import contact_sheet, load_videos, opened, write_film  # loads much
-    from pipeline.query import open_labels
+    from pipeline.tables.query import open_labels
+    from pipeline.views.preview import contact_sheet, load_videos, opened, write_film  # loads much
 
     storage = open_storage(given)
     failed = 0

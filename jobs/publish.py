@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
-    from pipeline import publish  # these load much: only once the options are right
+    from pipeline import tables as publish  # these load much: only once the options are right
 
     store = open_store(given)
     done = publish.publish(store, wait_s=given.wait)

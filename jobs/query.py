@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
-    from pipeline.query import open_labels, write_answer  # loads much: only once the options are right
+    from pipeline.tables.query import open_labels, write_answer  # loads much: only once the options are right
 
     try:
         with open_labels(given.output, storage=open_storage(given)) as labels:

@@ -41,8 +41,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
-    from pipeline.query import open_labels  # these load much
-    from pipeline.report import write_report
+    from pipeline.tables.query import open_labels  # these load much
+    from pipeline.views.report import write_report
 
     started = time.perf_counter()
     storage = open_storage(given)

@@ -8,8 +8,8 @@ from pathlib import Path
 from jobs import options
 from jobs.command import add_storage, open_store, reported, start
 from pipeline.errors import UsageError
-from pipeline.nightly.retry import chosen, release
-from pipeline.quarantine import read_failures
+from pipeline.labels.failures import read_failures
+from pipeline.runs.nightly.retry import chosen, release
 
 
 def parser() -> argparse.ArgumentParser:

@@ -32,8 +32,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
-    from pipeline.query import open_labels  # these load much
-    from pipeline.review import write_review
+    from pipeline.tables.query import open_labels  # these load much
+    from pipeline.views.review import write_review
 
     storage = open_storage(given)
     with open_labels(given.output, storage=storage) as labels:

@@ -8,7 +8,7 @@ import json
 import time
 
 from jobs.command import add_storage, open_store, reported, start
-from pipeline.nightly.status import lines, read_status
+from pipeline.runs.nightly.status import lines, read_status
 
 
 def parser() -> argparse.ArgumentParser:

@@ -21,8 +21,8 @@ from typing import Any
 
 from jobs.command import reported, start
 from pipeline.errors import UsageError
-from pipeline.nightly.clock import check_night, night_of, zone_of
-from pipeline.submission import Decision, Work, decide, make_work
+from pipeline.runs.nightly.clock import check_night, night_of, zone_of
+from pipeline.runs.submission import Decision, Work, decide, make_work
 
 log = logging.getLogger("submit")
 

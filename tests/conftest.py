@@ -42,7 +42,7 @@ def local_ray(_ray_over: None) -> None:
     """A running local Ray: one for all tests, because starting it takes seconds, unless a test has ended it."""
     import ray
 
-    from pipeline.cluster import start_local
+    from pipeline.workers.cluster import start_local
 
     if not ray.is_initialized():
         start_local(num_cpus=2)

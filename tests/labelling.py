@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from pipeline.labels.key import Parameters
 from pipeline.manifest import Video
-from pipeline.modelfiles import resolve
-from pipeline.plan import Parameters
-from pipeline.store import Storage, open_source
-from pipeline.task import LabelerSettings, Task
+from pipeline.storage import Storage, open_source
+from pipeline.tracking.modelfiles import resolve
+from pipeline.workers.task import LabelerSettings, Task
 
 
 def settings(output: object, **changed: Any) -> LabelerSettings:

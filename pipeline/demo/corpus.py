@@ -21,11 +21,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline import rle
 from pipeline.demo.clicks import deepest, depth, tight_box
 from pipeline.demo.renderer import EVAL_SEEDS, Clip, Split, render
 from pipeline.manifest.schema import SCHEMA
-from pipeline.parquet import read_parquet
+from pipeline.masks import rle
+from pipeline.storage.parquet import read_parquet
 
 Mask = NDArray[np.bool_]
 Row = dict[str, Any]

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.labels.measures.drift import with_agreement
+from pipeline.labels.measures.motion import add_motion
 from pipeline.labels.part import footer, parquet_settings
 from pipeline.labels.schemas import MASKLETS, MASKS, aggregate, video_table
-from pipeline.quality.drift import with_agreement
-from pipeline.quality.motion import add_motion
 
 ROW_GROUP_ROWS = 16_384
 MEMORY_BUDGET_BYTES = 64 * 2**20
@@ -124,7 +124,7 @@ class PartBuilder:
         """The part: bytes, or a local file (until `close`) where rows were spilled.
 
         `video` holds columns of VIDEOS and, under "extra", the manifest's own columns; `masklets` adds columns such as
-        category to an object's masklet row; `again` has the rows of a second pass, see `pipeline.quality.drift`.
+        category to an object's masklet row; `again` has the rows of a second pass, see labels.measures.drift.
         """
         if not self.spilled:
             sink = pa.BufferOutputStream()

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.quality.doubt import masklet_quality
-from pipeline.store import redact
+from pipeline.labels.measures.doubt import masklet_quality
+from pipeline.storage import redact
 
 UTC_TIME = pa.timestamp("us", tz="UTC")
 
@@ -40,7 +40,7 @@ MASKS = pa.schema(
         pa.field("label_key", pa.string(), nullable=False),
     ]
 )
-"""One row per video, object and frame. From stability on: `pipeline.quality`, nullable, absent in older labels."""
+"""One row per video, object and frame. From stability on: see labels.measures; nullable, absent in older labels."""
 
 MASKLETS = pa.schema(
     [
@@ -77,7 +77,7 @@ MASKLETS = pa.schema(
     ]
 )
 """One row per video and object; first to last and the means are over the frames where it is visible.
-From visible_share on: `pipeline.quality.doubt`."""
+From visible_share on: `pipeline.labels.measures.doubt`."""
 
 VIDEOS = pa.schema(
     [

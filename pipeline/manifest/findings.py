@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from pipeline.manifest.conform import Flags, Indices, Notes
 from pipeline.manifest.schema import BadRow, clip
-from pipeline.store import redact
+from pipeline.storage import redact
 
 
 class Findings:

@@ -15,7 +15,7 @@ from pipeline.manifest.schema import PROMPT, clip
 from pipeline.manifest.source import OpenFile, blaming, opened
 from pipeline.manifest.tables import table_batches
 from pipeline.manifest.unflatten import MASK_PARTS, POINT_LISTS, SIDES, to_prompts
-from pipeline.store import redact
+from pipeline.storage import redact
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 from pipeline.manifest.conform import Flags, Indices, flags, list_parts
 from pipeline.manifest.findings import Findings
 from pipeline.manifest.schema import clip
-from pipeline.rle import MAX_GROUPS, MAX_PIXELS
+from pipeline.masks.rle import MAX_GROUPS, MAX_PIXELS
 
 MAX_COUNTS = 2**20
 """Characters of one mask: some 300,000 runs."""

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import ManifestError, StorageError
-from pipeline.store import open_source, redact
+from pipeline.storage import open_source, redact
 
 OpenFile = Callable[[str], BinaryIO]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from pipeline.manifest.schema import Video
-from pipeline.store import redact
+from pipeline.storage import redact
 
 
 def describe(video: Video) -> Iterator[str]:

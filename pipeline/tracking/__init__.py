@@ -1,9 +1,13 @@
 """Propagation of prompted objects through a video: exact, in bounded memory, batched over objects and videos."""
 
-from pipeline.tracking.engine import Engine
-from pipeline.tracking.finish import Finish
-from pipeline.tracking.prompts import Direction, FramePrompt, FrameSource, TrackedFrame, TrackedObject
-from pipeline.tracking.propagation import Propagation
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.tracking.engine import Engine
+    from pipeline.tracking.finish import Finish
+    from pipeline.tracking.prompts import Direction, FramePrompt, FrameSource, TrackedFrame, TrackedObject
+    from pipeline.tracking.propagation import Propagation
 
 __all__ = [
     "Direction",
@@ -15,3 +19,12 @@ __all__ = [
     "TrackedFrame",
     "TrackedObject",
 ]
+
+_HOMES = {"Engine": "engine", "Finish": "finish", "Propagation": "propagation"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module of a public name on first use: a driver resolves a model's files without torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'prompts')}"), name)

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import torch
 
-from pipeline.model import Sam2
 from pipeline.tracking.bank import BankLimits
-from pipeline.tracking.encoder import Features
 from pipeline.tracking.lanes import Lanes
+from pipeline.tracking.model import Sam2
 from pipeline.tracking.prompts import Direction, FrameSource, TrackedObject
 from pipeline.tracking.propagation import Propagation
 from pipeline.tracking.results import Results
-from pipeline.tracking.step import Stepper
+from pipeline.tracking.sam2.encoder import Features
+from pipeline.tracking.sam2.step import Stepper
 from pipeline.tracking.work import Done, Work
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from pipeline.tracking.components import drop_sprinkles, fill_holes
+from pipeline.masks.components import drop_sprinkles, fill_holes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,11 @@ from types import TracebackType
 import torch
 
 from pipeline.tracking.bank import MemoryBank, Recall
-from pipeline.tracking.encoder import Features
 from pipeline.tracking.priming import prime
 from pipeline.tracking.prompts import Direction, FrameSource, TrackedFrame, TrackedObject, check, to_model
 from pipeline.tracking.reading import Frame, chain, closing, read_on
 from pipeline.tracking.results import Results
+from pipeline.tracking.sam2.encoder import Features
 from pipeline.tracking.state import Rows, State
 from pipeline.tracking.work import Correction, Model, Work
 

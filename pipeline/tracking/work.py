@@ -6,9 +6,9 @@ from typing import Protocol
 import torch
 
 from pipeline.tracking.bank import BankLimits, Recall
-from pipeline.tracking.encoder import Features
 from pipeline.tracking.prompts import ModelPrompt
 from pipeline.tracking.results import Results
+from pipeline.tracking.sam2.encoder import Features
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

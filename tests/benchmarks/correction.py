@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import rle
 from pipeline.demo.corpus import box, exact, held_out_corpus, make_corpus
-from pipeline.query import open_labels
+from pipeline.masks import rle
+from pipeline.tables.query import open_labels
 
 
 def job(name: str, *arguments: object) -> None:

@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 import torch
 
 from pipeline.demo import corpus
-from pipeline.evaluate import j_and_f
-from pipeline.labeler import Labeler
+from pipeline.formats.evaluate import j_and_f
 from pipeline.labels import read_part
+from pipeline.labels.measures.doubt import REASONS, WEIGHTS, doubt_of, signs_of
 from pipeline.manifest import read_manifest
-from pipeline.quality.doubt import REASONS, WEIGHTS, doubt_of, signs_of
-from pipeline.store import part_path
+from pipeline.storage import part_path
+from pipeline.workers.labeler import Labeler
 from tests.labelling import settings, task_of
 
 CALIBRATION_SEEDS = 700_000_000

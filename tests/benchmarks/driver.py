@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import run
-from pipeline.config import RunConfig
-from tests.simulated import SleepingLabeler
+from pipeline.runs import run
+from pipeline.runs.config import RunConfig
+from tests.workers.simulated import SleepingLabeler
 
 SHORTEST_S, TAIL = 2.0, 2.5
 FRAMES_PER_S = 1000

@@ -29,8 +29,8 @@ from pipeline.demo.clicks import deepest
 from pipeline.demo.corpus import write_video
 from pipeline.demo.renderer import EVAL_SEEDS, render
 from pipeline.labels import read_part
-from pipeline.model import load
 from pipeline.tracking import Engine, TrackedObject
+from pipeline.tracking.model import load
 from pipeline.video import keep_freed_memory, open_video
 from tests.clips import point, write_manifest
 from tests.tracking import models, videos

@@ -22,8 +22,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.model import Sam2
 from pipeline.tracking import Engine, TrackedObject
+from pipeline.tracking.model import Sam2
 from pipeline.video import keep_freed_memory
 from tests.tracking import models, videos
 

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import rle
 from pipeline.manifest import prompt_digests, read_manifest
+from pipeline.masks import rle
 
 T = TypeVar("T")
 CHUNK = 50_000

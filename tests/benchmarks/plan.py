@@ -21,12 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import write_deltalake
 
-from pipeline.config import RunConfig
 from pipeline.labels import VIDEOS
+from pipeline.labels.key import KEY_COLUMNS
 from pipeline.manifest import SCHEMA
-from pipeline.plan import KEY_COLUMNS
-from pipeline.prepare import prepare
-from pipeline.store import part_path
+from pipeline.runs.config import RunConfig
+from pipeline.runs.prepare import prepare
+from pipeline.storage import part_path
 
 LABELLED = 0.9
 DELAY_S = 0.05

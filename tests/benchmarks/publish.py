@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from pipeline.labels import PartBuilder, read_part
 from pipeline.labels.part import footer, parquet_settings
-from pipeline.store import Store, part_path
+from pipeline.storage import Store, part_path
 
 OBJECTS = 5
 
@@ -95,20 +95,20 @@ def make(store: Store, run: str, keys: dict[str, str], rows: int) -> None:
 
 
 STEPS = {
-    "publish": "from pipeline.publish import publish; done = publish(store); "
+    "publish": "from pipeline.tables import publish; done = publish(store); "
     "said = f'{done.videos} videos, {done.mask_rows} rows, {done.bytes_written / 1e6:.0f} MB written'",
-    "optimize": "from pipeline.publish import optimize; done = optimize(store); "
+    "optimize": "from pipeline.tables import optimize; done = optimize(store); "
     "said = f'{done[0].files_before} to {done[0].files_after} files, {done[0].bytes_rewritten / 1e6:.0f} MB rewritten'",
-    "lookup": "from pipeline.query import open_labels; "
+    "lookup": "from pipeline.tables.query import open_labels; "
     "said = open_labels(store).sql(\"SELECT count(*) FROM masks WHERE video_id = 'v000077'\").fetchall()",
-    "areas": "from pipeline.query import open_labels; "
+    "areas": "from pipeline.tables.query import open_labels; "
     'said = open_labels(store).sql("SELECT object_id, avg(area) FROM masks GROUP BY 1").fetchall()[:1]',
 }
 
 
 def step(name: str, store: Store) -> None:
     """Run one step in a process of its own and print what it took."""
-    code = f"import sys; from pipeline.store import Store; store = Store(sys.argv[1]); {STEPS[name]}; print(said)"
+    code = f"import sys; from pipeline.storage import Store; store = Store(sys.argv[1]); {STEPS[name]}; print(said)"
     started = time.perf_counter()
     before = os.times()
     done = subprocess.run([sys.executable, "-c", code, store.uri], capture_output=True, text=True, check=False)

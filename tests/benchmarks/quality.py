@@ -12,12 +12,12 @@ import time
 import pyarrow as pa
 import torch
 
-from pipeline.labeler import mask_columns
 from pipeline.labels.builder import PartBuilder
-from pipeline.quality.doubt import masklet_quality
-from pipeline.quality.frames import measure
-from pipeline.quality.motion import add_motion
+from pipeline.labels.measures.doubt import masklet_quality
+from pipeline.labels.measures.frames import measure
+from pipeline.labels.measures.motion import add_motion
 from pipeline.tracking import Engine, Finish
+from pipeline.workers.labeler import mask_columns
 from tests.benchmarks.engine import objects
 from tests.tracking import models, videos
 

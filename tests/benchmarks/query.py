@@ -13,16 +13,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pipeline.publish import optimize, publish
-from pipeline.store import Store
+from pipeline.storage import Store
+from pipeline.tables import optimize, publish
 from tests.benchmarks.publish import key, make
 from tests.proxy import Proxy
 from tests.s3 import BUCKET, SeaweedFS
 
 TIMED = """
 import sys, time
-from pipeline.query import open_labels
-from pipeline.store import Store, part_path
+from pipeline.tables.query import open_labels
+from pipeline.storage import Store, part_path
 from pipeline.labels import read_part
 import duckdb, pyarrow as pa
 from concurrent.futures import ThreadPoolExecutor

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco
 
-from pipeline import rle
+from pipeline.masks import rle
 
 HEIGHT, WIDTH = 720, 1280
 
@@ -34,7 +34,14 @@ def milliseconds(call: Callable[[Any], object], given: Any) -> float:
 
 def main() -> None:
     rng = np.random.default_rng(0)
-    titles = ("runs", 8), ("pycocotools", 14), ("no copy", 10), ("pipeline.rle", 14), ("ratio", 8), ("columns", 10)
+    titles = (
+        ("runs", 8),
+        ("pycocotools", 14),
+        ("no copy", 10),
+        ("pipeline.masks.rle", 14),
+        ("ratio", 8),
+        ("columns", 10),
+    )
     print(f"{'720p masks':<28}" + "".join(title.rjust(width) for title, width in titles))
     for name, share in (("small object, 1 %", 0.01), ("object, 8 %", 0.08), ("large object, 30 %", 0.3)):
         masks = np.stack([wavy(rng, share=share) for _ in range(8)])

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import rle
 from pipeline.demo import corpus
 from pipeline.demo.renderer import EVAL_SEEDS, render
 from pipeline.manifest import read_manifest
+from pipeline.masks import rle
 
 
 @pytest.fixture(scope="module")

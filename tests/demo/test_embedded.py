@@ -5,11 +5,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.demo.corpus import held_out_corpus
-from pipeline.evaluate import j_and_f
-from pipeline.labeler import Labeler
+from pipeline.formats.evaluate import j_and_f
 from pipeline.labels import read_part
 from pipeline.manifest import read_manifest
-from pipeline.store import part_path
+from pipeline.storage import part_path
+from pipeline.workers.labeler import Labeler
 from tests.labelling import settings, task_of
 
 CLIPS = 5

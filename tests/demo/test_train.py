@@ -1,20 +1,17 @@
 """Training follows inference's rules, learns, and goes on where it stopped; the embedded model is its product."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from transformers import Sam2VideoModel, Sam2VideoProcessor
 
-from pipeline.demo import train
-from pipeline.demo.batches import MEAN, STD, Batch, Prompt
-from pipeline.demo.config import tiny_config
 from pipeline.demo.renderer import EVAL_SEEDS, render
-from pipeline.demo.tracker import Tracker
-from pipeline.demo.train import IMAGE_SIZE, Training
-
-EMBEDDED = Path(train.__file__).parent / "embedded"
+from pipeline.tracking.modelfiles import EMBEDDED
+from tests.demo.training import train
+from tests.demo.training.batches import MEAN, STD, Batch, Prompt
+from tests.demo.training.config import tiny_config
+from tests.demo.training.tracker import Tracker
+from tests.demo.training.train import IMAGE_SIZE, Training
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
-from pipeline.metrics import DriverMetrics, Totals, WorkerMetrics
-from pipeline.policy import Flight, Worker
+from pipeline.workers.metrics import DriverMetrics, Totals, WorkerMetrics
+from pipeline.workers.policy import Flight, Worker
 
 RUN, OUTPUT = "run-1", "s3://labels"
 WORKERS = 2

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import metrics
-from pipeline.policy import Flight, Worker
+from pipeline.workers import metrics
+from pipeline.workers.policy import Flight, Worker
 from tests.infra.queries import dashboard_queries, rules
 from tests.infra.tools import INFRA, program
 

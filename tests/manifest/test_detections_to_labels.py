@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import label, manifest
-from pipeline import rle
 from pipeline.demo.corpus import make_corpus
-from pipeline.query import open_labels
+from pipeline.masks import rle
+from pipeline.tables.query import open_labels
 
 pytestmark = pytest.mark.slow
 

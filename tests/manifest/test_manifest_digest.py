@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from manifest_examples import BOX, MASK, POINT, prompt, row
 
 from pipeline.manifest import Manifest, prompt_digests, read_manifest
 from pipeline.manifest.schema import SCHEMA
+from tests.manifest.manifest_examples import BOX, MASK, POINT, prompt, row
 
 FLOAT = st.floats(-1e6, 1e6, width=32)
 

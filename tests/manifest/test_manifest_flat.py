@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from manifest_examples import BOX, MASK, POINT, prompt, row
 
 from pipeline.errors import ManifestError
 from pipeline.manifest import read_manifest
+from tests.manifest.manifest_examples import BOX, MASK, POINT, prompt, row
 
 PIXEL = st.floats(0, 4000, width=32)
 COORDINATES = st.tuples(st.integers(0, 500), st.integers(501, 1000)).map(sorted)

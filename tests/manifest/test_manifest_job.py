@@ -7,11 +7,11 @@ import av
 import numpy as np
 import pandas as pd
 import pytest
-from manifest_examples import BOX, prompt, row
 
 from jobs.manifest import main
 from pipeline.manifest import Manifest, read_manifest
-from pipeline.store import Store, open_source
+from pipeline.storage import Store, open_source
+from tests.manifest.manifest_examples import BOX, prompt, row
 
 
 def render(path: Path, *, width: int = 64, height: int = 48, frames: int = 5) -> None:

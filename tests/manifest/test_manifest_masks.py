@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import rle
 from pipeline.errors import RleError
 from pipeline.manifest.masks import run_totals
+from pipeline.masks import rle
 
 COUNTS = st.one_of(
     st.builds(

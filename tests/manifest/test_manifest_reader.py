@@ -11,10 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from manifest_examples import BOX, MASK, POINT, prompt, row
 
 from pipeline.errors import ManifestError, StorageError
 from pipeline.manifest import PROMPT, SCHEMA, Manifest, Prompt, Video, read_manifest
+from tests.manifest.manifest_examples import BOX, MASK, POINT, prompt, row
 
 CANONICAL = [
     prompt(points=[POINT, {"x": 7.0, "y": 8.0, "label": 0}], category="cat"),

@@ -4,10 +4,10 @@ import math
 from typing import Any
 
 import pytest
-from manifest_examples import BOX, MASK, POINT, prompt, row
 
 from pipeline.errors import ManifestError
 from pipeline.manifest import read_manifest
+from tests.manifest.manifest_examples import BOX, MASK, POINT, prompt, row
 
 NAN = math.nan
 OUTSIDE = {**POINT, "label": 0}

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from manifest_examples import BOX, MASK, POINT, prompt, row
 
 from pipeline.errors import ManifestError
 from pipeline.manifest import prompt_digests, read_manifest
+from tests.manifest.manifest_examples import BOX, MASK, POINT, prompt, row
 
 ODD = [
     pa.nulls(1),

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.prompting import Every, PromptRule, detections_to_prompts
-from pipeline.prompting.detections import REMEMBERED, iou, link
+from pipeline.manifest.build import Every, PromptRule, detections_to_prompts
+from pipeline.manifest.build.detections import REMEMBERED, iou, link
 
 SIDES = ("x_min", "y_min", "x_max", "y_max")
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.model import Sam2
 from pipeline.tracking import Direction, Engine, Finish, TrackedFrame, TrackedObject
+from pipeline.tracking.model import Sam2
 from tests.tracking import reference
 from tests.tracking.videos import MemorySource
 

@@ -13,7 +13,7 @@ try:
 except ImportError:  # transformers before 5.20 calls the same class "fast"
     from transformers import Sam2ImageProcessorFast as Sam2ImageProcessor
 
-from pipeline.model import Sam2, load, wrap
+from pipeline.tracking.model import Sam2, load, wrap
 
 
 @cache

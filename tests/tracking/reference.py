@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.model import Sam2
 from pipeline.tracking import Direction, FramePrompt, TrackedObject
+from pipeline.tracking.model import Sam2
 
 
 @dataclass(frozen=True)

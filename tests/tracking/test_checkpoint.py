@@ -101,7 +101,7 @@ def test_live_tensors_do_not_grow_with_the_video() -> None:
 
 PEAKS = """
 import resource
-from tests.tracking.test_checkpoint import SAM2, Engine, Repeated, v
+from tests.tracking.test_checkpoint import Engine, Repeated, SAM2, v
 objects = [v.tracked(n, f0=v.prompt("click")) for n in range(4)]
 engine = Engine(SAM2)
 for frames in (200, 200, 4000):  # the second video of a process settles the heap

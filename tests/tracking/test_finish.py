@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import ndimage
 
+from pipeline.masks.components import drop_sprinkles, fill_holes
 from pipeline.tracking import Engine, Finish, TrackedFrame
-from pipeline.tracking.components import drop_sprinkles, fill_holes
 from tests.tracking import compare, models
 from tests.tracking import videos as v
 from tests.tracking.clips import HEIGHT, WIDTH, clips
@@ -96,7 +96,7 @@ def test_real_clips_equal_transformers() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_gpu_gives_the_same_masks(dtype: torch.dtype) -> None:
-    from pipeline.model import load
+    from pipeline.tracking.model import load
 
     on_gpu = load("embedded", device="cuda")
     sure = []
@@ -110,7 +110,7 @@ def test_a_gpu_gives_the_same_masks(dtype: torch.dtype) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_step_on_a_gpu_never_waits() -> None:
-    from pipeline.model import load
+    from pipeline.tracking.model import load
 
     on_gpu = load("embedded", device="cuda")
     source = v.MemorySource(on_gpu, v.video(12))

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from transformers.models.sam2.configuration_sam2 import Sam2HieraDetConfig
 from transformers.models.sam2.modeling_sam2 import Sam2MultiScaleBlock
 
-from pipeline.tracking.attention import attend
-from pipeline.tracking.hiera import Block, _OwnKeys, _SharedKeys, pool
-from pipeline.tracking.weights import Weights
+from pipeline.tracking.sam2.attention import attend
+from pipeline.tracking.sam2.hiera import Block, _OwnKeys, _SharedKeys, pool
+from pipeline.tracking.sam2.weights import Weights
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from pipeline.errors import PromptError
-from pipeline.model import Sam2
 from pipeline.tracking import Direction, Engine, Finish, TrackedObject
+from pipeline.tracking.model import Sam2
 from tests.tracking import compare, models, reference
 from tests.tracking import videos as v
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.model import Sam2
 from pipeline.tracking import FramePrompt, TrackedObject
+from pipeline.tracking.model import Sam2
 
 HEIGHT, WIDTH = 90, 140
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.store import Store, open_source
+from pipeline.storage import Store, open_source
 from pipeline.video import open_video
 from tests.video.clips import Clip, backward, forward, picture
 from tests.video.test_images import encoded

@@ -1,0 +1,211 @@
+"""CVAT's XML for video tasks (`CVAT for video 1.1`): a track for each object, a polygon for each frame."""
+
+import io
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape, quoteattr
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.errors import CorpusError, UsageError
+from pipeline.formats.format import Context, Document, Piece, VideoMasks
+from pipeline.formats.rows import RowBuilder
+from pipeline.masks import rle
+from pipeline.masks.outlines import Points, fill, polygon
+
+ID_ATTRIBUTE = "object_id"
+"""CVAT numbers tracks itself; the object's own id is kept as an attribute."""
+
+
+class CvatFormat:
+    """`SPLIT/VIDEO.xml`, to be uploaded into a task of that video. Parts of a mask and its holes are joined into one
+    polygon by paths that enclose nothing."""
+
+    def pieces(self, video: VideoMasks, context: Context) -> Iterator[Piece]:
+        height, width = video.size
+        shapes: dict[int, list[str]] = {}
+        for frame, rows in video.by_frame():
+            for row in rows:
+                ring = polygon(row["counts"], (height, width), tolerance=context.tolerance)
+                shapes.setdefault(row["object_id"], []).append(_shape(frame, ring))
+        written = [_HEAD.format(**_about(video, context))]
+        for track, (object_id, name) in enumerate(video.categories().items()):
+            attribute = f'<attribute name="{ID_ATTRIBUTE}">{object_id}</attribute>'
+            written.append(f'  <track id="{track}" label={quoteattr(_legal(name))} source="auto">\n')
+            written += [shape.format(attribute) for shape in shapes[object_id]]
+            written.append("  </track>\n")
+        written.append("</annotations>\n")
+        yield Piece(f"{video.split}/{video.name}.xml", "".join(written).encode())
+
+    def documents(self, _: Context) -> Iterable[Document]:
+        return ()
+
+    def image_path(self, video: VideoMasks, frame_index: int) -> str:
+        return f"images/{video.name}/frame_{frame_index:06d}.jpg"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CvatShape:
+    """One shape of a track."""
+
+    object_id: int
+    frame_index: int
+    category: str
+    keyframe: bool
+    outside: bool
+    """The object is not to be seen."""
+    ring: Points | None = None
+    box: tuple[float, float, float, float] | None = None
+    counts: str | None = None
+    """Of a mask, which CVAT keeps as runs along the rows of its box."""
+
+    def mask(self, size: tuple[int, int]) -> str:
+        """Counts of what it covers of a frame; a box covers its inside."""
+        if self.counts is not None:
+            return self.counts
+        ring = self.ring
+        if self.box is not None:
+            x_min, y_min, x_max, y_max = self.box
+            ring = np.array([(x_min, y_min), (x_max, y_min), (x_max, y_max), (x_min, y_max)])
+        mask = fill([ring], size) if ring is not None and not self.outside else np.zeros(size, np.bool_)
+        return rle.encode(mask[None])[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CvatVideo:
+    """One task."""
+
+    name: str
+    size: tuple[int, int]
+    shapes: tuple[CvatShape, ...]
+
+
+def read_cvat(data: bytes, *, name: str = "CVAT XML") -> CvatVideo:
+    """The tracks of a video task. Expat, which reads it, refuses XML that blows itself up."""
+    try:
+        root = ElementTree.parse(io.BytesIO(data)).getroot()
+        if root.tag != "annotations":
+            raise ValueError(f"its root is <{root.tag}>, not <annotations>")
+        task = root.find("meta/task")
+        task = task if task is not None else root.find("meta/job")
+        if task is None:
+            raise ValueError("it has no meta/task")
+        size_of = task.find("original_size")
+        if size_of is None:
+            raise ValueError("it has no original_size; only video tasks are read")
+        size = rle.check_size((int(size_of.findtext("height") or ""), int(size_of.findtext("width") or "")))
+        shapes = tuple(shape for track in root.iter("track") for shape in _shapes(track, size))
+        return CvatVideo(name=task.findtext("name") or "", size=size, shapes=shapes)
+    except (ElementTree.ParseError, KeyError, ValueError, TypeError, OverflowError, CorpusError) as error:
+        raise UsageError(f"{name} is not CVAT's XML for video: {error}") from error
+
+
+def masks_of(video: CvatVideo, video_id: str) -> pa.Table:
+    """Masks of its shapes; boxes are left out."""
+    rows = RowBuilder()
+    for shape in video.shapes:
+        if shape.box is None:
+            rows.add(video_id, shape.object_id, shape.frame_index, video.size, shape.mask(video.size), shape.category)
+    return rows.table()
+
+
+def _shapes(track: ElementTree.Element, size: tuple[int, int]) -> Iterator[CvatShape]:
+    for shape in track:
+        if shape.tag not in ("box", "polygon", "mask"):
+            continue
+        given = [one.text for one in shape.iter("attribute") if one.get("name") == ID_ATTRIBUTE]
+        ring = box = counts = None
+        if shape.tag == "box":
+            x_min, y_min, x_max, y_max = (float(shape.attrib[side]) for side in ("xtl", "ytl", "xbr", "ybr"))
+            box = (x_min, y_min, x_max, y_max)
+        elif shape.tag == "polygon":
+            pairs = (point.split(",") for point in shape.attrib["points"].split(";"))
+            ring = np.array([(float(x), float(y)) for x, y in pairs])
+        else:
+            counts = _mask_counts(shape, size)
+        yield CvatShape(
+            object_id=int(given[0] or "") if given else int(track.attrib["id"]),
+            frame_index=int(shape.attrib["frame"]),
+            category=track.attrib["label"],
+            keyframe=shape.get("keyframe", "1") == "1",
+            outside=shape.get("outside", "0") == "1",
+            ring=ring,
+            box=box,
+            counts=counts,
+        )
+
+
+def _mask_counts(shape: ElementTree.Element, size: tuple[int, int]) -> str:
+    left, top, width, height = (int(float(shape.attrib[name])) for name in ("left", "top", "width", "height"))
+    if left < 0 or top < 0 or width < 0 or height < 0 or left + width > size[1] or top + height > size[0]:
+        raise ValueError(
+            f"a mask of {width} x {height} at {left}, {top} is not within the frame of {size[1]} x {size[0]}"
+        )
+    runs = np.array([int(run) for run in shape.attrib["rle"].split(",")], np.int64)
+    if runs.min() < 0 or runs.max() > rle.MAX_PIXELS or int(runs.sum()) != width * height:
+        raise ValueError(f"the runs of a mask do not cover its box of {width} x {height}")
+    mask = np.zeros(size, np.bool_)
+    mask[top : top + height, left : left + width] = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(
+        height, width
+    )
+    return rle.encode(mask[None])[0]
+
+
+def _shape(frame: int, ring: Points) -> str:
+    """A polygon with a place for the attribute; CVAT wants points also where the object is not to be seen."""
+    points = ";".join(f"{x:.2f},{y:.2f}" for x, y in ring.tolist()) if len(ring) else "0.00,0.00;1.00,0.00;1.00,1.00"
+    return (
+        f'    <polygon frame="{frame}" keyframe="1" outside="{int(not len(ring))}" occluded="0" points="{points}" '
+        f'z_order="0">{{}}</polygon>\n'
+    )
+
+
+def _about(video: VideoMasks, context: Context) -> dict[str, object]:
+    height, width = video.size
+    attribute = (
+        f"<attribute><name>{ID_ATTRIBUTE}</name><mutable>False</mutable><input_type>number</input_type>"
+        "<default_value>0</default_value><values>0\n9223372036854775807\n1</values></attribute>"
+    )
+    labels = "".join(
+        f"<label><name>{escape(_legal(name))}</name><type>polygon</type><attributes>{attribute}</attributes></label>"
+        for name in context.categories
+    )
+    return {
+        "name": escape(_legal(video.video_id)),
+        "frames": video.frame_count,
+        "last": max(video.frame_count - 1, 0),
+        "labels": labels,
+        "width": width,
+        "height": height,
+        "source": escape(_legal(str(video.facts.get("uri") or video.video_id))),
+    }
+
+
+def _legal(text: str) -> str:
+    """Without the characters that XML has no way to write."""
+    return _ILLEGAL.sub("\ufffd", text)
+
+
+_ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+_HEAD = """<?xml version="1.0" encoding="utf-8"?>
+<annotations>
+  <version>1.1</version>
+  <meta>
+    <task>
+      <name>{name}</name>
+      <size>{frames}</size>
+      <mode>interpolation</mode>
+      <overlap>0</overlap>
+      <start_frame>0</start_frame>
+      <stop_frame>{last}</stop_frame>
+      <frame_filter></frame_filter>
+      <labels>{labels}</labels>
+      <original_size><width>{width}</width><height>{height}</height></original_size>
+      <source>{source}</source>
+    </task>
+  </meta>
+"""

@@ -1,0 +1,47 @@
+"""Scores of masks against a truth, as the field's benchmarks define them."""
+
+from pipeline.formats.evaluate.measures import (
+    Statistics,
+    boundary_f,
+    boundary_f_of_masks,
+    j_and_f,
+    jaccard,
+    jaccard_of_masks,
+    statistics,
+)
+from pipeline.formats.evaluate.run import Evaluation, evaluate
+from pipeline.formats.evaluate.scores import MaskletScore, Missing, Protocol, score_video
+from pipeline.formats.evaluate.summary import (
+    Comparison,
+    Group,
+    Interval,
+    Summary,
+    bootstrap,
+    compare,
+    summarise,
+    to_csv,
+)
+
+__all__ = [
+    "Comparison",
+    "Evaluation",
+    "Group",
+    "Interval",
+    "MaskletScore",
+    "Missing",
+    "Protocol",
+    "Statistics",
+    "Summary",
+    "bootstrap",
+    "boundary_f",
+    "boundary_f_of_masks",
+    "compare",
+    "evaluate",
+    "j_and_f",
+    "jaccard",
+    "jaccard_of_masks",
+    "score_video",
+    "statistics",
+    "summarise",
+    "to_csv",
+]

@@ -1,0 +1,147 @@
+"""A whole output against a truth, video by video, in as many processes as there are cores."""
+
+import functools
+import logging
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from pipeline.errors import UsageError
+from pipeline.formats.evaluate.measures import BOUND_TH
+from pipeline.formats.evaluate.scores import MaskletScore, Missing, Protocol, score_video
+from pipeline.formats.sources import Problem, Source
+
+log = logging.getLogger(__name__)
+
+READ_ROWS = 20_000
+"""Mask rows of the truth that are read at once."""
+
+INLINE_ROWS = 1_500
+"""Below this much work starting processes takes longer than it saves."""
+
+DEFAULT_PROTOCOL: Mapping[str, Protocol] = {"sav": "sav", "png by object": "sav", "labels": "all"}
+"""How truths of a kind are meant to be used; `davis` where nothing else is said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Scores of every masklet of a truth, and what could not be scored."""
+
+    scores: tuple[MaskletScore, ...]
+    problems: tuple[Problem, ...]
+    missing_videos: tuple[str, ...]
+    """Videos of the truth without any mask, scored as empty ones, or left out where that was asked for."""
+    extra_videos: int
+    """Videos with masks but no truth, which are not scored."""
+    protocol: Protocol
+    bound_th: float
+
+
+def evaluate(
+    found: Source,
+    truth: Source,
+    *,
+    protocol: Protocol | None = None,
+    missing: Missing = "empty",
+    workers: int | None = None,
+    bound_th: float = BOUND_TH,
+    watch: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """J, F and presence of each masklet of the truth.
+
+    Args:
+        protocol: which annotated frames count; by the kind of the truth when absent.
+        missing: what becomes of true masks that have no counterpart.
+        workers: processes; one per core when absent.
+        watch: told how many videos of how many are done.
+
+    Raises:
+        UsageError: The two have no video in common.
+    """
+    protocol = protocol or DEFAULT_PROTOCOL.get(truth.kind, "davis")
+    known, there = truth.rows(), found.rows()
+    wanted = known
+    absent = [video_id for video_id in wanted if video_id not in there]
+    if wanted and len(absent) == len(wanted):
+        examples = ", ".join(repr(video_id) for video_id in (*absent[:1], *list(there)[:1]))
+        raise UsageError(f"the masks and the truth have no video_id in common; theirs are such as {examples}")
+    if missing != "empty":
+        wanted = {video_id: rows for video_id, rows in wanted.items() if video_id in there}
+    scores: list[MaskletScore] = []
+    problems: list[Problem] = []
+    tasks = _tasks(found, truth, wanted, set(there), problems)
+    scored = _scored(
+        tasks,
+        sum(wanted.values()),
+        functools.partial(_score, protocol=protocol, missing=missing, bound_th=bound_th),
+        workers,
+    )
+    for done, (some, issues) in enumerate(scored, start=1):
+        scores += some
+        problems += issues
+        if watch:
+            watch(done, len(wanted))
+    return Evaluation(
+        scores=tuple(sorted(scores, key=lambda score: (score.video_id, score.object_id))),
+        problems=tuple(problems),
+        missing_videos=tuple(absent),
+        extra_videos=len(there) - (len(known) - len(absent)),
+        protocol=protocol,
+        bound_th=bound_th,
+    )
+
+
+Task = tuple[str, pa.Table, pa.Table | None]
+Scored = tuple[list[MaskletScore], list[Problem]]
+
+
+def _tasks(
+    found: Source, truth: Source, wanted: Mapping[str, int], there: set[str], problems: list[Problem]
+) -> Iterator[Task]:
+    for video_ids in _groups(wanted):
+        truths, unreadable = truth.read(video_ids)
+        answers, broken = found.read([video_id for video_id in video_ids if video_id in there])
+        problems += unreadable + broken
+        bad = {problem.video_id for problem in broken}
+        for video_id, rows in truths.items():
+            if video_id not in bad:
+                yield video_id, rows, answers.get(video_id)
+
+
+def _groups(wanted: Mapping[str, int]) -> Iterator[list[str]]:
+    waiting: list[str] = []
+    rows = 0
+    for video_id, count in wanted.items():
+        if waiting and rows + count > READ_ROWS:
+            yield waiting
+            waiting, rows = [], 0
+        waiting.append(video_id)
+        rows += count
+    if waiting:
+        yield waiting
+
+
+def _scored(tasks: Iterable[Task], rows: int, score: Callable[[Task], Scored], workers: int | None) -> Iterator[Scored]:
+    workers = workers or len(os.sched_getaffinity(0))
+    if workers == 1 or rows < INLINE_ROWS:
+        yield from map(score, tasks)
+        return
+    waiting: deque[Future[Scored]] = deque()
+    # fork would copy DuckDB's and Arrow's threads in whatever state they are
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        for task in tasks:
+            waiting.append(pool.submit(score, task))
+            while len(waiting) > 4 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _score(task: Task, *, protocol: Protocol, missing: Missing, bound_th: float) -> Scored:
+    video_id, truth, found = task
+    return score_video(video_id, truth, found, protocol=protocol, missing=missing, bound_th=bound_th)

@@ -1,0 +1,205 @@
+"""What an evaluation says: means over masklets, by category and size, and how sure they are."""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import UsageError
+from pipeline.formats.evaluate.run import Evaluation
+from pipeline.formats.evaluate.scores import Floats, MaskletScore
+
+RESAMPLES = 10_000
+CONFIDENCE = 0.95
+SIZES = ("small", "medium", "large", "never visible")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A mean, and the bounds between which it lies in 95 of 100 samples of as many videos."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Means over some masklets, each counting once, as in DAVIS and SA-V."""
+
+    name: str
+    masklets: int
+    frames: int
+    j_and_f: float
+    j_mean: float
+    j_recall: float
+    j_decay: float
+    f_mean: float
+    f_recall: float
+    f_decay: float
+    presence: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two outputs against the same truth, over the masklets that both have scores for."""
+
+    masklets: int
+    j_and_f: float
+    baseline: float
+    difference: Interval
+    """J&F minus the baseline's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """An evaluation in a few numbers."""
+
+    overall: Group
+    j_and_f: Interval
+    by_category: tuple[Group, ...]
+    by_size: tuple[Group, ...]
+    videos: int
+    missing_frames: int
+    evaluation: Evaluation
+    comparison: Comparison | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: numbers that do not exist are null."""
+        evaluation = self.evaluation
+        found: dict[str, Any] = {
+            "protocol": evaluation.protocol,
+            "bound_th": evaluation.bound_th,
+            "videos": self.videos,
+            "overall": _plain(self.overall),
+            "j_and_f_interval": _plain(self.j_and_f),
+            "by_category": [_plain(group) for group in self.by_category],
+            "by_size": [_plain(group) for group in self.by_size],
+            "missing_frames": self.missing_frames,
+            "missing_videos": list(evaluation.missing_videos),
+            "extra_videos": evaluation.extra_videos,
+            "problems": [
+                {
+                    "video_id": one.video_id,
+                    "object_id": one.object_id,
+                    "frame_index": one.frame_index,
+                    "message": one.message,
+                }
+                for one in evaluation.problems
+            ],
+        }
+        if self.comparison:
+            found["comparison"] = _plain(self.comparison) | {"difference": _plain(self.comparison.difference)}
+        return found
+
+
+def summarise(evaluation: Evaluation, *, baseline: Evaluation | None = None, seed: int = 0) -> Summary:
+    """The numbers of an evaluation, and of a second one beside it."""
+    scored = [score for score in evaluation.scores if score.frames]
+    values = np.array([score.j_and_f for score in scored])
+    return Summary(
+        overall=_group("all", scored),
+        j_and_f=bootstrap(values, [score.video_id for score in scored], seed=seed),
+        by_category=_groups(scored, lambda score: score.category or "(none)"),
+        by_size=tuple(sorted(_groups(scored, lambda score: score.size), key=lambda group: SIZES.index(group.name))),
+        videos=len({score.video_id for score in scored}),
+        missing_frames=sum(score.missing for score in scored),
+        evaluation=evaluation,
+        comparison=compare(evaluation, baseline, seed=seed) if baseline else None,
+    )
+
+
+def compare(evaluation: Evaluation, baseline: Evaluation, *, seed: int = 0) -> Comparison:
+    """How much better one output is than another, masklet by masklet.
+
+    Raises:
+        UsageError: They have no scored masklet in common.
+    """
+    theirs = {(score.video_id, score.object_id): score.j_and_f for score in baseline.scores if score.frames}
+    both = [
+        (score.video_id, score.j_and_f, theirs[score.video_id, score.object_id])
+        for score in evaluation.scores
+        if score.frames and (score.video_id, score.object_id) in theirs
+    ]
+    if not both:
+        raise UsageError("the two outputs have no scored masklet in common")
+    ours, others = np.array([one[1] for one in both]), np.array([one[2] for one in both])
+    return Comparison(
+        masklets=len(both),
+        j_and_f=float(ours.mean()),
+        baseline=float(others.mean()),
+        difference=bootstrap(ours - others, [one[0] for one in both], seed=seed),
+    )
+
+
+def bootstrap(values: Floats, videos: Sequence[str], *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """The mean over masklets and its percentile interval when videos, not masklets, are drawn again: masklets of one
+    video are alike."""
+    if not len(values):
+        return Interval(mean=math.nan, low=math.nan, high=math.nan)
+    _, which = np.unique(np.asarray(videos), return_inverse=True)
+    sums, counts = np.bincount(which, values), np.bincount(which)
+    random = np.random.default_rng(seed)
+    means: list[Floats] = []
+    step = max(1, 2_000_000 // len(sums))
+    for start in range(0, resamples, step):
+        drawn = random.integers(0, len(sums), (min(step, resamples - start), len(sums)))
+        means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(np.concatenate(means), [tail, 100 - tail])
+    return Interval(mean=float(values.mean()), low=float(low), high=float(high))
+
+
+def to_csv(scores: Iterable[MaskletScore]) -> str:
+    """A line for each masklet."""
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    measures = [f"{name}_{kind}" for name in ("j", "f") for kind in ("mean", "recall", "decay")]
+    writer.writerow(
+        ["video_id", "object_id", "category", "size", "frames", "missing", "j_and_f", *measures, "presence"]
+    )
+    for one in scores:
+        head = (one.video_id, one.object_id, one.category or "", one.size, one.frames, one.missing)
+        tail = (
+            one.j_and_f,
+            *(getattr(m, k) for m in (one.j, one.f) for k in ("mean", "recall", "decay")),
+            one.presence,
+        )
+        writer.writerow([*head, *("" if math.isnan(value) else f"{value:.6f}" for value in tail)])
+    return sink.getvalue()
+
+
+def _groups(scores: Sequence[MaskletScore], key: Callable[[MaskletScore], str]) -> tuple[Group, ...]:
+    members: dict[str, list[MaskletScore]] = {}
+    for score in scores:
+        members.setdefault(key(score), []).append(score)
+    return tuple(_group(name, some) for name, some in sorted(members.items()))
+
+
+def _group(name: str, scores: Sequence[MaskletScore]) -> Group:
+    def mean(of: Callable[[MaskletScore], float]) -> float:
+        return float(np.mean([of(score) for score in scores])) if scores else math.nan
+
+    return Group(
+        name=name,
+        masklets=len(scores),
+        frames=sum(score.frames for score in scores),
+        j_and_f=mean(lambda one: one.j_and_f),
+        j_mean=mean(lambda one: one.j.mean),
+        j_recall=mean(lambda one: one.j.recall),
+        j_decay=mean(lambda one: one.j.decay),
+        f_mean=mean(lambda one: one.f.mean),
+        f_recall=mean(lambda one: one.f.recall),
+        f_decay=mean(lambda one: one.f.decay),
+        presence=mean(lambda one: one.presence),
+    )
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value for name, value in vars(record).items()
+    }

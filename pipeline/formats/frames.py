@@ -1,0 +1,53 @@
+"""Pictures of the selected frames, decoded from the videos that were labelled."""
+
+import io
+from collections.abc import Iterator
+from contextlib import closing
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.errors import VideoError
+from pipeline.formats.format import Format, Piece, VideoMasks
+from pipeline.storage import Storage, open_source
+from pipeline.video import open_video
+
+QUALITY = 95
+"""Of JPEG: what SA-V's and COCO's pictures have, about."""
+
+
+def pictures(video: VideoMasks, form: Format, *, storage: Storage | None = None) -> Iterator[Piece]:
+    """A JPEG for each selected frame, where the format wants it.
+
+    Raises:
+        VideoError: The video cannot be decoded any more, has another size, or ends before a selected frame.
+    """
+    uri = str(video.facts.get("uri") or "")
+    if not uri:
+        raise VideoError("the labels do not say where the video is")
+    wanted = sorted(set(video.rows.column("frame_index").to_pylist()))
+    source, _ = open_source(uri, storage=storage)
+    with (
+        closing(source),
+        open_video(source, name=uri, start_s=video.facts.get("start_s"), end_s=video.facts.get("end_s")) as opened,
+    ):
+        left = iter(wanted)
+        due = next(left)
+        for frame in opened.forward(wanted[0]):
+            if frame.index < due:
+                continue
+            if frame.rgb.shape[:2] != video.size:
+                raise VideoError(f"{uri} has frames of {frame.rgb.shape[:2]}, not {video.size} as when it was labelled")
+            yield Piece(form.image_path(video, due), _jpeg(frame.rgb))
+            following = next(left, None)
+            if following is None:
+                return
+            due = following
+    raise VideoError(f"{uri} ends before frame {due}, which was labelled")
+
+
+def _jpeg(rgb: NDArray[np.uint8]) -> bytes:
+    sink = io.BytesIO()
+    Image.fromarray(rgb).save(sink, "JPEG", quality=QUALITY)
+    return sink.getvalue()

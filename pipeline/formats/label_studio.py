@@ -1,0 +1,140 @@
+"""Label Studio's video tasks: boxes by keyframe, in percent of the frame. The tool knows no masks of videos."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+from pipeline.errors import UsageError
+from pipeline.formats.format import Context, Document, Piece, VideoMasks
+
+KIND = "videorectangle"
+
+
+class LabelStudioFormat:
+    """`SPLIT/VIDEO.json`: a list of one task with a prediction, to be imported into a project whose configuration is
+    in `config.xml`. A keyframe's `enabled` says that the object stays to be seen after it."""
+
+    def pieces(self, video: VideoMasks, context: Context) -> Iterator[Piece]:
+        height, width = video.size
+        names = video.categories()
+        boxes: dict[int, dict[int, tuple[int, int, int, int]]] = {one: {} for one in names}
+        for frame, rows in video.by_frame():
+            for row in rows:
+                if row["area"] > 0:
+                    boxes[row["object_id"]][frame] = (row["x_min"], row["y_min"], row["x_max"], row["y_max"])
+        frames = video.frame_count
+        duration = frames / video.fps if video.fps else 0.0
+        results = []
+        for object_id, seen in boxes.items():
+            sequence = [
+                {
+                    "frame": frame + 1,
+                    "enabled": frame + context.every in seen,
+                    "rotation": 0,
+                    "x": 100 * box[0] / width,
+                    "y": 100 * box[1] / height,
+                    "width": 100 * (box[2] - box[0]) / width,
+                    "height": 100 * (box[3] - box[1]) / height,
+                    "time": frame / video.fps if video.fps else 0.0,
+                }
+                for frame, box in seen.items()
+                if not seen.get(frame - context.every) == box == seen.get(frame + context.every)
+            ]
+            if sequence:
+                value = {
+                    "framesCount": frames,
+                    "duration": duration,
+                    "sequence": sequence,
+                    "labels": [names[object_id]],
+                }
+                results.append(
+                    {
+                        "id": f"object-{object_id}",
+                        "type": KIND,
+                        "from_name": "box",
+                        "to_name": "video",
+                        "original_width": width,
+                        "original_height": height,
+                        "value": value,
+                        "meta": {"object_id": object_id},
+                    }
+                )
+        task = {
+            "data": {"video": video.facts.get("uri") or video.video_id, "video_id": video.video_id},
+            "predictions": [{"model_version": str(video.facts.get("model") or "sam2"), "result": results}],
+        }
+        yield Piece(f"{video.split}/{video.name}.json", json.dumps([task]).encode())
+
+    def documents(self, context: Context) -> Iterable[Document]:
+        labels = "".join(f"<Label value={quoteattr(name)}/>" for name in context.categories)
+        config = (
+            f'<View><VideoRectangle name="box" toName="video"/><Labels name="label" toName="video">{labels}</Labels>'
+            '<Video name="video" value="$video"/></View>\n'
+        )
+        yield Document("config.xml", (config.encode(),))
+
+    def image_path(self, video: VideoMasks, frame_index: int) -> str:
+        return f"images/{video.name}/{frame_index:06d}.jpg"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelStudioBox:
+    """One keyframe of one object."""
+
+    video_id: str
+    object_id: int
+    frame_index: int
+    category: str | None
+    box: tuple[float, float, float, float]
+    """x_min, y_min, x_max, y_max in shares of the frame."""
+    size: tuple[int, int] | None
+    """The frame's height and width, where the file says so."""
+
+
+def read_label_studio(data: bytes | str, *, name: str = "Label Studio JSON") -> list[LabelStudioBox]:
+    """Keyframes of an export or of tasks: what people annotated, else what was predicted.
+
+    A video is known by `video_id` among the task's data, else by its file's name; an object by its place.
+    """
+    try:
+        tasks = json.loads(data)
+        found: list[LabelStudioBox] = []
+        for task in tasks if isinstance(tasks, list) else [tasks]:
+            video_id = _video_id(task["data"])
+            done = [one for one in task.get("annotations") or () if not one.get("was_cancelled")]
+            answers = done or task.get("predictions") or []
+            results = answers[-1]["result"] if answers else []
+            tracks = [result for result in results if result.get("type") == KIND]
+            for at, result in enumerate(tracks):
+                found += _keyframes(video_id, at, result)
+        return found
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, OverflowError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise UsageError(f"{name} is not a list of Label Studio's video tasks: {reason}") from error
+
+
+def _keyframes(video_id: str, at: int, result: dict[str, Any]) -> Iterator[LabelStudioBox]:
+    value = result["value"]
+    labels = value.get("labels") or [None]
+    size = (result.get("original_height"), result.get("original_width"))
+    for keyframe in value["sequence"]:
+        x, y, width, height = (float(keyframe[name]) / 100 for name in ("x", "y", "width", "height"))
+        yield LabelStudioBox(
+            video_id=video_id,
+            object_id=int((result.get("meta") or {}).get("object_id", at)),
+            frame_index=int(keyframe["frame"]) - 1,
+            category=labels[0],
+            box=(x, y, x + width, y + height),
+            size=(int(size[0]), int(size[1])) if size[0] and size[1] else None,
+        )
+
+
+def _video_id(data: dict[str, Any]) -> str:
+    if "video_id" in data:
+        return str(data["video_id"])
+    path = str(data["video"] if "video" in data else next(iter(data.values()), ""))
+    if not path:
+        raise ValueError("a task has no video")
+    return path.partition("?")[0].rstrip("/").rpartition("/")[2].rpartition(".")[0] or path

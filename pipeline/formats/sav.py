@@ -1,0 +1,174 @@
+"""SA-V's JSON: one document a video, masks of every fourth frame, keys and types as Meta publishes them."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.errors import CorpusError, UsageError
+from pipeline.formats.format import Context, Document, Piece, VideoMasks
+from pipeline.formats.rows import RowBuilder
+from pipeline.masks import rle
+
+STRIDE = 4
+"""SA-V annotates at 6 of 24 frames a second."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavVideo:
+    """One document: its masks, and what it says besides."""
+
+    video_id: str
+    masks: pa.Table
+    """MASK_ROWS; frame_index counts the video's frames, not the annotated ones."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Everything of the document except the masks."""
+
+
+class SavFormat:
+    """A document for each video, as in SA-V's training set; labels of a model are `auto`."""
+
+    def pieces(self, video: VideoMasks, context: Context) -> Iterator[Piece]:
+        facts = {key: video.facts[key] for key in ("video_environment",) if video.facts.get(key)}
+        data = write_sav(
+            video.video_id,
+            video.rows,
+            frames=video.frame_count,
+            fps=video.fps,
+            size=video.size,
+            stride=context.every,
+            facts=facts | {"video_split": video.split},
+        )
+        yield Piece(f"{video.split}/{video.name}_auto.json", data)
+
+    def documents(self, _: Context) -> Iterable[Document]:
+        return ()
+
+    def image_path(self, video: VideoMasks, frame_index: int) -> str:
+        return f"JPEGImages_24fps/{video.name}/{frame_index:05d}.jpg"
+
+
+def read_sav(data: bytes | str, *, name: str = "SA-V JSON") -> SavVideo:
+    """A document as Meta publishes it, or as `write_sav` makes it."""
+    try:
+        document = json.loads(data)
+        video_id, masklet = str(document["video_id"]), document["masklet"]
+        object_ids = [int(one) for one in document["masklet_id"]]
+        if not isinstance(masklet, list) or any(len(frame) != len(object_ids) for frame in masklet):
+            raise ValueError(f"masklet is not a list of frames of {len(object_ids)} masks each")
+        stride = stride_of(int(document["video_frame_count"]), len(masklet))
+        rows = RowBuilder()
+        for at, frame in enumerate(masklet):
+            for object_id, one in zip(object_ids, frame, strict=True):
+                if one is None:
+                    continue
+                height, width = rle.check_size(one["size"])
+                rows.add(video_id, object_id, at * stride, (height, width), str(one["counts"]))
+        table = rows.table()
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError, CorpusError, pa.ArrowException) as error:
+        raise UsageError(f"{name} is not SA-V's JSON: {_reason(error)}") from error
+    return SavVideo(
+        video_id=video_id,
+        masks=table,
+        facts={key: value for key, value in document.items() if key != "masklet"},
+    )
+
+
+def write_sav(
+    video_id: str,
+    masks: pa.Table,
+    *,
+    frames: int,
+    fps: float,
+    size: tuple[int, int],
+    stride: int = STRIDE,
+    facts: Mapping[str, Any] | None = None,
+) -> bytes:
+    """The document of one video.
+
+    Args:
+        masks: rows of this video with object_id, frame_index, counts; frames that are no multiple of the stride are
+            left out, and what has no row there is written as an empty mask.
+        facts: what cannot be known from masks: video_environment, video_split, masklet_type,
+            masklet_edited_frame_count, masklet_stability_score; keys and values as in SA-V.
+    """
+    facts = facts or {}
+    height, width = size
+    count = math.ceil(frames / stride)
+    empty = rle.strings_of(np.array([height * width]), np.array([1]))[0]
+    object_ids = [int(one) for one in facts.get("masklet_id", ())] or sorted(set(masks.column("object_id").to_pylist()))
+    place = {object_id: at for at, object_id in enumerate(object_ids)}
+    counts = [[empty] * len(object_ids) for _ in range(count)]
+    columns = (masks.column(name).to_pylist() for name in ("object_id", "frame_index", "counts"))
+    for object_id, frame, string in zip(*columns, strict=True):
+        if frame % stride == 0 and frame // stride < count and object_id in place:
+            counts[frame // stride][place[object_id]] = string
+    areas = np.array([[rle.area(string) for string in frame] for frame in counts], np.int64).reshape(count, -1)
+    seen = [_Seen.of(areas[:, at], height * width) for at in range(len(object_ids))]
+    document: dict[str, Any] = {
+        "video_id": video_id,
+        "video_duration": float(facts.get("video_duration", frames / fps if fps else 0.0)),
+        "video_frame_count": float(frames),
+        "video_height": float(height),
+        "video_width": float(width),
+        "video_resolution": float(height * width),
+        "video_environment": facts.get("video_environment", "Unknown"),
+        "video_split": facts.get("video_split", "train"),
+        "masklet": [[{"size": [height, width], "counts": string} for string in frame] for frame in counts],
+        "masklet_id": object_ids,
+        "masklet_size_rel": [one.size_rel for one in seen],
+        "masklet_size_abs": [one.size_abs for one in seen],
+        "masklet_size_bucket": [size_bucket(one.size_abs) for one in seen],
+        "masklet_visibility_changes": [one.changes for one in seen],
+        "masklet_first_appeared_frame": [one.first for one in seen],
+        "masklet_frame_count": [count] * len(object_ids),
+        "masklet_edited_frame_count": facts.get("masklet_edited_frame_count", [0] * len(object_ids)),
+        "masklet_type": facts.get("masklet_type", ["auto"] * len(object_ids)),
+        "masklet_stability_score": facts.get("masklet_stability_score", [None] * len(object_ids)),
+        "masklet_num": len(object_ids),
+    }
+    return json.dumps(document).encode()
+
+
+def stride_of(frames: int, annotated: int) -> int:
+    """How many frames lie between annotated ones: four where that fits, else the smallest that does."""
+    if annotated < 1:
+        return STRIDE
+    candidates = [STRIDE, *range(max(1, frames // annotated), frames // annotated + 2)]
+    fitting = [stride for stride in candidates if math.ceil(frames / stride) == annotated]
+    if not fitting:
+        raise ValueError(f"{annotated} annotated frames of {frames} are not every n-th frame for any n")
+    return int(fitting[0])
+
+
+def size_bucket(area: float) -> str:
+    """SA-V's name for a mean visible area in pixels."""
+    return "small" if area < 32**2 else "medium" if area < 96**2 else "large"
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What SA-V says of a masklet's areas over the annotated frames."""
+
+    size_abs: float
+    size_rel: float
+    changes: int
+    first: float
+
+    @classmethod
+    def of(cls, areas: np.ndarray, pixels: int) -> "_Seen":
+        visible = areas > 0
+        if not visible.any():
+            return cls(0.0, 0.0, 0, 0.0)
+        first = int(np.argmax(visible))
+        mean = float(areas[visible].mean())
+        changes = int(np.count_nonzero(visible[first + 1 :] != visible[first:-1]))
+        return cls(round(mean, 10), round(mean / pixels, 10), changes, float(first))
+
+
+def _reason(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__

@@ -1,0 +1,182 @@
+"""YOLO's segmentation labels: a text file for each frame, a polygon for each object in shares of the frame's size."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from pipeline.errors import CorpusError, UsageError
+from pipeline.formats.format import Context, Document, Piece, VideoMasks, lines
+from pipeline.masks import rle
+from pipeline.masks.outlines import Points, fill_through_centres, polygon
+
+
+class YoloFormat:
+    """`labels/SPLIT/VIDEO_000012.txt` and `data.yaml`, as Ultralytics reads them.
+
+    Points are pixel centres, so that filling the polygon with its outline, as OpenCV does, gives back the mask; parts
+    of a mask and its holes are linked by lines, which are drawn too. What the format has no place for - which line is
+    which object, and the frame's size - stands in `tracks_SPLIT.csv`.
+    """
+
+    def pieces(self, video: VideoMasks, context: Context) -> Iterator[Piece]:
+        height, width = video.size
+        for frame, rows in video.by_frame():
+            written, tracks = [], []
+            for row in rows:
+                ring = polygon(row["counts"], (height, width), tolerance=context.tolerance, through_centres=True)
+                if len(ring):
+                    written.append(_line(context.category(row["category"]), ring, (height, width)))
+                    tracks.append(row["object_id"])
+            stem = f"{video.name}_{frame:06d}"
+            yield Piece(f"labels/{video.split}/{stem}.txt", "".join(written).encode())
+            record = (stem, video.video_id, frame, height, width, " ".join(map(str, tracks)))
+            yield Piece(f"tracks_{video.split}.csv", _csv(record), section="lines")
+
+    def documents(self, context: Context) -> Iterable[Document]:
+        head = "path: .\n" + "".join(
+            f"{'val' if name == 'val' else name}: images/{name}\n" for name in context.splits.names
+        )
+        if "val" not in context.splits.names:
+            head += "val: images/train\n"  # Ultralytics wants one
+        names = "".join(f"  {at}: {json.dumps(name)}\n" for at, name in enumerate(context.categories))
+        yield Document("data.yaml", (f"{head}names:\n{names}".encode(),))
+        yield from (lines(f"tracks_{name}.csv") for name in context.splits.names)
+
+    def image_path(self, video: VideoMasks, frame_index: int) -> str:
+        return f"images/{video.split}/{video.name}_{frame_index:06d}.jpg"
+
+
+@dataclass(frozen=True, kw_only=True)
+class YoloObject:
+    """One line of a label file."""
+
+    kind: int
+    ring: Points | None
+    """The polygon's points in shares of the frame; None for a box."""
+    box: tuple[float, float, float, float]
+    """x_min, y_min, x_max, y_max in shares of the frame."""
+
+    def pixels(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """The box in pixels, as wide as the pixels that the polygon's points lie in."""
+        height, width = size
+        x_min, y_min, x_max, y_max = self.box
+        if self.ring is None:
+            return x_min * width, y_min * height, x_max * width, y_max * height
+        return (
+            float(np.floor(x_min * width)), float(np.floor(y_min * height)),
+            float(np.floor(x_max * width)) + 1, float(np.floor(y_max * height)) + 1,
+        )  # fmt: skip
+
+    def counts(self, size: tuple[int, int]) -> str:
+        """The mask in a frame of [height, width], as Ultralytics draws it; of a box, the box."""
+        height, width = size
+        if self.ring is not None:
+            return rle.encode(fill_through_centres(self.ring * np.array([width, height]), size)[None])[0]
+        mask = np.zeros(size, np.bool_)
+        x_min, y_min, x_max, y_max = (max(round(side), 0) for side in self.pixels(size))
+        mask[y_min:y_max, x_min:x_max] = True
+        return rle.encode(mask[None])[0]
+
+
+def read_yolo(text: str, *, name: str = "YOLO labels") -> list[YoloObject]:
+    """The lines of one label file: polygons, or boxes given by centre and size."""
+    found = []
+    for at, line in enumerate(text.splitlines(), start=1):
+        cells = line.split()
+        if not cells:
+            continue
+        try:
+            kind, values = int(cells[0]), np.array(cells[1:], np.float64)
+        except (ValueError, OverflowError) as error:
+            raise UsageError(f"{name}, line {at}: {line[:60]!r} is not a class and numbers: {error}") from error
+        if not np.isfinite(values).all() or np.abs(values).max(initial=0) > 2:
+            raise UsageError(f"{name}, line {at}: coordinates are shares of the frame, between 0 and 1")
+        if len(values) == 4:
+            x, y, width, height = values.tolist()
+            box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+            found.append(YoloObject(kind=kind, ring=None, box=box))
+        elif len(values) >= 2 and len(values) % 2 == 0:
+            ring = values.reshape(-1, 2)
+            low, high = ring.min(0).tolist(), ring.max(0).tolist()
+            found.append(YoloObject(kind=kind, ring=ring, box=(low[0], low[1], high[0], high[1])))
+        else:
+            raise UsageError(f"{name}, line {at}: {len(values)} numbers are neither a box of 4 nor points of 2 each")
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class YoloFrame:
+    """Which frame a label file is of, and which objects its lines are."""
+
+    video_id: str
+    frame_index: int
+    size: tuple[int, int] | None = None
+    object_ids: tuple[int, ...] | None = None
+
+
+def read_tracks(text: str, *, name: str = "tracks") -> dict[str, YoloFrame]:
+    """What `tracks_SPLIT.csv` says, by the label file's stem."""
+    found = {}
+    try:
+        for stem, video_id, frame, height, width, objects in csv.reader(io.StringIO(text)):
+            found[stem] = YoloFrame(
+                video_id=video_id,
+                frame_index=int(frame),
+                size=rle.check_size((int(height), int(width))),
+                object_ids=tuple(int(one) for one in objects.split()),
+            )
+    except (ValueError, csv.Error, CorpusError) as error:
+        raise UsageError(f"{name} is not a table of frames and objects: {error}") from error
+    return found
+
+
+def read_names(text: str) -> dict[int, str]:
+    """Names of the classes in a `data.yaml`, in any of the three ways they are written there."""
+    _, _, tail = text.partition("names:")
+    head, *rest = tail.splitlines() or [""]
+    if head.strip().startswith("["):
+        return dict(enumerate(one.strip().strip("'\"") for one in head.strip().strip("[]").split(",")))
+    found: dict[int, str] = {}
+    for line in rest:
+        number, colon, name = line.strip().partition(":")
+        if line.strip().startswith("- "):
+            found[len(found)] = line.strip()[2:].strip("'\"")
+        elif line.startswith(" ") and colon and number.isdigit():
+            found[int(number)] = _unquoted(name.strip())
+        else:
+            break
+    return found
+
+
+def frame_of(path: str, sizes: Mapping[str, tuple[int, int]]) -> YoloFrame:
+    """By the file's name, `VIDEO_000012.txt`, where nothing else tells."""
+    video, _, number = PurePosixPath(path).stem.rpartition("_")
+    if not (video and number.isascii() and number.isdigit() and len(number) < 10):
+        raise UsageError(f"{path} is not named VIDEO_000012.txt, so its video and frame are unknown")
+    return YoloFrame(video_id=video, frame_index=int(number), size=sizes.get(video))
+
+
+def _line(kind: int, ring: Points, size: tuple[int, int]) -> str:
+    height, width = size
+    if len(ring) < 3:  # a single pixel or a row of two: the format wants three points
+        ring = np.concatenate((ring, np.repeat(ring[-1:], 3 - len(ring), axis=0)))
+    shares = ring / (width, height)
+    return f"{kind} " + " ".join(f"{value:.6f}" for value in shares.reshape(-1).tolist()) + "\n"
+
+
+def _unquoted(text: str) -> str:
+    try:
+        return str(json.loads(text)) if text.startswith('"') else text.strip("'")
+    except ValueError:
+        return text
+
+
+def _csv(record: tuple[object, ...]) -> bytes:
+    sink = io.StringIO()
+    csv.writer(sink, lineterminator="\n").writerow(record)
+    return sink.getvalue().encode()

@@ -1,0 +1,80 @@
+"""The label key: what determines a video's masks, and the settings that are part of it."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from pipeline.errors import UsageError
+
+ALGORITHM_VERSION = 1
+"""Raised only when the masks of the same inputs change. Raising it relabels every corpus."""
+
+Direction = Literal["forward", "backward", "both"]
+Dtype = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """The settings that change masks; part of every label key.
+
+    Raises:
+        UsageError: A value is not among those allowed.
+    """
+
+    direction: Direction = "forward"
+    """From an object's earliest prompt to the end, back to frame 0, or first forward, then backward."""
+    dtype: Dtype = "float32"
+    """Precision of the model: float32, or bfloat16 by autocast."""
+    mask_threshold: float = 0.0
+    """A pixel belongs to the mask when its logit is above this."""
+    max_hole_area: int = 0
+    """Holes of at most so many pixels (displayed, 8-connected) are filled."""
+    max_sprinkle_area: int = 0
+    """Separate parts of at most so many pixels (displayed, 8-connected) are dropped."""
+    non_overlapping: bool = False
+    """Where finished masks overlap, the pixel goes to the object with the highest logit."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("direction", get_args(Direction)), ("dtype", get_args(Dtype))):
+            if getattr(self, name) not in allowed:
+                raise UsageError(f"{name} is {getattr(self, name)!r}; allowed are {', '.join(allowed)}")
+        if not np.isfinite(self.mask_threshold):
+            raise UsageError(f"mask threshold is {self.mask_threshold}; allowed is any finite number")
+        for name in ("max_hole_area", "max_sprinkle_area"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} is {getattr(self, name)} pixels; allowed is 0 (off) or more")
+
+    def to_json(self) -> str:
+        """Canonical JSON, as label keys and the videos table hold it."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+
+def label_key(
+    *, version: str, start_s: float | None, end_s: float | None, prompts: str, weights: str, parameters: str
+) -> str:
+    """Name of a video's labels: sha256, in hex, of canonical JSON of all that determines its masks.
+
+    Args:
+        version: the video's content: the owner's version, else size and ETag, else size and modification time.
+        start_s: where the labelled segment starts, in seconds of the file, if not at its start.
+        end_s: where it ends, if not at the file's end.
+        prompts: digest of the prompts' geometry.
+        weights: digest of the model's weights.
+        parameters: `Parameters.to_json()`.
+    """
+    parts = [ALGORITHM_VERSION, version, start_s, end_s, prompts, weights, parameters]
+    return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
+
+
+KEY_COLUMNS = {
+    "version": "video",
+    "start_s": "segment",
+    "end_s": "segment",
+    "prompts_digest": "prompts",
+    "weights_digest": "model",
+    "parameters": "parameters",
+}
+"""Columns of the videos table that make up its label key, and what a user calls each."""

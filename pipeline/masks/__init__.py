@@ -1,0 +1,1 @@
+"""Masks as runs: COCO run-length encoding, components and outlines."""

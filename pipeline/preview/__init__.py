@@ -1,7 +1,0 @@
-"""Labels to look at: masks drawn over their video, as a film and as a contact sheet, from labels and video alone."""
-
-from pipeline.preview.draw import color_of
-from pipeline.preview.film import contact_sheet, write_film
-from pipeline.preview.labelled import LabelledVideo, load_videos, opened
-
-__all__ = ["LabelledVideo", "color_of", "contact_sheet", "load_videos", "opened", "write_film"]

@@ -1,0 +1,1 @@
+"""One run and one night: plan, drive, report."""

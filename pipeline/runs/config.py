@@ -1,0 +1,92 @@
+"""What a run is asked to do: every option of `jobs.label`, checked before anything is loaded."""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from pipeline.errors import UsageError
+from pipeline.labels.key import Parameters
+
+OnBadRow = Literal["fail", "skip"]
+OnDamaged = Literal["label", "fail"]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One labelling run.
+
+    Raises:
+        UsageError: A value is not allowed; the message names the option, the value and what is allowed.
+    """
+
+    manifest: str
+    output: str
+    model: str
+    parameters: Parameters = field(default_factory=Parameters)
+    prompts: str | None = None
+    revision: str | None = None
+    device: Device = "auto"
+    actors: int | None = None
+    """Workers; one per GPU of the cluster when absent, two without GPUs."""
+    cpus_per_actor: float = 1.0
+    gpus_per_actor: float | None = None
+    """GPUs an actor reserves; 1 when absent, 0 where the device is the CPU."""
+    lanes: int | None = None
+    """Videos that one actor labels in lock-step; chosen by the device when absent."""
+    address: str | None = None
+    on_bad_row: OnBadRow = "fail"
+    on_damaged: OnDamaged = "label"
+    publish: bool = True
+    checkpoint_every_s: float = 120.0
+    """Seconds between two checkpoints of a video in hand."""
+    deadline_floor_s: float = 900.0
+    """Seconds that any video may take, however little it seems to cost."""
+    grace_s: float = 60.0
+    """Seconds that actors have to save what is in hand when the run is asked to stop."""
+    stop_at: float | None = None
+    """Seconds since the epoch; when it comes, the run stops as on SIGTERM."""
+    budget_gpu_hours: float | None = None
+    """GPU hours (actor hours, where actors have no GPU) after which the run stops as on SIGTERM."""
+    sample: float | None = None
+    """Label only this fraction of the videos, chosen by a hash of their ids: the same ones every time."""
+    shard: tuple[int, int] | None = None
+    """(i, n): label only the i-th of n parts of the manifest, i from 1; shards may run at the same time."""
+    max_relabel: float | None = None
+    """Refuse to start when more than this fraction of the labelled videos would be labelled again."""
+    check_drift: bool = False
+    """Track every object a second time, back from where it was last seen, and store how well the two passes agree."""
+    allow_uri: tuple[str, ...] = ()
+    """URI prefixes that a manifest may name; all when empty."""
+    storage: str | None = None
+    """storage.toml: endpoints and credentials by URI prefix."""
+
+    def __post_init__(self) -> None:
+        for name, choices in (("device", Device), ("on_bad_row", OnBadRow), ("on_damaged", OnDamaged)):
+            self._require(name, getattr(self, name) in get_args(choices), f"one of {', '.join(get_args(choices))}")
+        self._require("actors", self.actors is None or self.actors >= 1, "1 or more")
+        self._require("lanes", self.lanes is None or 1 <= self.lanes <= 256, "1 to 256")
+        self._require("cpus_per_actor", self.cpus_per_actor > 0, "a number above 0")
+        gpus = self.gpus_per_actor
+        self._require("gpus_per_actor", gpus is None or gpus >= 0, "0 or more; a fraction shares a GPU")
+        self._require("gpus_per_actor", gpus is None or gpus <= 1 or gpus == int(gpus), "a fraction or a whole number")
+        self._require("checkpoint_every_s", self.checkpoint_every_s > 0, "seconds above 0")
+        self._require("deadline_floor_s", self.deadline_floor_s > 0, "seconds above 0")
+        self._require("grace_s", self.grace_s >= 0, "0 seconds or more")
+        self._require("budget_gpu_hours", self.budget_gpu_hours is None or self.budget_gpu_hours > 0, "above 0")
+        self._require("sample", self.sample is None or 0 < self.sample <= 1, "above 0%, up to 100%")
+        self._require("shard", self.shard is None or 1 <= self.shard[0] <= self.shard[1], "i/n with i from 1 to n")
+        self._require("max_relabel", self.max_relabel is None or self.max_relabel >= 0, "0% or more")
+        for name in ("manifest", "output", "model"):
+            self._require(name, bool(getattr(self, name).strip()), "a path or URI")
+
+    def _require(self, name: str, holds: bool, allowed: str) -> None:
+        if not holds:
+            raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)!r}; allowed: {allowed}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the run's record keeps it; holds no secrets, for none is ever an option."""
+        return asdict(self)
+
+
+PARAMETER_NAMES = tuple(f.name for f in fields(Parameters))
+"""Options that change masks, and so the label key."""

@@ -1,0 +1,151 @@
+"""The append-only history of nights: OUTPUT/nights/NIGHT/attempt-001/, every object created once."""
+
+import json
+import re
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import StorageError
+from pipeline.storage import Store
+
+NIGHTS = "nights"
+_ATTEMPT = re.compile(r"attempt-(\d{3,})")
+_NIGHT = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Night:
+    """One night in numbers, all its attempts together."""
+
+    night: str
+    attempts: int
+    labelled: int = 0
+    failed: int = 0
+    """Videos that the last attempt left failed or in quarantine."""
+    left: int = 0
+    """Pending videos that the last attempt left."""
+    frames: int = 0
+    masks: int = 0
+    seconds: float = 0.0
+    """Of labelling: planning and publishing not counted."""
+    gpu_hours: float = 0.0
+    cost: float | None = None
+    unfinished: int = 0
+    """Attempts that ended without a report: killed, or still running."""
+    error: str | None = None
+    """Why the last attempt could not do its work."""
+    exit_code: int | None = None
+
+    @property
+    def frames_per_s(self) -> float:
+        return self.frames / self.seconds if self.seconds else 0.0
+
+
+def claim(store: Store, night: str, record: dict[str, Any]) -> int:
+    """Begin an attempt at a night; returns its number. Two that begin at once get different numbers."""
+    number = max(_numbers(store, night), default=0) + 1
+    claimed = _json({**record, "claim": uuid.uuid4().hex})  # of equal records each would take the other for its own
+    while not store.commit_once(f"{_folder(night, number)}/started.json", claimed):
+        number += 1
+    return number
+
+
+def note_run(store: Store, night: str, number: int, run_id: str) -> None:
+    """Keep which run belongs to an attempt, so that one that is killed is not lost sight of."""
+    store.commit_once(f"{_folder(night, number)}/run.json", _json({"run_id": run_id}))
+
+
+def finish(store: Store, night: str, number: int, record: dict[str, Any]) -> None:
+    """Add an attempt's report to the history, and show it as the night's newest: of two at once, who ends last."""
+    store.commit_once(f"{_folder(night, number)}/report.json", _json(record))
+    store.put(f"{NIGHTS}/{night}/report.json", _json(record))
+
+
+def add_page(store: Store, night: str, number: int, page: str) -> None:
+    """Add the page of an attempt that has a report."""
+    store.commit_once(f"{_folder(night, number)}/report.html", page.encode())
+    store.put(f"{NIGHTS}/{night}/report.html", page.encode())
+
+
+def read_attempts(store: Store, night: str) -> list[dict[str, Any]]:
+    """The reports of a night's attempts in order; of one without a report what is known: attempt, run_id, gpu_hours."""
+    paths = {entry.path for entry in store.list(f"{NIGHTS}/{night}")}
+    found = []
+    for number in _numbers_of(paths):
+        folder = _folder(night, number)
+        if f"{folder}/report.json" in paths:
+            found.append(json.loads(store.read(f"{folder}/report.json")))
+        else:
+            run = json.loads(store.read(f"{folder}/run.json")) if f"{folder}/run.json" in paths else {}
+            progress = _progress(store, run.get("run_id"))
+            found.append({"night": night, "attempt": number, "unfinished": True, **run, **progress})
+    return found
+
+
+def read_nights(store: Store, *, before: str, count: int) -> list[Night]:
+    """The last `count` nights before this one that have a history, oldest first."""
+    names = [name for name in store.list_dirs(NIGHTS) if _NIGHT.fullmatch(name) and name < before]
+    return [total(name, read_attempts(store, name)) for name in sorted(names)[-count:]] if count else []
+
+
+def total(night: str, attempts: Sequence[dict[str, Any]]) -> Night:
+    """A night's attempts in one line."""
+    sums: Counter[str] = Counter()
+    for attempt in attempts:
+        for name in ("labelled", "frames", "masks", "seconds", "gpu_hours"):
+            sums[name] += attempt.get(name, 0)
+    costs = [attempt["cost"] for attempt in attempts if attempt.get("cost") is not None]
+    ended = [attempt for attempt in attempts if not attempt.get("unfinished")]
+    counted = [attempt for attempt in ended if not attempt.get("error")]
+    last, counts = (ended[-1] if ended else {}), (counted[-1] if counted else {})
+    return Night(
+        night=night,
+        attempts=len(attempts),
+        labelled=int(sums["labelled"]),
+        failed=counts.get("failed", 0) + counts.get("quarantined", 0),
+        left=counts.get("left", 0),
+        frames=int(sums["frames"]),
+        masks=int(sums["masks"]),
+        seconds=float(sums["seconds"]),
+        gpu_hours=float(sums["gpu_hours"]),
+        cost=sum(costs) if costs else None,
+        unfinished=len(attempts) - len(ended),
+        error=last.get("error"),
+        exit_code=last.get("exit_code"),
+    )
+
+
+def _progress(store: Store, run_id: str | None) -> dict[str, Any]:
+    """What the run of an unfinished attempt had done when it last said so."""
+    try:
+        data = store.read_or_none(f"runs/{run_id}/progress.json") if run_id else None
+    except StorageError:
+        return {}
+    found = json.loads(data) if data else {}
+    return {
+        "labelled": int(found.get("done", 0)),
+        "frames": int(found.get("frames", 0)),
+        "masks": int(found.get("masks", 0)),
+        "seconds": max(0.0, found.get("now", 0.0) - found.get("started", 0.0)),
+        "gpu_hours": float(found.get("gpu_hours") or found.get("actor_hours") or 0.0),
+    }
+
+
+def _folder(night: str, number: int) -> str:
+    return f"{NIGHTS}/{night}/attempt-{number:03}"
+
+
+def _numbers(store: Store, night: str) -> list[int]:
+    return _numbers_of({entry.path for entry in store.list(f"{NIGHTS}/{night}")})
+
+
+def _numbers_of(paths: set[str]) -> list[int]:
+    found = (_ATTEMPT.fullmatch(path.split("/")[2]) for path in paths if path.count("/") == 3)
+    return sorted({int(match[1]) for match in found if match})
+
+
+def _json(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, indent=1).encode()

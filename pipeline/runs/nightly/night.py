@@ -1,0 +1,147 @@
+"""One attempt at a night: manifests in, labels out, one page about it."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.errors import StorageError
+from pipeline.runs.config import RunConfig
+from pipeline.runs.nightly import history
+from pipeline.runs.nightly.clock import check_night, night_of, stop_time
+from pipeline.runs.nightly.page import render
+from pipeline.runs.nightly.report import absent_videos, begin_record, end_record, union_record, with_run
+from pipeline.runs.nightly.retry import due_rule
+from pipeline.runs.nightly.settings import NightSettings
+from pipeline.runs.nightly.union import Union, find_manifests, log_union, read_union
+from pipeline.runs.prepare import Prepared, prepare
+from pipeline.runs.progress import Progress, Report
+from pipeline.storage import Storage, Store
+from pipeline.tables import fragments, optimize
+from pipeline.tables.query import labelled_videos
+
+log = logging.getLogger(__name__)
+
+OPTIMIZED_BYTES = 32 * 2**30
+"""Of table files that one night rewrites at most, so that its end stays near the end of labelling."""
+
+Label = Callable[..., Report]
+
+
+def run_night(
+    settings: NightSettings,
+    *,
+    night: str | None = None,
+    watch: Callable[[Progress], None] = lambda _: None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    label: Label | None = None,
+) -> dict[str, Any]:
+    """Label what the night's manifests want and is not labelled, publish it, report it; returns the report.
+
+    Running it again goes on with what the first attempt left, and does nothing when that is nothing.
+
+    Args:
+        settings: nightly.toml.
+        night: the evening the night begins on; the present night when None.
+        watch: called with the progress of labelling.
+        now: the clock.
+        label: labels a corpus; `pipeline.runs.run.label_corpus` when None.
+
+    Raises:
+        UsageError: A setting or manifest cannot be used, or another run is at work on this output.
+        CorpusError: Anything else that ended the night; the report says so, too.
+    """
+    started = now()
+    night = check_night(night) if night else night_of(started, settings.zone)
+    stop_at = stop_time(night, settings.stop_at, settings.zone) if settings.stop_at else None
+    storage = _storage(settings)
+    store = Store(settings.run.output, storage=storage)
+    before = history.read_attempts(store, night)
+    record = begin_record(settings, night=night, started=started, stop_at=stop_at)
+    number = history.claim(store, night, record)
+    log.info("night %s, attempt %d, output %s", night, number, store)
+
+    noted: list[str] = []
+
+    def follow(progress: Progress) -> None:
+        if not noted:
+            noted.append(progress.run_id)
+            history.note_run(store, night, number, progress.run_id)
+        watch(progress)
+
+    error: BaseException | None = None
+    try:
+        union = _read(settings, storage)
+        record |= union_record(union, absent_videos(labelled_videos(store, ["video_id"]), union))
+        config, over_budget = _limits(settings, before, stop_at=stop_at, now=started)
+        due = due_rule(settings.retry_after_s(), now=started)
+        report = (label or _label_corpus())(config, watch=follow, manifest=union.manifest, retry=due)
+        record = with_run(record, report, settings, over_budget=over_budget)
+        record["upkeep"] = _keep_tidy(store, settings) if report.published else []
+        _log_report(record)
+    except BaseException as caught:
+        error = caught
+        raise
+    finally:
+        record = end_record(record, attempt=number, ended=now(), error=error)
+        history.finish(store, night, number, record)
+        earlier = history.read_nights(store, before=night, count=settings.compare_nights)
+        history.add_page(store, night, number, render(record, attempts=before, earlier=earlier))
+    return record
+
+
+def _keep_tidy(store: Store, settings: NightSettings) -> list[dict[str, Any]]:
+    """Optimize the tables when many nights have left their files; what cannot be done now is left to another night."""
+    try:
+        if fragments(store) < settings.optimize_after:
+            return []
+        return [asdict(upkeep) for upkeep in optimize(store, most_bytes=OPTIMIZED_BYTES)]
+    except StorageError as error:
+        log.warning("the tables are not optimized: %s", error)
+        return []
+
+
+def plan_night(settings: NightSettings) -> tuple[Union, Prepared]:
+    """What the present night would do; starts and writes nothing."""
+    union = _read(settings, _storage(settings))
+    return union, prepare(settings.run, manifest=union.manifest, retry=due_rule(settings.retry_after_s()))
+
+
+def _read(settings: NightSettings, storage: Storage) -> Union:
+    uris = find_manifests(settings.manifests, storage=storage)
+    union = read_union(uris, storage=storage, on_bad_row=settings.run.on_bad_row)
+    log_union(union)
+    return union
+
+
+def _limits(
+    settings: NightSettings, before: list[dict[str, Any]], *, stop_at: datetime | None, now: datetime
+) -> tuple[RunConfig, bool]:
+    """The run's configuration with what is left of the night's time and budget, and whether no budget is left."""
+    stop = stop_at.timestamp() if stop_at else None
+    budget = settings.budget_gpu_hours
+    if budget is not None:
+        budget -= history.total("", before).gpu_hours
+        if budget <= 0:
+            log.warning("the night's budget of %g GPU hours is used up: nothing is labelled", settings.budget_gpu_hours)
+            return replace(settings.run, stop_at=now.timestamp()), True
+    if stop is not None and stop <= now.timestamp():
+        log.warning("it is past %s of this night: nothing is labelled", settings.stop_at)
+    return replace(settings.run, stop_at=stop, budget_gpu_hours=budget), False
+
+
+def _storage(settings: NightSettings) -> Storage:
+    return Storage.from_toml(settings.run.storage) if settings.run.storage else Storage()
+
+
+def _label_corpus() -> Label:
+    from pipeline.runs.run import label_corpus  # loads Ray, which planning and tests can do without
+
+    return label_corpus
+
+
+def _log_report(record: dict[str, Any]) -> None:
+    for reason, count in record["reasons"].items():
+        log.info("%d pending: %s", count, reason)
+    log.info("%d labelled, %d failed, %d left", record["labelled"], record["failed"], record["left"])

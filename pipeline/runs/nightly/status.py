@@ -1,0 +1,90 @@
+"""What a run is doing, read from its progress.json alone."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import UsageError
+from pipeline.storage import Store
+from pipeline.views.words import duration
+
+SILENT_S = 60.0
+"""A run that has said nothing for so long is not running any more, or cannot reach its output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """A run as it last described itself."""
+
+    run_id: str
+    progress: Mapping[str, Any]
+
+    def state(self, now: float) -> str:
+        """running, stopping, ended, or silent when it should have said something."""
+        state = str(self.progress["state"])
+        return state if state == "ended" or self.age_s(now) < SILENT_S else "silent"
+
+    def age_s(self, now: float) -> float:
+        """Seconds since it last said something."""
+        return max(0.0, now - float(self.progress["now"]))
+
+    @property
+    def failed(self) -> int:
+        return sum(self.progress["failed"].values())
+
+    @property
+    def in_hand(self) -> int:
+        """Videos that workers have; the oldest of them are listed one by one."""
+        return int(self.progress.get("in_hand", len(self.progress["flights"])))
+
+    @property
+    def waiting(self) -> int:
+        """Pending videos that are not in hand."""
+        return max(0, int(self.progress["videos"]) - int(self.progress["done"]) - self.failed - self.in_hand)
+
+
+def read_status(store: Store, *, run_id: str | None = None) -> Status:
+    """The status of a run: the newest that has begun labelling when no id is given.
+
+    Raises:
+        UsageError: There is no such run.
+    """
+    names = store.list_dirs("runs")
+    if run_id is not None and run_id not in names:
+        raise UsageError(f"{store} has no run {run_id!r}; the last are {', '.join(names[-5:]) or 'none'}")
+    for name in [run_id] if run_id is not None else reversed(names):
+        data = store.read_or_none(f"runs/{name}/progress.json")
+        if data is not None:
+            return Status(run_id=name, progress=json.loads(data))
+    if run_id is not None:
+        raise UsageError(f"run {run_id} labelled nothing: it had nothing to do, or ended before it began")
+    raise UsageError(f"{store} has no run that labelled anything")
+
+
+def lines(status: Status, *, now: float, flights: int = 20) -> list[str]:
+    """The status in words."""
+    progress, spent = status.progress, max(float(status.progress["now"]) - float(status.progress["started"]), 1e-9)
+    state = status.state(now)
+    done, videos = int(progress["done"]), int(progress["videos"])
+    said = "" if state == "ended" else f", last heard of {duration(status.age_s(now))} ago"
+    eta = progress.get("eta_s")
+    found = [
+        f"run {status.run_id}: {state} after {duration(spent)}{said}",
+        f"{done} of {videos} videos done, {status.failed} failed, {status.in_hand} in hand on "
+        f"{progress['workers']} actors, {status.waiting} waiting",
+        f"{progress['frames'] / spent:.1f} frames/s, {progress['masks'] / spent:.1f} masks/s, "
+        f"{done * 3600 / spent:.0f} videos/h, {progress['gpu_hours'] or progress['actor_hours']:.2f} "
+        f"{'GPU' if progress['gpu_hours'] else 'actor'} hours"
+        + (f", ETA {duration(eta)}" if state == "running" and eta is not None else ""),
+    ]
+    found += [f"  failed: {count:6} {name}" for name, count in sorted(progress["failed"].items())]
+    found += [f"  workers lost: {count} ({name})" for name, count in sorted(progress.get("deaths", {}).items())]
+    oldest = sorted(progress["flights"], key=lambda flight: float(flight["started"]))
+    found += [
+        f"  in hand: {duration(now - float(flight['started'])):>9}  {flight['video_id']!r} on {flight['worker']}"
+        for flight in oldest[:flights]
+    ]
+    if status.in_hand > flights:
+        found.append(f"  and {status.in_hand - flights} more in hand, all of them shorter")
+    return found

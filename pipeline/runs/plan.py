@@ -1,0 +1,188 @@
+"""What is to be labelled, why, and in which order. Pure: works on Arrow columns, touches no storage.
+
+A label key names what determines a video's masks; the same key means nothing to do. Everything else a manifest or a
+deployment can change (paths, categories, package versions, number of actors) leaves it alone.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.labels.key import KEY_COLUMNS, Parameters, label_key
+
+ENCODER_COST, OBJECT_COST = 1.0, 2.0
+"""Of a frame: for hiera-tiny at 1024 px an object costs twice the encoder (606 against 293 GFLOP)."""
+
+BYTES_PER_FRAME = 20_000
+"""To guess the length of a video whose num_frames is not given: about 5 Mbit/s at 30 frames a second."""
+
+STATES = ("pending", "labelled", "quarantined", "unreadable")
+ROWS_AT_ONCE = 65_536
+"""Rows that are Python objects at the same time."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One row a video of the manifest, in its order.
+
+    `table` has video_id, label_key, state (one of STATES), reason (why it is pending, else null), frames, objects,
+    cost, and the columns of KEY_COLUMNS.
+    """
+
+    table: pa.Table
+    order: npt.NDArray[np.int64]
+    """Row numbers of the pending videos: by priority, then dearest first."""
+
+    def reasons(self) -> dict[str, int]:
+        """How many videos are pending for which reason, most frequent first."""
+        return dict(Counter(self.table["reason"].take(self.order).to_pylist()).most_common())
+
+    def count(self, state: str) -> int:
+        """How many videos are in this state."""
+        return int(pc.sum(pc.equal(self.table["state"], state)).as_py() or 0)
+
+    def total(self, column: str) -> float:
+        """Sum of frames, objects or cost over the pending videos."""
+        return float(pc.sum(self.table[column].take(self.order)).as_py() or 0)
+
+
+def make_plan(
+    manifest: pa.Table,
+    *,
+    versions: pa.Array,
+    sizes: pa.Array,
+    prompt_digests: pa.Array,
+    weights: str,
+    parameters: Parameters,
+    labelled: pa.Table,
+    committed: Collection[tuple[str, str]],
+    quarantined: Collection[tuple[str, str]],
+    retried: Collection[tuple[str, str]] = (),
+) -> Plan:
+    """Decide what of a manifest is pending.
+
+    Args:
+        manifest: validated manifest, one row a video.
+        versions: content version of every video, string; null where the source cannot be reached.
+        sizes: bytes of every source, int64, where known: a guess of the length without num_frames.
+        prompt_digests: digest of every video's prompt geometry.
+        weights: digest of the model's weights.
+        parameters: settings that change masks.
+        labelled: the published videos table: video_id, label_key and KEY_COLUMNS; may be empty.
+        committed: (video_id, label_key) of the committed parts, those that are published too left out or not.
+        quarantined: (video_id, label_key) of the failure records that are not to be tried again.
+        retried: (video_id, label_key) of those that are.
+    """
+    settings = parameters.to_json()
+    table = pa.table(
+        {
+            "video_id": manifest["video_id"],
+            "version": versions,
+            "start_s": manifest["start_s"],
+            "end_s": manifest["end_s"],
+            "prompts_digest": prompt_digests,
+            "weights_digest": _constant(weights, manifest.num_rows),
+            "parameters": _constant(settings, manifest.num_rows),
+        }
+    )
+    table = table.add_column(1, "label_key", _keys(table, weights, settings))
+    where = pc.index_in(manifest["video_id"], value_set=labelled["video_id"]).combine_chunks()
+    same = pc.fill_null(pc.equal(table["label_key"], labelled["label_key"].take(where)), False)
+    codes = np.full(manifest.num_rows, STATES.index("pending"), np.int8)
+    codes[same.to_numpy()] = STATES.index("labelled")
+    codes[table["label_key"].is_null().to_numpy()] = STATES.index("unreadable")
+    due = np.zeros(manifest.num_rows, bool)
+    for row, pair in _pairs(table, codes == STATES.index("pending")) if committed or quarantined or retried else ():
+        due[row] = pair in retried
+        if pair in committed:
+            codes[row] = STATES.index("labelled")
+        elif pair in quarantined:
+            codes[row] = STATES.index("quarantined")
+    pending = np.flatnonzero(codes == STATES.index("pending"))
+    reasons = _reasons(table.take(pending), labelled, where.take(pending))
+    reasons = pc.if_else(pa.array(due[pending]), "retry due", reasons)
+    frames = _frames(manifest, sizes)
+    objects = _objects(manifest)
+    table = (
+        table.append_column("state", pa.array(STATES).take(pa.array(codes)))
+        .append_column("reason", reasons.take(places_of(pending, manifest.num_rows)))
+        .append_column("frames", pa.array(frames))
+        .append_column("objects", pa.array(objects))
+        .append_column("cost", pa.array(frames * (ENCODER_COST + objects * OBJECT_COST)))
+    )
+    priority = manifest["priority"].fill_null(0).to_numpy()[pending]
+    cost = table["cost"].to_numpy()[pending]
+    return Plan(table, pending[np.lexsort((-cost, -priority))])
+
+
+def places_of(rows: npt.NDArray[np.int64], total: int) -> pa.Array:
+    """For every row of a table its place among `rows`, or null."""
+    places = np.full(total, -1)
+    places[rows] = np.arange(len(rows))
+    return pa.array(places, mask=places < 0)
+
+
+def _constant(value: str, rows: int) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), [value])
+
+
+def _keys(table: pa.Table, weights: str, settings: str) -> pa.ChunkedArray:
+    """The label key of every video; null where its version is."""
+    chunks = []
+    for batch in table.select(["version", "start_s", "end_s", "prompts_digest"]).to_batches(ROWS_AT_ONCE):
+        keys = [
+            None
+            if version is None
+            else label_key(
+                version=version, start_s=start, end_s=end, prompts=prompts, weights=weights, parameters=settings
+            )
+            for version, start, end, prompts in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        ]
+        chunks.append(pa.array(keys, pa.string()))
+    return pa.chunked_array(chunks, pa.string())
+
+
+def _pairs(table: pa.Table, chosen: npt.NDArray[np.bool_]) -> Iterator[tuple[int, tuple[str, str]]]:
+    """Row number, video_id and label_key of the chosen rows."""
+    rows = np.flatnonzero(chosen)
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        some = rows[start : start + ROWS_AT_ONCE]
+        ids, keys = (table[name].take(pa.array(some)).to_pylist() for name in ("video_id", "label_key"))
+        yield from zip(some.tolist(), zip(ids, keys, strict=True), strict=True)
+
+
+def _frames(manifest: pa.Table, sizes: pa.Array) -> np.ndarray:
+    """Frames of every video: as the manifest says, else guessed from the file's size, float64 (rows,)."""
+    guess = pc.max_element_wise(pc.divide(sizes.cast(pa.float64()), float(BYTES_PER_FRAME)), 1.0)
+    frames: np.ndarray = pc.coalesce(manifest["num_frames"].cast(pa.float64()), guess, 1.0).to_numpy()
+    return frames
+
+
+def _objects(manifest: pa.Table) -> np.ndarray:
+    """Number of distinct objects of every video, int64 (rows,)."""
+    prompts = manifest["prompts"].combine_chunks()
+    pairs = pa.table({"row": pc.list_parent_indices(prompts), "object": pc.struct_field(pc.list_flatten(prompts), 0)})
+    unique = pairs.group_by(["row", "object"]).aggregate([])
+    return np.bincount(unique["row"].to_numpy(), minlength=manifest.num_rows)
+
+
+def _reasons(table: pa.Table, labelled: pa.Table, where: pa.Array) -> pa.Array:
+    """For every video why its label key is not the published one: "new video", or which parts of the key changed.
+
+    `where` is each video's row of `labelled`, or null.
+    """
+    names = list(dict.fromkeys(KEY_COLUMNS.values()))
+    changed = dict.fromkeys(names, np.zeros(table.num_rows, bool))
+    for column, name in KEY_COLUMNS.items():
+        old, new = labelled[column].take(where), table[column]
+        same = pc.or_(pc.fill_null(pc.equal(old, new), False), pc.and_(pc.is_null(old), pc.is_null(new)))
+        changed[name] = changed[name] | ~same.to_numpy()
+    code = sum(changed[name].astype(int) << bit for bit, name in enumerate(names))
+    texts = [" and ".join(n for bit, n in enumerate(names) if code >> bit & 1) for code in range(1 << len(names))]
+    texts = [f"{text} changed" if text else "algorithm changed" for text in texts]
+    return pc.if_else(pc.is_null(where), "new video", pa.array(texts).take(pa.array(code)))

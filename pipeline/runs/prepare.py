@@ -1,0 +1,207 @@
+"""Before a run: what is wanted, what is there, what is pending and why. Starts and writes nothing."""
+
+import hashlib
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import ManifestError, UsageError
+from pipeline.labels.failures import RETRIED_UNASKED, Failure, read_failures
+from pipeline.manifest import BadRow, Manifest, prompt_digests, read_manifest
+from pipeline.manifest.schema import clip
+from pipeline.runs.config import RunConfig
+from pipeline.runs.plan import Plan, make_plan, places_of
+from pipeline.storage import Entry, Storage, Store, Version, open_source, parse_path, source_versions
+from pipeline.storage.paths import PARTS
+from pipeline.tables.query import labelled_videos
+from pipeline.tracking.modelfiles import ResolvedModel, resolve
+from pipeline.video.content import version_now
+from pipeline.video.folder import is_folder
+
+SOURCES_AT_ONCE = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A run before anything is started."""
+
+    config: RunConfig
+    store: Store
+    storage: Storage
+    manifest: Manifest
+    model: ResolvedModel
+    plan: Plan
+    quarantined: list[Failure]
+    """Of this manifest and these keys; not tried again by this run."""
+    failures: dict[str, list[Failure]]
+    """All failure records by video id: obsolete once the video is labelled."""
+
+
+def prepare(
+    config: RunConfig, *, manifest: Manifest | None = None, retry: Callable[[Failure], bool] = lambda _: False
+) -> Prepared:
+    """Read the manifest, find the model, and compare what is wanted with what is labelled.
+
+    Args:
+        config: the run.
+        manifest: a validated manifest, instead of the one at `config.manifest`.
+        retry: which videos in quarantine are due for another try; those of class storage are, unasked.
+
+    Raises:
+        UsageError: The manifest, the model or a setting cannot be used, or more would be relabelled than is allowed.
+        StorageError: The manifest or the output cannot be read.
+    """
+    storage = Storage.from_toml(config.storage) if config.storage else Storage()
+    store = Store(config.output, storage=storage)
+    if manifest is None:
+        manifest = read_manifest(
+            config.manifest,
+            prompts=config.prompts,
+            on_bad_row=config.on_bad_row,
+            open_file=lambda uri: open_source(uri, storage=storage)[0],
+        )
+    manifest = _select(_allowed(manifest, config), config)
+    model = resolve(config.model, revision=config.revision)
+    versions, sizes = _versions(manifest, storage)
+    failures = {(failure.video_id, failure.label_key): failure for failure in read_failures(store)}
+    retried = {key for key, f in failures.items() if f.failure_class in RETRIED_UNASKED or retry(f)}
+    labelled, committed = _labels(store)
+    plan = make_plan(
+        manifest.table,
+        versions=versions,
+        sizes=sizes,
+        prompt_digests=prompt_digests(manifest),
+        weights=model.digest,
+        parameters=config.parameters,
+        labelled=labelled,
+        committed=committed,
+        quarantined=failures.keys() - retried,
+        retried=retried,
+    )
+    _refuse_large_relabel(plan, config, labelled.num_rows)
+    kept = plan.table.filter(pc.equal(plan.table["state"], "quarantined"))
+    keys = zip(kept["video_id"].to_pylist(), kept["label_key"].to_pylist(), strict=True)
+    return Prepared(
+        config=config,
+        store=store,
+        storage=storage,
+        manifest=manifest,
+        model=model,
+        plan=plan,
+        quarantined=[failures[key] for key in keys],
+        failures={v: list(group) for v, group in itertools.groupby(failures.values(), lambda f: f.video_id)},
+    )
+
+
+def _labels(store: Store) -> tuple[pa.Table, set[tuple[str, str]]]:
+    """The videos table, and (video_id, label_key) of the committed parts that it does not show.
+
+    Those are few, after a publication. The table is read last: what is published and expired meanwhile stands there.
+    """
+
+    def pairs(entries: Iterator[Entry]) -> pa.Table:
+        found = [pair for entry in entries if (pair := parse_path(entry.path))]
+        columns = [pa.array([pair[i] for pair in found], pa.string()) for i in (0, 1)]
+        return pa.table(columns, names=["video_id", "label_key"])
+
+    parts = pa.concat_tables(store.map_shards(PARTS, pairs))
+    labelled = labelled_videos(store)
+    where = pc.index_in(parts["video_id"], value_set=labelled["video_id"])
+    published = pc.fill_null(pc.equal(labelled["label_key"].take(where), parts["label_key"]), False)
+    left = parts.filter(pc.invert(published))
+    return labelled, set(zip(left["video_id"].to_pylist(), left["label_key"].to_pylist(), strict=True))
+
+
+def _versions(manifest: Manifest, storage: Storage) -> tuple[pa.Array, pa.Array]:
+    """Version and size of every source; storage is asked only where the manifest does not give the version."""
+    given = manifest.table["video_version"].combine_chunks()
+    unknown = pc.indices_nonzero(pc.is_null(given))
+    uris = manifest.table["video_uri"].take(unknown)
+    order = pc.sort_indices(uris)  # those that lie together are told by the same listings
+    versions, sizes = [], []
+    for start in range(0, len(order), SOURCES_AT_ONCE):
+        found = _found(uris.take(order.slice(start, SOURCES_AT_ONCE)).to_pylist(), storage)
+        versions.append(pa.array([version and version.token() for version in found], pa.string()))
+        sizes.append(pa.array([version and version.size for version in found], pa.int64()))
+    places = places_of(unknown.take(order).to_numpy(), len(given))
+    asked = pa.chunked_array(versions, pa.string()).take(places).combine_chunks()
+    return pc.coalesce(given, asked), pa.chunked_array(sizes, pa.int64()).take(places).combine_chunks()
+
+
+def _found(uris: list[str], storage: Storage) -> list[Version | None]:
+    """The version of each source; None where it is not there."""
+    folders = [is_folder(uri) for uri in uris]
+    files = iter(source_versions([uri for uri, it in zip(uris, folders, strict=True) if not it], storage=storage))
+    return [
+        version_now(uri, storage=storage) if folder else next(files) for uri, folder in zip(uris, folders, strict=True)
+    ]
+
+
+def _allowed(manifest: Manifest, config: RunConfig) -> Manifest:
+    """Without the rows whose video_uri lies under none of the allowed prefixes.
+
+    Raises:
+        ManifestError: There are such rows, and bad rows are not to be left out.
+    """
+    if not config.allow_uri:
+        return manifest
+    uris = manifest.table["video_uri"].to_pylist()
+    inside = np.array([any(is_under(uri, prefix) for prefix in config.allow_uri) for uri in uris], bool)
+    rule = f"the manifest may name videos under {', '.join(config.allow_uri)} only (--allow-uri)"
+    bad = [
+        BadRow(int(manifest.rows[i]), manifest.table["video_id"][int(i)].as_py(), "video_uri", clip(uris[i]), rule)
+        for i in np.flatnonzero(~inside)
+    ]
+    if bad and config.on_bad_row == "fail":
+        raise ManifestError(f"{bad[0]}" + (f" (and {len(bad) - 1} more such rows)" if len(bad) > 1 else ""))
+    return replace(_take(manifest, inside), bad_rows=[*manifest.bad_rows, *bad])
+
+
+def is_under(uri: str, prefix: str) -> bool:
+    """Whether a URI lies below a prefix, '..' and symbolic links taken into account."""
+    if "://" not in uri:
+        if "://" in prefix and not prefix.startswith("file://"):
+            return False
+        path, root = os.path.realpath(uri), os.path.realpath(prefix.removeprefix("file://"))
+        return Path(path).is_relative_to(root)
+    if ".." in uri.split("/"):
+        return False
+    return uri == prefix or uri.startswith(prefix.rstrip("/") + "/")
+
+
+def _select(manifest: Manifest, config: RunConfig) -> Manifest:
+    """The sample or shard of the manifest that is asked for, by a hash of the video ids: the same ones every time."""
+    if config.sample is None and config.shard is None:
+        return manifest
+    ids = manifest.table["video_id"].to_pylist()
+    hashes = np.array([int.from_bytes(hashlib.sha256(b"sample" + i.encode()).digest()[:8]) for i in ids], np.uint64)
+    keep = np.ones(len(ids), bool)
+    if config.sample is not None:
+        keep &= hashes / 2.0**64 < config.sample
+    if config.shard is not None:
+        part, parts = config.shard
+        keep &= hashes % np.uint64(parts) == part - 1
+    return _take(manifest, keep)
+
+
+def _take(manifest: Manifest, keep: np.ndarray) -> Manifest:
+    return replace(manifest, table=manifest.table.filter(pa.array(keep)), rows=manifest.rows[keep])
+
+
+def _refuse_large_relabel(plan: Plan, config: RunConfig, labelled: int) -> None:
+    if config.max_relabel is None:
+        return
+    reasons = {reason: n for reason, n in plan.reasons().items() if reason.endswith(" changed")}
+    again = sum(reasons.values())
+    if again > config.max_relabel * labelled:
+        why = ", ".join(f"{n} because of {reason}" for reason, n in reasons.items())
+        raise UsageError(
+            f"{again} of {labelled} labelled videos would be labelled again ({why}); "
+            f"--max-relabel allows {config.max_relabel:.3%}"
+        )

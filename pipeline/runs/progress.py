@@ -1,0 +1,83 @@
+"""What a run is doing, and what it did."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from pipeline.labels.failures import Failure
+from pipeline.tables import Published
+
+FLIGHTS_SHOWN = 1000
+
+StoppedBy = Literal["signal", "stop-at", "budget", "lease"]
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """A running run; `progress.json` holds it. Times are seconds since the epoch."""
+
+    run_id: str
+    videos: int
+    cost: float
+    started: float
+    now: float
+    state: Literal["running", "stopping", "ended"] = "running"
+    done: int = 0
+    failed: dict[str, int] = field(default_factory=dict)
+    """Videos in quarantine by failure class."""
+    in_hand: int = 0
+    """Videos that workers have and have not finished."""
+    flights: list[dict[str, Any]] = field(default_factory=list)
+    """The oldest of them when progress.json was last written: video_id, worker, started."""
+    workers: int = 0
+    deaths: dict[str, int] = field(default_factory=dict)
+    """Workers that died or could not start, by cause."""
+    frames: float = 0
+    masks: float = 0
+    cost_done: float = 0
+    actor_hours: float = 0
+    gpu_hours: float = 0
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds until the end, judged by the cost done so far; None before the first video."""
+        spent = self.now - self.started
+        return spent * (self.cost / self.cost_done - 1) if self.cost_done else None
+
+    def to_json(self) -> bytes:
+        """As progress.json holds it."""
+        return json.dumps({**asdict(self), "eta_s": self.eta_s}).encode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a run did."""
+
+    run_id: str
+    output: str
+    planned: dict[str, int]
+    """Videos by state when the run began: labelled, pending, quarantined, unreadable."""
+    reasons: dict[str, int]
+    """Why the pending ones were pending."""
+    labelled: int
+    failures: list[Failure]
+    """Of this run, and those that stay in quarantine from earlier ones."""
+    bad_rows: list[str]
+    left: int
+    """Pending videos that this run did not come to."""
+    frames: int
+    masks: int
+    seconds: float
+    actor_hours: float
+    gpu_hours: float
+    deaths: dict[str, int]
+    """Workers that died or could not start, by cause."""
+    stopped_by: StoppedBy | None
+    published: Published | None
+
+    @property
+    def exit_code(self) -> int:
+        """0 all labelled; 3 finished with failures or bad rows; 4 stopped before the end."""
+        if self.left:
+            return 4
+        return 3 if self.failures or self.bad_rows else 0

@@ -1,0 +1,27 @@
+"""Storage: read, write once, list. The only room that opens a URL."""
+
+from pipeline.storage.faults import ChangedError, MissingError, redact
+from pipeline.storage.filesystems import Access, Storage
+from pipeline.storage.listing import Entry
+from pipeline.storage.paths import checkpoint_dir, failure_path, parse_path, part_path, video_dir
+from pipeline.storage.sources import Version, open_source
+from pipeline.storage.store import Store
+from pipeline.storage.versions import source_versions
+
+__all__ = [
+    "Access",
+    "ChangedError",
+    "Entry",
+    "MissingError",
+    "Storage",
+    "Store",
+    "Version",
+    "checkpoint_dir",
+    "failure_path",
+    "open_source",
+    "parse_path",
+    "part_path",
+    "redact",
+    "source_versions",
+    "video_dir",
+]

@@ -1,0 +1,178 @@
+"""Proves an output's invariants, and repairs what an ill-timed crash can leave.
+
+The invariants: the tables hold each video once, all three the same labels of it; they are the wanted ones, as far as
+these are committed; every part is whole; nothing lies about that belongs to no unfinished video.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import duckdb
+import pyarrow as pa
+
+from pipeline.labels.failures import read_failures
+from pipeline.storage import MissingError, Store, parse_path, part_path
+from pipeline.tables import TABLES, as_dataset, drop_state, open_tables, publish, wanted_keys
+from pipeline.tables.parts import UnreadablePart, find_part
+from pipeline.tables.query import labelled_videos
+
+log = logging.getLogger(__name__)
+
+READERS = 32
+ABANDONED_S = 86_400.0
+"""No process writes one file for so long."""
+
+Kind = Literal[
+    "duplicate rows",
+    "tables disagree",
+    "unpublished label",
+    "unreadable part",
+    "orphan checkpoint",
+    "obsolete failure",
+    "unfinished write",
+]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it should be."""
+
+    kind: Kind
+    what: str
+    """The video or path, and what is wrong with it."""
+    repaired: bool = False
+
+
+def examine(store: Store, *, repair: bool = False) -> list[Finding]:
+    """Everything wrong with an output; with `repair`, mended where that loses nothing.
+
+    Tables are looked at as readers see them, so that a publication meanwhile is no finding. Repairing publishes what
+    waits and what was interrupted, deletes parts that are damaged (the next run labels their videos again) and what is
+    orphaned or obsolete. Do not repair while a run is labelling.
+    """
+    parts = _parts(store)
+    findings = list(_damaged(store, parts, repair))
+    broken = {finding.what for finding in findings}
+    labelled = _labelled(store)
+    findings += _unpublished(store, labelled, parts - _named(broken, parts), repair)
+    findings += _disagreeing(store)
+    finished = parts | set(labelled.items())
+    findings += _left_over(store, finished, repair)
+    return findings
+
+
+def _parts(store: Store) -> set[tuple[str, str]]:
+    found = (parse_path(entry.path) for shard in store.list_sharded("parts") for entry in shard)
+    return {pair for pair in found if pair}
+
+
+def _named(names: set[str], parts: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    return {pair for pair in parts if _name(pair) in names}
+
+
+def _name(pair: tuple[str, str]) -> str:
+    return f"{pair[0]!r}, label key {pair[1]}"
+
+
+def _damaged(store: Store, parts: set[tuple[str, str]], repair: bool) -> Iterator[Finding]:
+    """Parts whose footer is damaged. Storage that does not answer raises: it is no reason to delete a part."""
+    with ThreadPoolExecutor(READERS) as threads:
+        for pair, damaged in zip(parts, threads.map(partial(_is_damaged, store), parts), strict=True):
+            if damaged:
+                if repair:
+                    store.delete(part_path(*pair))
+                yield Finding("unreadable part", _name(pair), repaired=repair)
+
+
+def _is_damaged(store: Store, pair: tuple[str, str]) -> bool:
+    try:
+        return isinstance(find_part(store, *pair), UnreadablePart)
+    except MissingError:  # expired since it was listed
+        return False
+
+
+def _unpublished(store: Store, labelled: dict[str, str], parts: set[tuple[str, str]], repair: bool) -> list[Finding]:
+    """Wanted labels that are committed and not in the tables."""
+    waiting = [pair for pair in _pairs(wanted_keys(store)) if labelled.get(pair[0]) != pair[1] and pair in parts]
+    if repair:
+        if waiting:
+            drop_state(store)
+        publish(store)
+        labelled = _labelled(store)
+    return [Finding("unpublished label", _name(pair), repaired=labelled.get(pair[0]) == pair[1]) for pair in waiting]
+
+
+def _disagreeing(store: Store) -> Iterator[Finding]:
+    """Videos that stand in a table more than once, or not with the same labels in all three."""
+    tables = open_tables(store)
+    if len(tables) < len(TABLES):
+        return
+    with duckdb.connect() as connection:
+        for name, table in tables.items():
+            connection.register(name, as_dataset(store, name, table))
+        repeated = """
+            SELECT video_id, 'videos' AS name FROM videos GROUP BY video_id HAVING count(*) > 1
+            UNION ALL
+            SELECT DISTINCT video_id, 'masklets' FROM masklets GROUP BY video_id, object_id HAVING count(*) > 1
+        """
+        for video_id, name in connection.sql(repeated).fetchall():
+            yield Finding("duplicate rows", f"{video_id!r} stands more than once in {name}")
+        disagreeing = """
+            WITH rows AS (
+                SELECT video_id, count(*) AS n, count(DISTINCT label_key) AS keys, any_value(label_key) AS key,
+                       count(DISTINCT hash(object_id, frame_index)) AS places
+                FROM masks GROUP BY video_id
+            ), objects AS (
+                SELECT video_id, count(*) AS n, count(DISTINCT label_key) AS keys, any_value(label_key) AS key
+                FROM masklets GROUP BY video_id
+            )
+            SELECT video_id, videos.mask_rows, rows.n, rows.places, videos.objects, objects.n
+            FROM videos FULL JOIN rows USING (video_id) FULL JOIN objects USING (video_id)
+            WHERE videos.mask_rows IS DISTINCT FROM rows.n OR rows.places IS DISTINCT FROM rows.n
+               OR videos.objects IS DISTINCT FROM objects.n OR rows.keys <> 1 OR objects.keys <> 1
+               OR rows.key IS DISTINCT FROM videos.label_key OR objects.key IS DISTINCT FROM videos.label_key
+        """
+        for video_id, says, rows, places, objects, masklets in connection.sql(disagreeing).fetchall():
+            yield Finding(
+                "tables disagree",
+                f"{video_id!r}: videos says {says} mask rows and {objects} objects; masks has {rows} rows of {places} "
+                f"places, masklets {masklets} objects, or their label keys differ",
+            )
+
+
+def _left_over(store: Store, finished: set[tuple[str, str]], repair: bool) -> list[Finding]:
+    """Checkpoints and failure records of videos that are labelled, and what killed processes were writing."""
+    findings = []
+    orphans: dict[tuple[str, str], list[str]] = {}
+    for shard in store.list_sharded("checkpoints"):
+        for entry in shard:
+            if (pair := parse_path(entry.path)) in finished and pair:
+                orphans.setdefault(pair, []).append(entry.path)
+    for pair, paths in orphans.items():
+        if repair:
+            store.delete_many(paths)
+        findings.append(Finding("orphan checkpoint", _name(pair), repaired=repair))
+    for failure in read_failures(store):
+        if (failure.video_id, failure.label_key) in finished:
+            if repair:
+                store.delete(failure.path)
+            findings.append(Finding("obsolete failure", _name((failure.video_id, failure.label_key)), repaired=repair))
+    latest = time.time() - ABANDONED_S
+    for entry in (entry for entry in store.unfinished_writes() if entry.mtime < latest):
+        if repair:
+            store.delete(entry.path)
+        findings.append(Finding("unfinished write", entry.path, repaired=repair))
+    return findings
+
+
+def _labelled(store: Store) -> dict[str, str]:
+    return dict(_pairs(labelled_videos(store, columns=("video_id", "label_key"))))
+
+
+def _pairs(table: pa.Table) -> Iterator[tuple[str, str]]:
+    return zip(table["video_id"].to_pylist(), table["label_key"].to_pylist(), strict=True)

@@ -1,0 +1,188 @@
+"""Publishing: what is wanted, committed and not yet in the tables goes there, batch by batch."""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from itertools import chain, islice
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import StorageError
+from pipeline.labels import MASKLETS, MASKS, VIDEOS
+from pipeline.storage import Store
+from pipeline.tables.delta import create_table, newest_turn, published_keys, replace_videos, schema_of
+from pipeline.tables.extras import videos_rows
+from pipeline.tables.intents import read_intents, write_intent
+from pipeline.tables.marks import SupersededError, refuse_if_superseded
+from pipeline.tables.parts import FoundPart, MaskStream, UnreadablePart, find_part
+from pipeline.tables.snapshot import next_batch
+from pipeline.tables.turn import WAIT_S, fenced_turn
+from pipeline.tables.wanted import different_from, has_news, read_outstanding, wanted_keys, with_parts, write_state
+
+log = logging.getLogger(__name__)
+
+BATCH_VIDEOS = 2_000
+BATCH_ROWS = 20_000_000
+"""Limits of one atomic replacement. Large ones rewrite less: scattered replacements touch most files of a table."""
+FOOTERS_AT_ONCE = 16
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Published:
+    """What one publication did."""
+
+    videos: int = 0
+    batches: int = 0
+    mask_rows: int = 0
+    bytes_written: int = 0
+    """Files of all three tables: new rows, and old ones that had to move with them."""
+    waiting: int = 0
+    """Videos whose wanted label is not committed yet; their old one stays."""
+    unreadable: tuple[UnreadablePart, ...] = ()
+    """Parts that are damaged, or could not be read just then; their videos keep the old label."""
+    seconds: float = 0.0
+
+
+def publish(store: Store, *, wait_s: float = WAIT_S, after_table: Callable[[str], None] = lambda _: None) -> Published:
+    """Bring the tables to the labels that the runs want, as far as these are committed.
+
+    Safe to repeat, to interrupt and to run beside labelling; a second publisher waits up to `wait_s` for the first.
+    `after_table` is told each table after its commit.
+
+    Raises:
+        StorageError: The output cannot be read or written, or another publisher is at work for too long.
+    """
+    started = time.perf_counter()
+    waiting = has_news(store)
+    if waiting is not None and not read_intents(store):
+        return Published(waiting=waiting, seconds=time.perf_counter() - started)
+    with fenced_turn(store, wait_s=wait_s) as turn:
+        done = _publish(store, turn, after_table)
+    return dataclasses.replace(done, seconds=time.perf_counter() - started)
+
+
+def _publish(store: Store, turn: int, after_table: Callable[[str], None]) -> Published:
+    interrupted = read_intents(store)
+    outstanding = read_outstanding(store)
+    wanted = different_from(outstanding.wanted, published_keys(store))
+    redo = _redo(store, interrupted)
+    ready = [pair for pair in _pairs(with_parts(store, wanted)) if pair[0] not in redo]
+    done: set[tuple[str, str]] = set()
+    unreadable: list[UnreadablePart] = []
+    rows = written = batches = 0
+    # The interrupted ones go first: readers see them half once a batch counts that they are not in.
+    for batch in chain(_batches(store, sorted(redo.items()), unreadable), _batches(store, sorted(ready), unreadable)):
+        published, size = _publish_batch(store, batch, turn, unreadable, after_table)
+        done.update((part.video_id, part.label_key) for part in published)
+        rows += sum(part.header.rows for part in published)
+        written, batches = written + size, batches + bool(published)
+    refuse_if_superseded(newest_turn(store), turn, store)  # what is recorded below is another's by now
+    if unresolved := [(video_id, key) for video_id, key in redo.items() if (video_id, key) not in done]:
+        write_intent(store, unresolved)
+    store.delete_many(interrupted)
+    left = wanted.filter(pa.array([pair not in done for pair in _pairs(wanted)], pa.bool_()))
+    write_state(store, left, outstanding.consumed)
+    for part in unreadable:
+        log.error("not published: %s", part)
+    return Published(
+        videos=len(done),
+        batches=batches,
+        mask_rows=rows,
+        bytes_written=written,
+        waiting=left.num_rows - len(unreadable),
+        unreadable=tuple(unreadable),
+    )
+
+
+def _publish_batch(
+    store: Store,
+    batch: list[FoundPart],
+    turn: int,
+    unreadable: list[UnreadablePart],
+    after_table: Callable[[str], None],
+) -> tuple[list[FoundPart], int]:
+    """Write one batch to the three tables, without parts that cannot be read; returns it and the bytes written."""
+    write = partial(replace_videos, store, turn=turn, batch=next_batch(store))
+    while batch:
+        intent = write_intent(store, [(part.video_id, part.label_key) for part in batch])
+        ids = [part.video_id for part in batch]
+        masks = MaskStream(store, batch)
+        try:
+            written = write("masks", ids, masks, schema=MASKS)
+        except StorageError as error:
+            if masks.broken or isinstance(error, SupersededError):
+                store.delete(intent)  # the commit was all or nothing: no table has been touched
+            if masks.broken is None:
+                raise
+            unreadable.append(masks.broken)
+            batch = [part for part in batch if part.video_id != masks.broken.video_id]
+            continue
+        after_table("masks")
+        masklets = pa.concat_tables([part.header.masklets for part in batch], promote_options="default")
+        written += write("masklets", ids, _whole(masklets), schema=MASKLETS)
+        after_table("masklets")
+        videos = _stamped(videos_rows([part.header.video for part in batch], schema_of(create_table(store, "videos"))))
+        written += write("videos", ids, _whole(videos), schema=videos.schema)
+        after_table("videos")
+        store.delete(intent)
+        log.info("published %d videos", len(batch))
+        return batch, written
+    return [], 0
+
+
+def _redo(store: Store, interrupted: dict[str, dict[str, str]]) -> dict[str, str]:
+    """Videos about which the tables may disagree since an interruption, with the key that all three shall get.
+
+    That is what runs want by now, if it is committed, and whether or not it was published meanwhile.
+    """
+    redo = {video_id: key for intent in interrupted.values() for video_id, key in intent.items()}
+    if redo:
+        wanted = wanted_keys(store)
+        newer = wanted.filter(pc.is_in(wanted["video_id"], value_set=pa.array(list(redo))))
+        redo |= dict(_pairs(with_parts(store, newer)))
+    return redo
+
+
+def _batches(store: Store, ready: list[tuple[str, str]], unreadable: list[UnreadablePart]) -> Iterator[list[FoundPart]]:
+    batch: list[FoundPart] = []
+    rows, pairs = 0, iter(ready)
+    with ThreadPoolExecutor(FOOTERS_AT_ONCE) as threads:
+        while some := list(islice(pairs, 8 * FOOTERS_AT_ONCE)):
+            for part in threads.map(partial(_found, store), some):
+                if isinstance(part, UnreadablePart):
+                    unreadable.append(part)
+                    continue
+                if batch and (len(batch) == BATCH_VIDEOS or rows + part.header.rows > BATCH_ROWS):
+                    yield batch
+                    batch, rows = [], 0
+                batch.append(part)
+                rows += part.header.rows
+    if batch:
+        yield batch
+
+
+def _whole(table: pa.Table) -> Callable[[], Iterator[pa.Table]]:
+    return lambda: iter([table])
+
+
+def _found(store: Store, pair: tuple[str, str]) -> FoundPart | UnreadablePart:
+    try:
+        return find_part(store, *pair)
+    except StorageError as error:
+        return UnreadablePart(video_id=pair[0], label_key=pair[1], reason=str(error))
+
+
+def _pairs(table: pa.Table) -> list[tuple[str, str]]:
+    return list(zip(table["video_id"].to_pylist(), table["label_key"].to_pylist(), strict=True))
+
+
+def _stamped(videos: pa.Table) -> pa.Table:
+    kind = VIDEOS.field("published_at").type
+    at = videos.schema.get_field_index("published_at")
+    now = pa.repeat(pa.scalar(datetime.now(UTC), kind), videos.num_rows)
+    return videos.set_column(at, VIDEOS.field("published_at"), now)

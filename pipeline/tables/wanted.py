@@ -1,0 +1,130 @@
+"""Which label each video should have: what the last run that covered it wanted."""
+
+import dataclasses
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import StorageError
+from pipeline.storage import Store, parse_path, part_path
+from pipeline.storage.parquet import read_parquet, to_parquet
+
+STATE = "publish/state.parquet"
+WANTED = pa.schema([("video_id", pa.string()), ("label_key", pa.string()), ("run_id", pa.string())])
+ASK_ONE_BY_ONE = 500
+"""Up to so many parts are looked for by name; more by listing all."""
+_CONSUMED = b"sam2-corpus:consumed-runs"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outstanding:
+    """Wanted labels that are not in the tables as far as is known, and the runs that this takes into account."""
+
+    wanted: pa.Table
+    consumed: frozenset[str]
+    fresh: frozenset[str]
+    """Those of `consumed` that the stored state does not know yet."""
+
+
+def wanted_keys(store: Store) -> pa.Table:
+    """For every video of any run the key that the latest run with it wanted: video_id, label_key, run_id."""
+    runs = store.list_dirs("runs")
+    with ThreadPoolExecutor(8) as threads:
+        return _latest([table for table in threads.map(lambda run: _wanted_by(store, run), runs) if table is not None])
+
+
+def read_outstanding(store: Store) -> Outstanding:
+    """The stored state, brought up to date with the runs since."""
+    state, consumed = _read_state(store)
+    runs = store.list_dirs("runs")
+    unknown = [run for run in runs if run not in consumed]
+    new = {run: table for run in unknown if (table := _wanted_by(store, run)) is not None}
+    if not new:
+        return Outstanding(state, frozenset(consumed & set(runs)), frozenset())
+    # A run that was slow to say what it wants must not win over later ones: those are looked at again.
+    first = min(new)
+    again = {run: _wanted_by(store, run) for run in runs if run > first and run not in new}
+    tables = {run: table for run, table in (new | again).items() if table is not None}
+    merged = _latest([state, *(tables[run] for run in sorted(tables))])
+    return Outstanding(merged, frozenset((consumed & set(runs)) | set(new)), frozenset(new))
+
+
+def has_news(store: Store) -> int | None:
+    """None when a run has spoken since the last publication or an awaited part has come; else how many are awaited.
+
+    A few requests, so that publishing is cheap when there is nothing to do.
+    """
+    state, consumed = _read_state(store)
+    unknown = [run for run in store.list_dirs("runs") if run not in consumed]
+    if any(store.exists(f"runs/{run}/wanted.parquet") for run in unknown) or with_parts(store, state).num_rows:
+        return None
+    return int(state.num_rows)
+
+
+def write_state(store: Store, outstanding: pa.Table, consumed: frozenset[str]) -> None:
+    table = outstanding.replace_schema_metadata({_CONSUMED: json.dumps(sorted(consumed))})
+    store.put(STATE, to_parquet(table))
+
+
+def drop_state(store: Store) -> None:
+    """Let the next publication look at all runs again, whatever is thought to be published."""
+    store.delete(STATE)
+
+
+def with_parts(store: Store, wanted: pa.Table) -> pa.Table:
+    """The rows of `wanted` whose part exists."""
+    pairs = list(zip(wanted["video_id"].to_pylist(), wanted["label_key"].to_pylist(), strict=True))
+    if len(pairs) <= ASK_ONE_BY_ONE:
+        with ThreadPoolExecutor(16) as threads:
+            there = list(threads.map(lambda pair: store.exists(part_path(*pair)), pairs))
+    else:
+        keys = dict(pairs)
+        found = {
+            pair[0]
+            for shard in store.list_sharded("parts")
+            for entry in shard
+            if (pair := parse_path(entry.path)) and keys.get(pair[0]) == pair[1]
+        }
+        there = [video_id in found for video_id, _ in pairs]
+    return wanted.filter(pa.array(there, pa.bool_()))
+
+
+def different_from(wanted: pa.Table, published: pa.Table) -> pa.Table:
+    """The rows of `wanted` whose key is not the published one."""
+    where = pc.index_in(wanted["video_id"], value_set=published["video_id"].combine_chunks())
+    current = published["label_key"].take(where)
+    return wanted.filter(pc.invert(pc.fill_null(pc.equal(current, wanted["label_key"]), False)))
+
+
+def _latest(tables: list[pa.Table]) -> pa.Table:
+    """One row per video: the one of the greatest run_id; of equal ones the last."""
+    if not tables:
+        return WANTED.empty_table()
+    rows = pa.concat_tables(tables)
+    order = pc.sort_indices(rows, [("run_id", "ascending")])  # stable
+    last = (
+        rows.take(order).group_by("video_id", use_threads=False).aggregate([("label_key", "last"), ("run_id", "last")])
+    )
+    return pa.table([last[name] for name in ("video_id", "label_key_last", "run_id_last")], schema=WANTED)
+
+
+def _wanted_by(store: Store, run: str) -> pa.Table | None:
+    """What a run wants; None where it has not said so (yet)."""
+    data = store.read_or_none(f"runs/{run}/wanted.parquet")
+    if data is None:
+        return None
+    try:
+        table = read_parquet(data, columns=["video_id", "label_key"])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise StorageError(f"cannot read {store}/runs/{run}/wanted.parquet: {error}") from None
+    return table.append_column("run_id", pa.repeat(run, table.num_rows)).cast(WANTED)
+
+
+def _read_state(store: Store) -> tuple[pa.Table, set[str]]:
+    data = store.read_or_none(STATE)
+    if data is None:
+        return WANTED.empty_table(), set()
+    table = read_parquet(data)
+    return table.select(WANTED.names).cast(WANTED), set(json.loads((table.schema.metadata or {})[_CONSUMED]))

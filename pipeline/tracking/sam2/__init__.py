@@ -1,0 +1,1 @@
+"""SAM 2's network: what differs from one model family to another."""

@@ -1,0 +1,104 @@
+"""Frames to features: Hiera and its neck, without what nothing reads, and with constants built once.
+
+transformers' encoder also computes attention weights that are thrown away, position encodings of every level (one level
+is used), and a bicubic position embedding, for every frame.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from pipeline.errors import ModelError
+from pipeline.tracking.sam2.hiera import Block
+from pipeline.tracking.sam2.weights import Weights, is_pointwise
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Features:
+    """Encoded frames; names end in their dimensions (F frames, N tokens, C channels, p 2 x 2 parts). The finer levels
+    are projected for the mask decoder and stand in its nested pixel order: a token of the coarse grid, its parts, and
+    their parts."""
+
+    top_fnc: torch.Tensor
+    s1_fnpc: torch.Tensor
+    """(F, N, 4, C/4)"""
+    s0_fnppc: torch.Tensor
+    """(F, N, 4, 4, C/8)"""
+
+    def frame(self, n: int) -> "Features":
+        return Features(
+            top_fnc=self.top_fnc[n : n + 1], s1_fnpc=self.s1_fnpc[n : n + 1], s0_fnppc=self.s0_fnppc[n : n + 1]
+        )
+
+
+class Encoder:
+    def __init__(self, model: Any, weights: Weights, device: torch.device) -> None:
+        vision = model.vision_encoder
+        backbone = vision.backbone
+        self.device = device
+        self.dtype = weights.dtype
+        config = vision.config
+        levels = config.backbone_feature_sizes
+        self.grid = tuple(levels[-1])
+        patch = backbone.patch_embed.projection
+        # 7 x 7 patches with stride 4: 2.5 times as fast with the channels innermost
+        self.patch = weights.cast(patch.weight).contiguous(memory_format=torch.channels_last)
+        self.patch_bias = weights.cast(patch.bias)
+        self.patch_stride, self.patch_padding = patch.stride, patch.padding
+        size = model.config.image_size // patch.stride[0]
+        self.position = backbone._get_pos_embed((size, size)).contiguous()
+        self.blocks = [Block(block, weights) for block in backbone.blocks]
+        self.stage_ends = list(backbone.stage_ends)
+        self.neck = _Neck(model, weights)
+
+    def __call__(self, pixels_f3ss: torch.Tensor) -> Features:
+        if self.device.type == "cuda" and pixels_f3ss.device.type == "cpu":
+            pixels_f3ss = pixels_f3ss.pin_memory()  # so that the copy does not wait
+        pixels = pixels_f3ss.to(self.device, non_blocking=True).to(self.dtype)
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        x = F.conv2d(pixels, self.patch, self.patch_bias, self.patch_stride, self.patch_padding)
+        x_fhwc = x.permute(0, 2, 3, 1) + self.position
+        stages = []
+        for n, block in enumerate(self.blocks):
+            x_fhwc = block(x_fhwc)
+            if n in self.stage_ends:
+                stages.append(x_fhwc)
+        return self.neck(stages)
+
+
+class _Neck:
+    """The feature pyramid. Nothing comes down to its two finest levels, so the neck's and the mask decoder's projection
+    of them are one linear map."""
+
+    def __init__(self, model: Any, weights: Weights) -> None:
+        neck = model.vision_encoder.neck
+        coarsest_first = list(neck.convs)
+        usual = (
+            len(coarsest_first) == 4
+            and model.vision_encoder.config.num_feature_levels == 3
+            and set(neck.fpn_top_down_levels) == {2, 3}
+            and all(is_pointwise(conv) for conv in coarsest_first)
+        )
+        if not usual:
+            raise ModelError(
+                "The tracking engine needs SAM2's neck: four 1 x 1 levels, the coarsest added to the next one."
+            )
+        self.coarsest = weights.dense(coarsest_first[0])
+        self.top = weights.dense(coarsest_first[1])
+        self.s1 = weights.composed(coarsest_first[2], model.mask_decoder.conv_s1)
+        self.s0 = weights.composed(coarsest_first[3], model.mask_decoder.conv_s0)
+
+    def __call__(self, stages: list[torch.Tensor]) -> Features:
+        x0, x1, x2, x3 = stages
+        frames, height, width, _ = x2.shape
+        below = self.coarsest(x3).view(frames, height // 2, 1, width // 2, 1, -1)
+        top = self.top(x2).view(frames, height // 2, 2, width // 2, 2, -1) + below
+        s1 = self.s1(x1).view(frames, height, 2, width, 2, -1).transpose(2, 3)
+        s0 = self.s0(x0).view(frames, height, 2, 2, width, 2, 2, -1).permute(0, 1, 4, 2, 5, 3, 6, 7)
+        return Features(
+            top_fnc=top.view(frames, height * width, -1),
+            s1_fnpc=s1.reshape(frames, height * width, 4, -1),
+            s0_fnppc=s0.reshape(frames, height * width, 4, 4, -1),
+        )

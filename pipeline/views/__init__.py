@@ -1,0 +1,1 @@
+"""Labels to look at: films, contact sheets, pages."""

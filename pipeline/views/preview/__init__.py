@@ -1,0 +1,7 @@
+"""Labels to look at: masks drawn over their video, as a film and as a contact sheet, from labels and video alone."""
+
+from pipeline.views.preview.draw import color_of
+from pipeline.views.preview.film import contact_sheet, write_film
+from pipeline.views.preview.labelled import LabelledVideo, load_videos, opened
+
+__all__ = ["LabelledVideo", "color_of", "contact_sheet", "load_videos", "opened", "write_film"]

@@ -1,0 +1,127 @@
+"""Masks, scores and prompts drawn into a frame."""
+
+import colorsys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from pipeline.masks import rle
+
+Rgb = npt.NDArray[np.uint8]
+OPACITY = 0.45
+
+
+def color_of(object_id: int) -> tuple[int, int, int]:
+    """An object's colour: the same in every picture, and far from those of the ids beside it."""
+    hue = (0.58 + object_id * 0.6180339887) % 1
+    lightness = (0.58, 0.48, 0.68)[object_id % 3]
+    red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.85)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def draw_frame(
+    rgb: Rgb,
+    rows: Sequence[Mapping[str, Any]],
+    prompts: Sequence[Mapping[str, Any]] = (),
+    *,
+    caption: str = "",
+    names: Mapping[int, str] | None = None,
+) -> Rgb:
+    """A copy of a frame (H, W, 3) with its mask rows and prompts drawn.
+
+    Args:
+        caption: a line at the bottom.
+        names: a category by object id.
+    """
+    canvas = rgb.astype(np.float32)
+    for row in rows:
+        if row["is_present"]:
+            mask = rle.decode(row["counts"], (row["height"], row["width"]))
+            ink = np.array(color_of(row["object_id"]), np.float32)
+            canvas[mask] = canvas[mask] * (1 - OPACITY) + ink * OPACITY
+            canvas[_outline(mask)] = ink
+    image = Image.fromarray(canvas.round().astype(np.uint8))
+    pen = ImageDraw.Draw(image, "RGBA")
+    unit = max(min(rgb.shape[:2]) / 240, 1.0)
+    for prompt in prompts:
+        _draw_prompt(pen, prompt, unit)
+    taken: list[tuple[float, float, float, float]] = []
+    for row in rows:
+        if row["is_present"]:
+            name = (names or {}).get(row["object_id"])
+            label = f"{row['object_id']}" + (f" {_plain(name)}" if name else "")
+            if row["predicted_iou"] is not None:
+                label += f" {row['predicted_iou']:.2f}"
+            corner, color = (row["x_min"], row["y_min"]), color_of(row["object_id"])
+            taken.append(_tag(pen, label, corner, color, unit, rgb.shape[1], taken))
+    absent = [str(row["object_id"]) for row in rows if not row["is_present"]]
+    caption = caption + (f"  absent: {', '.join(absent)}" if absent else "")
+    if caption:
+        font = font_of(round(10 * unit))
+        box = pen.textbbox((4 * unit, 0), caption, font=font)
+        top = rgb.shape[0] - (box[3] - box[1]) - 7 * unit
+        pen.rectangle((0, top, rgb.shape[1], rgb.shape[0]), fill=(0, 0, 0, 150))
+        pen.text((4 * unit, top + 3 * unit - box[1]), caption, font=font, fill="white")
+    return np.asarray(image)
+
+
+def _draw_prompt(pen: ImageDraw.ImageDraw, prompt: Mapping[str, Any], unit: float) -> None:
+    color = color_of(prompt["object_id"])
+    if box := prompt.get("box"):
+        corners = (box["x_min"], box["y_min"], box["x_max"] - 1, box["y_max"] - 1)
+        pen.rectangle(corners, outline="black", width=max(2, round(2 * unit)) + 1)
+        pen.rectangle(corners, outline=color, width=max(1, round(unit)) + 1)
+    if mask := prompt.get("mask"):
+        line = _outline(rle.decode(mask["counts"], mask["size"]))
+        for y, x in np.argwhere(line)[::3].tolist():
+            pen.rectangle((x, y, x + 1, y + 1), fill="white")
+    for point in prompt.get("points") or ():
+        x, y, size = point["x"], point["y"], 4.5 * unit
+        pen.ellipse((x - size, y - size, x + size, y + size), fill=color, outline="white", width=max(1, round(unit)))
+        arm = size * 0.55
+        pen.line((x - arm, y, x + arm, y), fill="white", width=max(1, round(1.2 * unit)))
+        if point["label"] == 1:  # a plus on the object, a minus off it
+            pen.line((x, y - arm, x, y + arm), fill="white", width=max(1, round(1.2 * unit)))
+
+
+def _tag(
+    pen: ImageDraw.ImageDraw,
+    text: str,
+    at: tuple[int, int],
+    color: tuple[int, int, int],
+    unit: float,
+    frame_width: int,
+    taken: Sequence[tuple[float, float, float, float]],
+) -> tuple[float, float, float, float]:
+    """A label above a box, moved down while it would cover another one."""
+    font = font_of(round(9 * unit))
+    left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
+    width, height = right - left + 6 * unit, bottom - top + 5 * unit
+    x, y = max(0.0, min(float(at[0]), frame_width - width)), max(0.0, at[1] - height)
+    while any(x < b[2] and b[0] < x + width and y < b[3] and b[1] < y + height for b in taken):
+        y += height
+    pen.rectangle((x, y, x + width, y + height), fill=color)
+    ink = "black" if 0.3 * color[0] + 0.59 * color[1] + 0.11 * color[2] > 130 else "white"
+    pen.text((x + 3 * unit - left, y + 2.5 * unit - top), text, font=font, fill=ink)
+    return x, y, x + width, y + height
+
+
+def _outline(mask: rle.Mask) -> rle.Mask:
+    """Pixels of a mask that have a neighbour, or the frame's edge, outside of it."""
+    inner = np.zeros_like(mask)
+    inner[1:-1, 1:-1] = mask[1:-1, :-2] & mask[1:-1, 2:] & mask[:-2, 1:-1] & mask[2:, 1:-1]
+    return mask & ~inner
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)[:24]
+
+
+@cache
+def font_of(size: int) -> Any:
+    """Pillow's own font: it needs no file."""
+    return ImageFont.load_default(max(size, 9))

@@ -1,0 +1,114 @@
+"""The overlay film and the contact sheet of one labelled video."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from pipeline.video import VideoReader
+from pipeline.video.writer import VideoWriter
+from pipeline.views.preview.draw import Rgb, draw_frame, font_of
+from pipeline.views.preview.labelled import LabelledVideo
+
+PROMPT_SHOWN_S = 0.4
+"""A prompt stays in the film for so long: on one frame alone nobody would see it."""
+
+
+def write_film(labelled: LabelledVideo, reader: VideoReader, path: Path) -> int:
+    """The whole labelled part with masks, ids, scores and prompts, as an MP4; returns its frames."""
+    info = reader.info
+    fps = info.fps or 24.0
+    prompts, names, shown = labelled.prompts_at(reader), _names(labelled), max(1, round(PROMPT_SHOWN_S * fps))
+    count, first = 0, 0.0
+    with VideoWriter(path, height=info.height, width=info.width, fps=fps) as writer:
+        for frame in reader.forward():
+            first = frame.time_s if count == 0 else first
+            near = [p for at in range(frame.index - shown + 1, frame.index + 1) for p in prompts.get(at, ())]
+            rows, caption = labelled.frames.get(frame.index, ()), f"{frame.index}   {frame.time_s:.2f} s"
+            writer.add(draw_frame(frame.rgb, rows, near, caption=caption, names=names), frame.time_s - first)
+            count += 1
+    return count
+
+
+def contact_sheet(
+    labelled: LabelledVideo, reader: VideoReader, *, tiles: int = 12, columns: int = 4, tile_width: int = 320
+) -> Image.Image:
+    """The frames that tell most of a video's labels in one picture: prompted ones, suspicious ones, and evenly spread
+    ones between them."""
+    chosen = choose_frames(labelled, reader, tiles=tiles)
+    prompts, names = labelled.prompts_at(reader), _names(labelled)
+    height = round(tile_width * reader.info.height / reader.info.width)
+    lines = _headline(labelled)
+    header = 16 * len(lines) + 12
+    columns = min(columns, max(len(chosen), 2))
+    sheet = Image.new(
+        "RGB", (columns * tile_width, header + max(math.ceil(len(chosen) / columns), 1) * height), (24, 26, 28)
+    )
+    pen = ImageDraw.Draw(sheet)
+    for at, line in enumerate(lines):
+        pen.text((8, 6 + 16 * at), line, font=font_of(13), fill=(235, 235, 235))
+    frames = reader.at(chosen) if chosen else {}
+    for at, index in enumerate(chosen):
+        picture = scaled(
+            draw_frame(
+                frames[index].rgb,
+                labelled.frames.get(index, ()),
+                prompts.get(index, ()),
+                caption=f"{index}   {frames[index].time_s:.2f} s" + ("   prompted" if index in prompts else ""),
+                names=names,
+            ),
+            tile_width,
+        )
+        sheet.paste(picture, (at % columns * tile_width, header + at // columns * height))
+    return sheet
+
+
+def scaled(rgb: Rgb, width: int) -> Image.Image:
+    """A frame as a picture of this width."""
+    height = max(round(width * rgb.shape[0] / rgb.shape[1]), 1)
+    return Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS)
+
+
+def choose_frames(labelled: LabelledVideo, reader: VideoReader, *, tiles: int) -> list[int]:
+    """At most `tiles` frame indices in order: the prompted ones first, then the worst, then an even spread."""
+    there = sorted(labelled.frames)
+    if not there:
+        return []
+    prompted = sorted(labelled.prompts_at(reader))[: tiles // 2]
+    worst = sorted(there, key=lambda t: -max(_trouble(row) for row in labelled.frames[t]))
+    picked = dict.fromkeys(prompted)
+    for t in worst:  # neighbours of a bad frame look alike
+        if len(picked) >= len(prompted) + tiles // 4:
+            break
+        if all(abs(t - other) > len(there) / tiles / 2 for other in picked):
+            picked[t] = None
+    spread = np.linspace(there[0], there[-1], num=4 * tiles)
+    while len(picked) < min(tiles, len(there)):
+        gaps = [(min((abs(t - other) for other in picked), default=math.inf), -t) for t in spread.round().tolist()]
+        far, t = max(gaps)
+        if far == 0:
+            break
+        picked[int(-t)] = None
+    return sorted(t for t in picked if t in labelled.frames)
+
+
+def _trouble(row: Mapping[str, Any]) -> float:
+    scores = [value for name in ("predicted_iou", "stability") if (value := row.get(name)) is not None]
+    score = len(scores) - sum(scores)
+    score += min(abs(row.get("area_change") or 0), 2) / 2 + min(row.get("center_shift") or 0, 1)
+    return score + (row.get("overlap") or 0)
+
+
+def _names(labelled: LabelledVideo) -> dict[int, str]:
+    return {object_id: row["category"] for object_id, row in labelled.masklets.items() if row["category"]}
+
+
+def _headline(labelled: LabelledVideo) -> Sequence[str]:
+    lines = [f"{labelled.video_id[:80]!r}   {labelled.video['frames']} frames, {len(labelled.masklets)} objects"]
+    for object_id, row in sorted(labelled.masklets.items(), key=lambda item: -(item[1].get("doubt") or 0))[:4]:
+        doubt = "" if row.get("doubt") is None else f" doubt {row['doubt']:.2f}"
+        lines.append(f"object {object_id}:{doubt}  {'; '.join((row.get('reasons') or [])[:3])}"[:150])
+    return lines

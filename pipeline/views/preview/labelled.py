@@ -1,0 +1,73 @@
+"""One video's labels, read for drawing, and its frames beside them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import UsageError
+from pipeline.manifest.prompt_json import prompts_from_json
+from pipeline.storage import Storage, open_source
+from pipeline.tables.query import Labels
+from pipeline.video import VideoReader, open_video
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledVideo:
+    """What the label tables say of one video."""
+
+    video: Mapping[str, Any]
+    """Its row of the videos table."""
+    masklets: Mapping[int, Mapping[str, Any]]
+    """Rows of the masklets table by object id."""
+    frames: Mapping[int, Sequence[Mapping[str, Any]]]
+    """Rows of the masks table by frame index, in order of their object ids."""
+    prompts: Sequence[Mapping[str, Any]]
+    """As in the manifest; none where older labels did not keep them."""
+
+    @property
+    def video_id(self) -> str:
+        return self.video["video_id"]
+
+    def prompts_at(self, reader: VideoReader) -> dict[int, list[Mapping[str, Any]]]:
+        """The prompts by the frame they are on."""
+        times = [each["time_s"] for each in self.prompts if "time_s" in each]
+        timed = iter(reader.index_at(times) if times else [])
+        found: dict[int, list[Mapping[str, Any]]] = {}
+        for each in self.prompts:
+            found.setdefault(each["frame_index"] if "frame_index" in each else next(timed), []).append(each)
+        return found
+
+
+def load_videos(labels: Labels, video_ids: Sequence[str]) -> Iterator[LabelledVideo]:
+    """The labels of these videos, one after the other.
+
+    Raises:
+        UsageError: One of them has no labels.
+    """
+    for video_id in video_ids:
+        read, given = labels.connection.sql, {"id": video_id}
+        videos = read("SELECT * FROM videos WHERE video_id = $id", params=given).to_arrow_table().to_pylist()
+        if not videos:
+            raise UsageError(f"video {video_id!r} has no published labels")
+        masklets = read("SELECT * FROM masklets WHERE video_id = $id", params=given).to_arrow_table().to_pylist()
+        rows = read("SELECT * FROM masks WHERE video_id = $id ORDER BY frame_index, object_id", params=given)
+        frames: dict[int, list[Mapping[str, Any]]] = {}
+        for row in rows.to_arrow_table().to_pylist():
+            frames.setdefault(row["frame_index"], []).append(row)
+        yield LabelledVideo(
+            video=videos[0],
+            masklets={row["object_id"]: row for row in masklets},
+            frames=frames,
+            prompts=prompts_from_json(videos[0].get("prompts")),
+        )
+
+
+@contextmanager
+def opened(labelled: LabelledVideo, *, uri: str | None = None, storage: Storage | None = None) -> Iterator[VideoReader]:
+    """The labelled part of its video, from where the labels say it is, or from `uri`."""
+    video = labelled.video
+    uri = uri or str(video["uri"])
+    file, _ = open_source(uri, storage=storage)
+    with closing(file), open_video(file, name=uri, start_s=video["start_s"], end_s=video["end_s"]) as reader:
+        yield reader

@@ -1,0 +1,1 @@
+"""From pending videos to committed parts on Ray actors."""

@@ -1,0 +1,53 @@
+"""What the scheduler wants done, in the order in which it says so."""
+
+from dataclasses import dataclass
+
+from pipeline.labels.attempts import Attempt
+
+
+@dataclass(frozen=True)
+class Start:
+    """Start a worker of this name."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
+class Assign:
+    """Hand the video at `index` to the worker."""
+
+    worker: str
+    index: int
+
+
+@dataclass(frozen=True)
+class Stop:
+    """End an idle worker: nothing is left for it."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
+class Kill:
+    """End a worker whose video is past its deadline; then call `worker_died(..., cause="deadline")`."""
+
+    worker: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """The video at `index` has used up its attempts by a cause."""
+
+    index: int
+    attempts: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True)
+class Abort:
+    """Workers cannot start: end the run and say why."""
+
+    reason: str
+
+
+Action = Start | Assign | Stop | Kill | Quarantine | Abort

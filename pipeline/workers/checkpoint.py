@@ -1,0 +1,109 @@
+"""Unfinished long videos: rows so far and memory banks, saved while labelling and continued by whoever comes next.
+
+A checkpoint is one state file that names the row files it builds on; it exists whole or not at all. Names are never
+used twice, so that a worker thought dead cannot spoil the checkpoint of its successor. The state holds the tracker's
+memory, so labels continue exactly as if never interrupted.
+"""
+
+import json
+import logging
+import uuid
+from dataclasses import dataclass, field
+from importlib.metadata import version as package_version
+
+import pyarrow as pa
+
+from pipeline.storage import MissingError, Store, checkpoint_dir, parse_path, part_path
+from pipeline.storage.parquet import read_parquet, to_parquet
+from pipeline.storage.paths import CHECKPOINTS
+
+log = logging.getLogger(__name__)
+
+STATE = ".state"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """Where a video was left: rows so far, and what the tracker continues from."""
+
+    rows: list[pa.Table]
+    tracker: bytes
+    frames: int
+    """Frames stepped so far."""
+
+
+@dataclass(kw_only=True)
+class Checkpoints:
+    """The checkpoints of one video under one label key."""
+
+    store: Store
+    video_id: str
+    label_key: str
+    _row_files: list[str] = field(default_factory=list)
+    _any: bool = False
+
+    @property
+    def _folder(self) -> str:
+        return checkpoint_dir(self.video_id, self.label_key)
+
+    def load(self) -> Saved | None:
+        """The furthest checkpoint that can be used, or None.
+
+        A worker thought dead may save one meanwhile: what was listed is gone then, or a listing shows neither the old
+        one nor the new. So there is none only when two listings in a row say so.
+        """
+        looked = None
+        while (found := sorted(entry.path for entry in self.store.list(self._folder))) != looked:
+            looked, self._any = found, self._any or bool(found)
+            for state in reversed([path for path in found if path.endswith(STATE)]):
+                try:
+                    return self._read(state)
+                except (MissingError, ValueError, KeyError) as error:  # pa.ArrowInvalid is a ValueError
+                    log.warning("cannot use the checkpoint %s: %s", state, error)
+        return None
+
+    def _read(self, state: str) -> Saved:
+        header, _, tracker = self.store.read(state).partition(b"\n")
+        record = json.loads(header)
+        if record["package_version"] != package_version("sam2-corpus"):
+            raise ValueError(f"it is of version {record['package_version']} of this package")
+        rows = [read_parquet(self.store.read(path)) for path in record["rows"]]
+        self._row_files = record["rows"]
+        return Saved(rows=rows, tracker=tracker, frames=record["frames"])
+
+    def save(self, *, new_rows: pa.Table, tracker: bytes, frames: int) -> None:
+        """Save the rows made since the last checkpoint, then the state that makes them count."""
+        name, self._any = uuid.uuid4().hex, True
+        path = f"{self._folder}/{name}.parquet"
+        self.store.put(path, to_parquet(new_rows))
+        self._row_files = [*self._row_files, path]
+        header = json.dumps(
+            {"frames": frames, "rows": self._row_files, "package_version": package_version("sam2-corpus")}
+        ).encode()
+        state = f"{self._folder}/{frames:012d}-{name}{STATE}"
+        self.store.put(state, header + b"\n" + tracker)
+        states = [entry.path for entry in self.store.list(self._folder) if entry.path.endswith(STATE)]
+        self.store.delete_many(path for path in states if path < state)
+
+    def remove(self) -> None:
+        """Forget those that were loaded or saved: the video is committed."""
+        if self._any:
+            _delete(self.store, self._folder)
+
+
+def unfinished(store: Store) -> set[tuple[str, str]]:
+    """(video_id, label_key) of every checkpoint of an output."""
+    found = (parse_path(entry.path) for entry in store.list(CHECKPOINTS))
+    return {pair for pair in found if pair}
+
+
+def remove_finished(store: Store) -> None:
+    """Remove the checkpoints of committed videos: a driver that has lost its lease may save some after the commit."""
+    for video_id, label_key in unfinished(store):
+        if store.exists(part_path(video_id, label_key)):
+            _delete(store, checkpoint_dir(video_id, label_key))
+
+
+def _delete(store: Store, folder: str) -> None:
+    """Delete what is there; what a worker thought dead is writing it may finish, or it would be told of an error."""
+    store.delete_many([entry.path for entry in store.list(folder)])

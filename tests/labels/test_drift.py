@@ -1,0 +1,57 @@
+"""The second pass: where it turns, what it is compared with, and that it finds a masklet that lost its object."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.labels.measures.drift import Turn, turns, with_agreement
+from pipeline.masks import rle
+
+SIZE = (6, 8)
+
+
+def box(x0, x1):
+    mask = np.zeros((1, *SIZE), bool)
+    mask[0, 1:5, x0:x1] = True
+    return rle.encode(mask)[0]
+
+
+EMPTY = rle.encode(np.zeros((1, *SIZE), bool))[0]
+
+
+def rows(counts, *, first=0, prompted=()):
+    frames = list(range(first, first + len(counts)))
+    return pa.table(
+        {
+            "frame_index": pa.array(frames, pa.int32()),
+            "is_prompted": [t in prompted for t in frames],
+            "counts": counts,
+            "area": [rle.area(each) for each in counts],
+            "agreement": pa.nulls(len(counts), pa.float32()),
+        }
+    )
+
+
+def test_a_pass_turns_where_the_object_was_last_seen():
+    made = [
+        (1, rows([box(0, 2), box(1, 3), EMPTY], first=4)),
+        (2, rows([EMPTY, EMPTY])),
+        (3, rows([box(0, 2), EMPTY])),
+        (4, rows([EMPTY, box(1, 3), box(2, 4)])),
+    ]
+    assert turns(made, backward=False) == {
+        1: Turn(frame=5, counts=box(1, 3), end=4),
+        4: Turn(frame=2, counts=box(2, 4), end=0),
+    }
+    assert turns(made, backward=True) == {
+        1: Turn(frame=4, counts=box(0, 2), end=6),
+        3: Turn(frame=0, counts=box(0, 2), end=1),
+        4: Turn(frame=1, counts=box(1, 3), end=2),
+    }
+
+
+def test_agreement_is_the_iou_of_the_two_masks_of_a_frame():
+    made = [(1, rows([box(0, 2), box(0, 4), EMPTY, box(0, 2)])), (2, rows([box(0, 1)])), (5, rows([box(0, 2), EMPTY]))]
+    again = [(1, rows([box(0, 2), box(2, 6), EMPTY, box(0, 2)], prompted=[3])), (5, rows([EMPTY, EMPTY]))]
+    found = {key: table["agreement"].to_pylist() for key, table in with_agreement(made, again, size=SIZE)}
+    assert found == {1: [1, pytest.approx(2 / 6), 1, None], 2: [None], 5: [0, 1]}

@@ -1,0 +1,161 @@
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from pipeline.errors import ManifestError
+from pipeline.runs.nightly.history import Night
+from pipeline.runs.nightly.page import render, verdict
+from pipeline.runs.nightly.report import begin_record, end_record
+from pipeline.tables import Published
+from pipeline.views.words import change, text
+from tests.runs.nightly.examples import HOSTILE, STARTED, failure, manifest, night_record, report, row, settings
+
+TAGS_WITHOUT_END = {"meta", "br"}
+
+
+class Balance(HTMLParser):
+    """Fails on a tag that is not closed in order, and collects all tags, attributes and texts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag not in TAGS_WITHOUT_END:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def parsed(page: str) -> Balance:
+    found = Balance()
+    found.feed(page)
+    found.close()
+    assert not found.open
+    return found
+
+
+def test_hostile_names_are_text_and_nothing_else() -> None:
+    record = night_record(
+        report(
+            failures=[failure(HOSTILE, HOSTILE, message=HOSTILE * 100, run_id="run-1"), failure(HOSTILE)],
+            reasons={HOSTILE: 3},
+            run_id=HOSTILE,
+        ),
+        output=HOSTILE,
+        model=HOSTILE,
+        currency=HOSTILE,
+        manifests=((HOSTILE, manifest(row(HOSTILE), bad=(HOSTILE,))),),
+        gone=HOSTILE,
+    )
+    earlier = [Night(night="2026-11-21", attempts=1, labelled=3, error=HOSTILE, exit_code=1)]
+    page = render(record, attempts=[{**record, "error": HOSTILE}], earlier=earlier)
+    found = parsed(page)
+    assert "script" not in found.tags
+    assert found.attributes <= {
+        "lang", "charset", "http-equiv", "content", "name", "class", "style", "title",
+    }  # fmt: skip
+    assert not re.search("[\u202e\x1b\x00]", page)
+    assert "\\u202e\\x1b[31m\\x00%s{x}" in "".join(found.texts)
+    assert "default-src 'none'" in page
+    assert not re.search(r"""(src|href|url\(|@import)""", page.replace("default-src", "").replace("style-src", ""))
+
+
+def test_the_page_tells_what_was_done_and_what_was_left_out() -> None:
+    record = night_record(
+        report(
+            planned={"labelled": 1200, "pending": 40, "quarantined": 1, "unreadable": 0},
+            reasons={"new video": 30, "prompts changed": 9, "retry due": 1},
+            labelled=35,
+            failures=[failure("cat", "decode", run_id="run-1"), failure("dog", "oom")],
+            left=4,
+            stopped_by="stop-at",
+        ),
+        gone="fox",
+    )
+    words = " ".join(" ".join(parsed(render(record, attempts=[], earlier=[])).texts).split())
+    for expected in (
+        "Stopped at its stop time, 4 videos left; 2 videos without labels",
+        "new video 30", "prompts changed 9", "retry due 1",
+        "1 decode, 1 oom from earlier nights",
+        "tried again when its video, prompts or model change, or by jobs.retry",
+        "tried again from 2026-11-27 03:00",
+        "1,200 labelled before, and unchanged",
+        "No longer named: fox",
+        "Cost, EUR 1.05 0.03 EUR a video",
+    ):  # fmt: skip
+        assert expected in words
+    assert record["exit_code"] == 4
+
+
+def test_a_failed_night_has_a_page_too() -> None:
+    begun = begin_record(settings(), night="2026-11-22", started=STARTED, stop_at=None)
+    record = end_record(begun, attempt=1, ended=STARTED, error=ManifestError("no manifest matches x"))
+    words = " ".join(parsed(render(record, attempts=[], earlier=[])).texts)
+    assert "The night failed" in words
+    assert "no manifest matches x" in words
+    assert record["exit_code"] == 2
+
+
+@pytest.mark.parametrize(
+    ("record", "colour", "words"),
+    [
+        ({"left": 0, "failed": 0}, "good", "Everything is labelled"),
+        ({"failed": 1}, "warn", "Finished, 1 video without labels"),
+        ({"bad_row_count": 2}, "warn", "Finished, but the manifests have bad rows"),
+        ({"left": 2, "stopped_by": "budget"}, "warn", "Stopped with its budget used up, 2 videos left"),
+        ({"left": 1, "stopped_by": None}, "warn", "Stopped before the end, 1 video left"),
+        ({"error": "x"}, "bad", "The night failed"),
+    ],
+)
+def test_the_verdict_is_one_sentence(record: dict[str, Any], colour: str, words: str) -> None:
+    assert verdict(record) == (colour, words)
+
+
+def test_a_value_is_compared_with_the_median_of_the_nights_that_had_one() -> None:
+    assert change(12, [10, 0, 9, 100]) == "20% above the median of 3 nights"
+    assert change(5, [10]) == "50% below the night before"
+    assert change(10, [10]) == "as the night before"
+    assert change(200, [10]) == "20 times the night before"
+    assert change(5, []) == change(0, [3]) == ""
+
+
+def test_text_is_clipped_and_what_cannot_be_seen_is_shown() -> None:
+    assert text("a<b>&\"'") == "a&lt;b&gt;&amp;&quot;&#x27;"
+    assert text("x" * 500, limit=10) == "x" * 9 + "…"
+    assert text("a\u202eb\u200bc\u00a0d\r\te") == "a\\u202eb\\u200bc\\xa0d\\r\\te"
+    assert text("Füchse 狐") == "Füchse 狐"
+
+
+def test_a_password_in_the_outputs_address_is_not_told() -> None:
+    record = night_record(report(), output="s3://key:sesame@bucket/labels")
+    assert "sesame" not in render(record, attempts=[], earlier=[]) + str(record)
+
+
+def test_lost_workers_and_what_waits_are_told() -> None:
+    published = Published(videos=1, mask_rows=300, bytes_written=2_000_000, waiting=3, seconds=61.0)
+    done = report(deaths={"node": 1, "oom": 2}, published=published, failures=[failure("cat", run_id="run-1")])
+    page = " ".join(parsed(render(night_record(done), attempts=[], earlier=[])).texts)
+    assert "3 workers lost: 1 × node, 2 × oom. What" in page
+    assert "1 video and 300 masks published in 1 min 01 s: 2.0 MB written" in page
+    assert "2 videos wanted by other runs and not labelled yet" in page
+    quiet = render(night_record(report()), attempts=[], earlier=[])
+    assert "Workers" not in quiet
+    assert "Tables" not in quiet
+
+
+def test_an_attempt_that_does_nothing_keeps_the_kind_of_hours() -> None:
+    first = night_record(report(gpu_hours=0.0))
+    again = night_record(report(gpu_hours=0.0, actor_hours=0.0, labelled=0, reasons={}))
+    assert "Actor hours" in render(again, attempts=[first], earlier=[])

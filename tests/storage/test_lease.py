@@ -1,0 +1,228 @@
+"""One driver per output, whatever happens to drivers."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from pipeline.storage import Store
+from pipeline.storage.lease import Lease, LeaseHeldError
+from tests.proxy import Proxy
+
+FOLDER = "leases/all"
+FAST = {"beat_s": 0.2, "stale_s": 1.0}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path)
+
+
+def lease(store, who="one", **given):
+    return Lease(store, **{"folder": FOLDER, "who": f"run {who}", **FAST, **given})
+
+
+def record(store, number, *, age_s=0, **fields):
+    """A lease of another machine, as it lies in storage."""
+    base = {"who": "run other", "host": "elsewhere", "pids": None, "pid": 1, "born": "1", "beat": time.time()}
+    base |= {"released": False}
+    path = f"{FOLDER}/{number:09d}.json"
+    store.put(path, json.dumps(base | fields).encode())
+    os.utime(f"{store.uri}/{path}", (time.time() - age_s,) * 2)
+
+
+def test_a_second_driver_is_told_who_is_at_work(store):
+    with (
+        lease(store),
+        pytest.raises(LeaseHeldError, match=r"being labelled by run one \(process \d+ on "),
+        lease(store, "two", stale_s=60),
+    ):
+        pass
+
+
+def test_a_released_output_is_free_at_once(store):
+    with lease(store):
+        pass
+    started = time.monotonic()
+    with lease(store, "two", stale_s=60):
+        assert time.monotonic() - started < 30
+
+
+def test_shards_do_not_get_into_each_others_way(store):
+    with lease(store, folder="leases/1-of-2"), lease(store, "two", folder="leases/2-of-2"):
+        pass
+
+
+def test_a_heartbeat_that_stands_still_is_taken_over_after_a_while(store):
+    record(store, 5)
+    started = time.monotonic()
+    with lease(store):
+        assert time.monotonic() - started >= FAST["stale_s"]
+
+
+class Away(Store):
+    """Its second read takes longer than a heart may stand still."""
+
+    reads = 0
+
+    def read(self, path):
+        self.reads += 1
+        time.sleep(1.5 * FAST["stale_s"] if self.reads == 2 else 0)
+        return super().read(path)
+
+
+def test_a_holder_is_not_displaced_for_the_time_in_which_storage_was_away(store):
+    record(store, 5)
+    started = time.monotonic()
+    with lease(Away(store.uri)):
+        assert time.monotonic() - started >= 2.5 * FAST["stale_s"]
+
+
+def test_a_lease_of_long_ago_is_not_waited_for(store):
+    record(store, 5, age_s=10_000)
+    started = time.monotonic()
+    with lease(store, stale_s=60):
+        assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize("ahead_s", [-10_000, 10_000])
+def test_clocks_of_machines_need_not_agree(store, ahead_s):
+    record(store, 5, beat=time.time() + ahead_s)
+    started = time.monotonic()
+    with lease(store):
+        assert time.monotonic() - started >= FAST["stale_s"]
+    record(store, 7, beat=time.time() + ahead_s, age_s=10_000)
+    started = time.monotonic()
+    with lease(store, stale_s=60):
+        assert time.monotonic() - started < 30
+    assert [entry.path for entry in store.list(FOLDER)] == [f"{FOLDER}/{number:09d}.json" for number in (7, 8)]
+
+
+def test_a_dead_process_of_this_machine_is_not_waited_for(store):
+    code = (
+        "import os, signal, sys; from pipeline.storage.lease import Lease; from pipeline.storage import Store\n"
+        f"Lease(Store(sys.argv[1]), {FOLDER!r}, who='dead').__enter__(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, store.uri], check=False)
+    started = time.monotonic()
+    with lease(store, stale_s=60):
+        assert time.monotonic() - started < 30
+
+
+def test_a_paused_driver_that_was_taken_over_hears_of_it_and_leaves_the_new_lease_alone(store):
+    lost = threading.Event()
+    with lease(store, on_lost=lost.set):
+        record(store, 2, who="successor")
+        assert lost.wait(60)
+    assert json.loads(store.read(f"{FOLDER}/000000002.json"))["who"] == "successor"
+    assert not json.loads(store.read(f"{FOLDER}/000000002.json"))["released"]
+
+
+def test_the_heart_beats_on_after_storage_could_not_be_listed_for_a_while(store, tmp_path):
+    def lead_to(target):
+        (tmp_path / "new").symlink_to(target)
+        (tmp_path / "new").replace(tmp_path / FOLDER)
+
+    (tmp_path / "leases" / "there").mkdir(parents=True)
+    lead_to("there")
+    with lease(store):
+        lead_to("all")  # to itself: errors, and none of those that mean that nothing is there
+        time.sleep(0.5)
+        lead_to("there")
+        seen, until = store.read(f"{FOLDER}/000000001.json"), time.monotonic() + 30
+        while store.read(f"{FOLDER}/000000001.json") == seen:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
+def test_of_many_at_once_one_gets_a_stale_output(store):
+    record(store, 5, age_s=10_000)
+    got, refused = [], []
+
+    def try_it(name):
+        try:
+            with lease(store, name, stale_s=60):
+                got.append(name)
+                until = time.monotonic() + 60
+                while len(refused) < 5 and time.monotonic() < until:
+                    time.sleep(0.05)
+        except LeaseHeldError:
+            refused.append(name)
+
+    threads = [threading.Thread(target=try_it, args=(f"run-{i}",)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 1
+    assert len(refused) == 5
+
+
+class ListsTooEarly(Store):
+    """Its first listing misses a lease that is created and one that is deleted meanwhile."""
+
+    early = True
+
+    def list(self, *given, **options):
+        entries, self.early = ([] if self.early else super().list(*given, **options)), False
+        return entries
+
+
+def test_who_listed_the_leases_just_before_one_was_taken_does_not_hold_one_too(store):
+    record(store, 5, age_s=10_000)
+    with lease(store) as number, pytest.raises(LeaseHeldError), lease(ListsTooEarly(store.uri), "two", stale_s=60):
+        pass
+    assert number == 6
+    assert [entry.path for entry in store.list(FOLDER)] == [f"{FOLDER}/{number:09d}.json" for number in (5, 6)]
+
+
+def test_the_lease_before_the_last_stays_so_that_every_listing_finds_one(store):
+    for _ in range(4):
+        with lease(store):
+            pass
+    assert [entry.path for entry in store.list(FOLDER)] == [f"{FOLDER}/{number:09d}.json" for number in (3, 4)]
+
+
+def test_a_process_of_another_container_of_this_host_name_is_not_taken_for_dead(store):
+    record(store, 5, host=socket.gethostname(), pids="pid:[1]")
+    started = time.monotonic()
+    with lease(store):
+        assert time.monotonic() - started >= FAST["stale_s"]
+
+
+def test_a_process_of_another_machine_of_this_host_name_is_not_taken_for_dead(store):
+    with lease(store):
+        here = json.loads(store.read(f"{FOLDER}/000000001.json"))
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    record(store, 5, host=here["host"], pids=here["pids"].replace(boot, str(uuid.uuid4())))
+    started = time.monotonic()
+    with lease(store):
+        assert time.monotonic() - started >= FAST["stale_s"]
+
+
+def test_who_waits_gets_it_when_the_holder_is_done(store):
+    holder = lease(store)
+    holder.__enter__()
+    threading.Timer(0.5, holder.__exit__, (None, None, None)).start()
+    with lease(store, "two", wait_s=60) as number:
+        assert number == 2
+
+
+def test_numbers_rise_above_those_used_elsewhere(store):
+    with lease(store, above=7) as number:
+        assert number == 8
+
+
+def test_a_lease_whose_answer_was_lost_is_not_waited_for(s3, monkeypatch):
+    troubles = ["lost answer"]
+    with Proxy(s3.endpoint, trouble=lambda r: troubles.pop() if troubles and r.startswith("PUT ") else None) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        with lease(Store(s3.uri)) as number:
+            assert (number, proxy.troubles["lost answer"]) == (1, 1)

@@ -1,0 +1,261 @@
+"""One video in, one part out, in this process: no Ray."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.errors import InterruptedLabelingError, ModelError, PromptError, StorageError
+from pipeline.labels import read_part
+from pipeline.labels.key import Parameters
+from pipeline.manifest import read_manifest
+from pipeline.manifest.schema import to_video
+from pipeline.masks import rle
+from pipeline.storage import Storage, Store, part_path
+from pipeline.video.folder import open_folder
+from pipeline.workers.labeler import Labeler
+from tests import labelling
+from tests.clips import HEIGHT, WIDTH, green, point, red, write_clip, write_manifest
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return labelling.settings(tmp_path / "out", on_damaged="label")
+
+
+def task(path, prompts, *, key="key", **row):
+    """A task as the driver makes it, for a file of any kind."""
+    manifest = write_manifest(
+        path.parent / f"{key}.parquet", [{"video_id": "v", "video_uri": str(path), "prompts": prompts, **row}]
+    )
+    return labelling.task_of(read_manifest(manifest).video(0), label_key=key)
+
+
+def on_red(**when):
+    return {"object_id": 1, "points": [point(17, 19)], **when}
+
+
+FAR_BOX = {"x_min": 200, "y_min": 1, "x_max": 220, "y_max": 9}
+SMALL_MASK = {"size": [4, 4], "counts": "4440"}
+
+
+def part_of(settings, key="key"):
+    return read_part(f"{settings.output}/{part_path('v', key)}")
+
+
+@pytest.fixture
+def clip(tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_clip(path, frames=12)
+    return path
+
+
+def test_rows_scores_and_measures_agree_with_the_masks(settings, clip):
+    outcome = Labeler(settings).label(task(clip, [red(category="red"), green(4)], site="berlin"))
+    part = part_of(settings)
+    assert (outcome.frames, outcome.masks, outcome.was_there) == (12, 12 + 8, False)
+    rows = part.masks.to_pylist()
+    assert [(row["object_id"], row["frame_index"]) for row in rows] == [(1, t) for t in range(12)] + [
+        (2, t) for t in range(4, 12)
+    ]
+    for row in rows:
+        mask = rle.decode(row["counts"], (HEIGHT, WIDTH))
+        assert row["area"] == mask.sum() > 0
+        ys, xs = np.nonzero(mask)
+        assert (row["x_min"], row["y_min"], row["x_max"], row["y_max"]) == (
+            xs.min(),
+            ys.min(),
+            xs.max() + 1,
+            ys.max() + 1,
+        )
+        assert row["is_prompted"] == ((row["object_id"], row["frame_index"]) in {(1, 0), (2, 4)})
+        assert row["time_s"] == pytest.approx(row["frame_index"] / 10)
+        assert row["object_logit"] > 0
+        assert 0 <= row["predicted_iou"] <= 1
+    assert part.masklets.select(["object_id", "category", "visible_frames"]).to_pylist() == [
+        {"object_id": 1, "category": "red", "visible_frames": 12},
+        {"object_id": 2, "category": None, "visible_frames": 8},
+    ]
+    video = part.video.to_pylist()[0]
+    assert (video["frames"], video["height"], video["width"], video["site"]) == (12, HEIGHT, WIDTH, "berlin")
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward", "both"])
+def test_the_second_pass_comes_home_with_good_labels_and_not_with_lost_ones(settings, clip, direction):
+    parameters = Parameters(direction=direction)
+    prompts = [red(), green(5), {"object_id": 3, "frame_index": 5, "points": [point(3, 60)]}]  # nothing is there
+    Labeler(replace(settings, parameters=parameters)).label(task(clip, prompts))
+    Labeler(replace(settings, parameters=parameters, check_drift=True)).label(task(clip, prompts, key="checked"))
+    plain, checked = part_of(settings), part_of(settings, "checked")
+    assert checked.masks["counts"].equals(plain.masks["counts"])
+    assert plain.masks["agreement"].null_count == len(plain.masks)
+    assert plain.masklets["drift"].null_count == 3
+    agreement = checked.masks.to_pandas().groupby("object_id").agreement
+    drift = checked.masklets.to_pandas().set_index("object_id").drift
+    if direction != "backward":
+        assert agreement.count()[1] == 11
+        assert drift[1] < 0.3
+    assert drift[2] < 0.3
+    assert drift.to_dict() == pytest.approx((1 - agreement.mean()).to_dict(), abs=1e-5, nan_ok=True)
+
+
+def test_the_squares_are_found(settings, clip):
+    Labeler(settings).label(task(clip, [red(), green()]))
+    truth = {1: lambda t: (slice(8, 30), slice(6 + t, 28 + t)), 2: lambda t: (slice(34, 56), slice(68 - t, 90 - t))}
+    for row in part_of(settings).masks.to_pylist():
+        square = np.zeros((HEIGHT, WIDTH), bool)
+        square[truth[row["object_id"]](row["frame_index"])] = True
+        mask = rle.decode(row["counts"], (HEIGHT, WIDTH))
+        assert (mask & square).sum() / (mask | square).sum() > 0.6
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward", "both"])
+def test_an_interrupted_video_goes_on_elsewhere_as_if_nothing_had_happened(settings, tmp_path, direction):
+    path = tmp_path / "clip.mp4"
+    write_clip(path, frames=40)
+    settings = replace(settings, parameters=Parameters(direction=direction))
+    prompts = [red(19), green(22), red(25)]
+    first = Labeler(settings)
+    first.label(task(path, prompts, key="calm"))
+    unfinished = replace(task(path, prompts, key="troubled"), resume=True)
+    for frames in (3, 4):
+        labeler = Labeler(replace(settings, checkpoint_every_s=0.0))
+        stop_at(labeler, frames)
+        with pytest.raises(InterruptedLabelingError):
+            labeler.label(unfinished)
+    last = Labeler(settings)
+    last.label(unfinished)
+    assert last.progress()["frames"] <= first.progress()["frames"] - 7, "the last worker did everything again"
+    calm, troubled = part_of(settings, "calm"), part_of(settings, "troubled")
+    assert calm.masks.drop(["label_key"]).equals(troubled.masks.drop(["label_key"]))
+    assert calm.masklets.drop(["label_key"]).equals(troubled.masklets.drop(["label_key"]))
+    assert calm.video["frames"] == troubled.video["frames"]
+    assert not list((tmp_path / "out").glob("checkpoints/**/*.state"))
+
+
+def stop_at(labeler, frames):
+    """Stop it while it encodes its n-th frame."""
+    encode, numbers = labeler._columns, itertools.count(1)
+
+    def columns(*given):
+        if next(numbers) == frames:
+            labeler.stop()
+        return encode(*given)
+
+    labeler._columns = columns
+
+
+def test_what_is_committed_already_is_not_done_again(settings, clip):
+    labeler = Labeler(settings)
+    labeler.label(task(clip, [red()]))
+    assert labeler.label(task(clip, [red()])).was_there
+
+
+def test_a_source_that_was_replaced_since_it_was_planned_is_not_labelled(settings, clip):
+    planned = task(clip, [red()])
+    write_clip(clip, frames=13, seed=1)
+    with pytest.raises(StorageError, match="was replaced between planning and labelling"):
+        Labeler(settings).label(planned)
+
+
+def test_a_source_that_is_replaced_while_it_is_labelled_leaves_no_labels(settings, clip):
+    class Slow(Labeler):
+        """Somebody writes over the clip while its fourth frame is labelled."""
+
+        def _columns(self, frame, height, width):
+            if frame.frame_index == 3:
+                clip.write_bytes(clip.read_bytes())
+            return super()._columns(frame, height, width)
+
+    planned = task(clip, [red()])
+    with pytest.raises(StorageError, match=r"was replaced while it was being labelled \(version .* became "):
+        Slow(settings).label(planned)
+    assert not list(Store(settings.output).list())
+    assert not Labeler(settings).label(task(clip, [red()])).was_there
+
+
+def test_a_source_that_is_gone_after_it_was_read_is_labelled(settings, clip):
+    class Slow(Labeler):
+        def _columns(self, frame, height, width):
+            if frame.frame_index == 3:
+                clip.unlink()
+            return super()._columns(frame, height, width)
+
+    assert not Slow(settings).label(task(clip, [red()])).was_there
+
+
+def test_other_weights_than_planned_are_refused(settings):
+    with pytest.raises(ModelError, match="other weights"):
+        Labeler(replace(settings, weights_digest="0" * 64))
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        ([red(50)], "frame 50"),
+        ([on_red(time_s=99.0)], "99"),
+        ([on_red(frame_index=0, points=[point(500, 5)])], r"point \(500, 5\) lies outside the frame; .* 96 x 64"),
+        ([{"object_id": 7, "frame_index": 0, "box": FAR_BOX}], "object 7, frame 0: box"),
+        ([{"object_id": 1, "frame_index": 0, "mask": SMALL_MASK}], r"\[4, 4\]; the frame is 96 x 64"),
+        ([red(0), on_red(time_s=0.04)], "two prompts meet on this frame"),
+    ],
+)  # fmt: skip
+def test_a_prompt_that_does_not_fit_fails_with_its_place(settings, clip, prompts, message):
+    with pytest.raises(PromptError, match=message):
+        Labeler(settings).label(task(clip, prompts))
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward", "both"])
+def test_without_overlap_each_pixel_belongs_to_one_object_and_nothing_is_lost(settings, tmp_path, direction):
+    path = tmp_path / "clip.mp4"
+    write_clip(path, frames=16)
+    whole = {"x_min": 0, "y_min": 0, "x_max": WIDTH, "y_max": HEIGHT}
+    prompts = [red(3), green(7), {"object_id": 3, "frame_index": 11, "box": whole}]
+    masks = {}
+    for separate in (False, True):
+        parameters = Parameters(direction=direction, non_overlapping=separate)
+        key = f"key{separate}"
+        Labeler(replace(settings, parameters=parameters)).label(task(path, prompts, key=key))
+        for row in part_of(settings, key).masks.to_pylist():
+            masks.setdefault((separate, row["frame_index"]), []).append(rle.decode(row["counts"], (HEIGHT, WIDTH)))
+    overlapped = False
+    for (separate, frame), found in masks.items():
+        if separate:
+            free = np.stack(masks[False, frame])
+            overlapped = overlapped or bool((free.sum(0) > 1).any())
+            assert (np.stack(found).sum(0) <= 1).all()
+            assert np.array_equal(np.any(found, 0), free.any(0))
+    assert overlapped, "the objects never met, so the test showed nothing"
+
+
+def test_a_segment_counts_its_frames_from_its_own_start(settings, clip):
+    Labeler(settings).label(task(clip, [red(2)], start_s=0.3, end_s=0.9))
+    rows = part_of(settings).masks.to_pylist()
+    assert [row["frame_index"] for row in rows] == [2, 3, 4, 5]
+    assert [row["time_s"] for row in rows] == pytest.approx([0.5, 0.6, 0.7, 0.8])
+
+
+def test_categories_and_extra_columns_do_not_change_a_video_record():
+    row = dict.fromkeys(("start_s", "end_s", "video_version", "num_frames", "priority"))
+    video = to_video({**row, "video_id": "v", "video_uri": "u", "prompts": [], "split": "val"}, row=3)
+    assert video.extra == {"split": "val"}
+
+
+def test_a_folder_of_images_is_a_video_with_the_rate_its_row_gives(settings, tmp_path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for t in range(5):
+        picture = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+        picture[8:30, 6 + t : 28 + t] = (230, 40, 40)
+        Image.fromarray(picture).save(folder / f"{t:05}.png")
+    _, version = open_folder(str(folder), storage=Storage())
+    rows = [{"video_id": "v", "video_uri": str(folder), "prompts": [red()], "fps": 6.0}]
+    video = read_manifest(write_manifest(tmp_path / "m.parquet", rows)).video(0)
+    planned = labelling.task_of(video, version=version.token())
+    Labeler(settings).label(planned)
+    assert part_of(settings).masks["time_s"].to_pylist() == pytest.approx([t / 6 for t in range(5)])
+    (folder / "00005.png").write_bytes((folder / "00004.png").read_bytes())
+    with pytest.raises(StorageError, match="was replaced"):
+        Labeler(settings).label(replace(planned, label_key="other"))

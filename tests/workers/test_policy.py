@@ -1,0 +1,224 @@
+"""The scheduling policy, driven by a simulated clock and a table of what the n-th try of a video does."""
+
+import heapq
+from collections import Counter
+
+import pytest
+
+from pipeline.labels.attempts import Attempt
+from pipeline.workers.actions import Abort, Assign, Kill, Quarantine, Start, Stop
+from pipeline.workers.policy import Limits, Scheduler
+
+
+class Simulation:
+    """Workers that take `cost` seconds a video. `faults[video]` is a list: what its first, second, ... try does.
+
+    A fault is "ok", "hang", a cause that the worker reports, or "die:CAUSE", which ends the worker.
+    """
+
+    def __init__(self, costs, *, faults=None, starts=None, **limits):
+        self.limits = Limits(**limits)
+        self.scheduler = Scheduler(range(len(costs)), costs, limits=self.limits)
+        self.costs, self.faults, self.starts = costs, faults or {}, list(starts or [])
+        self.now, self.events, self.tries, self.tick = 0.0, [], Counter(), 0
+        self.done, self.quarantined, self.started, self.stopped = [], {}, [], []
+        self.alone = []  # videos that ran with nothing beside them, from start to end
+
+    def later(self, delay, *event):
+        self.tick += 1
+        heapq.heappush(self.events, (self.now + delay, self.tick, event))
+
+    def attempt(self, cause):
+        return Attempt(cause, cause, "", "w", self.now)
+
+    def run(self, until=1e6):
+        while self.now < until:
+            for action in self.scheduler.decide(self.now):
+                match action:
+                    case Start(worker):
+                        self.started.append(worker)
+                        self.later(1, self.starts.pop(0) if self.starts else "ready", worker)
+                    case Assign(worker, index):
+                        self.assign(worker, index)
+                    case Stop(worker):
+                        self.stopped.append(worker)
+                    case Kill(worker, _):
+                        self.scheduler.worker_died(worker, self.attempt("deadline"), self.now)
+                    case Quarantine(index, attempts):
+                        self.quarantined[index] = [attempt.cause for attempt in attempts]
+                    case Abort(reason):
+                        raise RuntimeError(reason)
+            if self.scheduler.over:
+                return self
+            if self.events:
+                self.now, _, (event, worker, *index) = heapq.heappop(self.events)
+                if worker in self.scheduler.workers:
+                    self.handle(event, worker, *index)
+            else:
+                self.now += 1
+        raise AssertionError("does not end")
+
+    def assign(self, worker, index):
+        self.tries[index] += 1
+        plan = self.faults.get(index, [])
+        what = plan[self.tries[index] - 1] if self.tries[index] <= len(plan) else "ok"
+        if len(self.scheduler.workers[worker].flights) == 1 and self.scheduler.workers[worker].solo:
+            self.alone.append(index)
+        if what != "hang":
+            self.later(self.costs[index], what, worker, index)
+
+    def handle(self, event, worker, index=None):
+        if event == "ready":
+            self.scheduler.worker_ready(worker)
+        elif event == "broken":
+            self.scheduler.worker_failed_to_start(worker, "no such model")
+        elif event == "ok":
+            self.scheduler.finished(worker, index, self.now)
+            self.done.append(index)
+        elif event.startswith("die:"):
+            self.scheduler.worker_died(worker, self.attempt(event[4:]), self.now)
+        else:
+            self.scheduler.failed(worker, index, self.attempt(event), self.now)
+
+
+def test_every_video_is_labelled_once_in_the_order_given():
+    run = Simulation([5, 4, 3, 2, 1], workers=1).run()
+    assert run.done == [0, 1, 2, 3, 4]
+    assert set(run.tries.values()) == {1}
+
+
+def test_few_videos_are_spread_over_workers_before_any_waits_on_a_lane():
+    run = Simulation([10, 10], workers=2, in_flight=4).run()
+    assert run.now == pytest.approx(11)
+
+
+def test_the_dearest_go_to_a_worker_each_and_nothing_waits_behind_the_dearest_of_all():
+    scheduler = Scheduler(range(6), [60, 5, 4, 3, 2, 1], limits=Limits(workers=3, in_flight=2))
+    given = {}
+    for start in scheduler.decide(0.0):
+        scheduler.worker_ready(start.worker)
+        for action in scheduler.decide(0.0):  # the others are still starting
+            given.setdefault(action.worker, []).append(action.index)
+    assert list(given.values()) == [[0], [1, 2], [3, 4]]
+    (after_its_end,) = [name for name, videos in given.items() if videos == [0]]
+    scheduler.finished(after_its_end, 0, 60.0)
+    assert scheduler.decide(60.0)[0] == Assign(after_its_end, 5)
+
+
+@pytest.mark.parametrize(
+    ("cause", "tries"), [("decode", 1), ("prompt", 1), ("exception", 2), ("storage", 3), ("oom", 2)]
+)
+def test_a_video_that_always_fails_is_tried_so_often_and_the_others_are_labelled(cause, tries):
+    run = Simulation([3, 3, 3], faults={1: [cause] * 9}, workers=1).run()
+    assert run.quarantined == {1: [cause] * tries}
+    assert run.tries == {0: 1, 1: tries, 2: 1}
+
+
+def test_storage_is_tried_again_later_each_time():
+    run = Simulation([1], faults={0: ["storage", "storage", "ok"]}, workers=1).run()
+    assert run.done == [0]
+    assert run.now >= 1 + 3 + 5 + 10
+
+
+def test_a_killer_with_one_in_flight_is_charged_at_once_and_each_death_brings_a_fresh_worker():
+    run = Simulation([3, 3, 3], faults={1: ["die:killed"] * 9}, workers=1).run()
+    assert run.quarantined == {1: ["killed", "killed"]}
+    assert run.tries == {0: 1, 1: 2, 2: 1}
+    assert len(run.started) == 3
+
+
+def test_all_lanes_of_a_dead_worker_become_suspects_and_run_alone_so_only_the_killer_is_charged():
+    run = Simulation([4, 3, 2, 1, 1], faults={1: ["die:killed"] * 9}, workers=1, in_flight=3).run()
+    assert run.quarantined == {1: ["killed", "killed"]}
+    assert sorted(run.done) == [0, 2, 3, 4]
+    assert 1 in run.alone
+    assert run.tries[1] == 3  # once among others, then alone until its two attempts are used up
+
+
+def test_suspects_wait_for_the_fresh_worker_and_the_others_go_on():
+    run = Simulation([9] * 4 + [1] * 38, faults={0: ["hang"], 2: ["die:killed"]}, workers=2, in_flight=2)
+    run.starts = ["ready", "ready", "slow"]
+    handle, ends = run.handle, {}
+
+    def notice(event, worker, index=None):
+        if event == "slow":
+            run.later(100, "ready", worker)
+            return
+        if event == "ok":
+            ends[index] = run.now
+        handle(event, worker, index)
+
+    run.handle = notice
+    run.scheduler.limits = run.limits = Limits(workers=2, in_flight=2, deadline_floor_s=300)
+    run.run()
+    assert sorted(run.done) == list(range(42))
+    in_time = [index for index in range(42) if ends[index] < 100]
+    assert len(in_time) == 39, "all but the hanging one and the two suspects, on the lane beside the hanging one"
+
+
+def test_a_lost_node_is_not_charged():
+    run = Simulation([3, 3], faults={0: ["die:node"] * 5}, workers=1, in_flight=2).run()
+    assert sorted(run.done) == [0, 1]
+    assert run.quarantined == {}
+    assert run.tries[0] == 6
+
+
+def test_a_hang_ends_at_the_deadline():
+    run = Simulation([3, 3], faults={0: ["hang"] * 5}, workers=1, deadline_floor_s=50).run()
+    assert run.quarantined == {0: ["deadline", "deadline"]}
+    assert run.done == [1]
+    assert run.now < 200
+
+
+def test_the_deadline_grows_with_cost_from_the_pace_seen_above_the_floor():
+    scheduler = Simulation([3, 6], workers=1, deadline_floor_s=10, deadline_slack=4).run().scheduler
+    assert scheduler.deadline_s(1) == 10
+    assert scheduler.deadline_s(100) == pytest.approx(400)
+
+
+def test_workers_that_cannot_start_end_the_run_after_three_tries():
+    run = Simulation([1] * 5, starts=["broken"] * 9, workers=1)
+    with pytest.raises(RuntimeError, match="no such model"):
+        run.run()
+    assert len(run.started) == 3
+
+
+def test_a_start_that_fails_once_is_forgotten_when_another_succeeds():
+    run = Simulation([1] * 5, starts=["broken", "broken", "ready"], workers=1).run()
+    assert len(run.done) == 5
+
+
+def test_workers_stop_at_the_tail():
+    run = Simulation([9, 1, 1], workers=3).run()
+    assert len(run.stopped) >= 2
+    assert run.now == pytest.approx(10)
+
+
+def test_a_draining_worker_finishes_but_gets_nothing_new():
+    run = Simulation([5, 5, 5], workers=1)
+    run.later(2, "drain", "worker-0")
+    run.handle = lambda event, worker, index=None, handle=run.handle: (
+        run.scheduler.worker_draining(worker) if event == "drain" else handle(event, worker, index)
+    )
+    run.run()
+    assert run.done == [0, 1, 2]
+    assert len(run.started) == 2
+    assert "worker-0" in run.stopped
+
+
+def test_stop_hands_out_nothing_more_and_lets_what_is_in_flight_finish():
+    run = Simulation([5, 5, 5], workers=1)
+    run.later(2, "stop", "worker-0")
+    run.handle = lambda event, worker, index=None, handle=run.handle: (
+        run.scheduler.stop() if event == "stop" else handle(event, worker, index)
+    )
+    run.run()
+    assert run.done == [0]
+    assert run.scheduler.waiting == 2
+
+
+def test_utilisation_of_many_workers_is_near_the_bound():
+    costs = sorted((2 * (1 - (i + 0.5) / 3000) ** (-1 / 1.8) for i in range(3000)), reverse=True)
+    run = Simulation(costs, workers=64, in_flight=1).run()
+    bound = max(sum(costs) / 64, costs[0])
+    assert run.now - 1 <= 1.05 * bound

@@ -1,24 +1,34 @@
 PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+PIP    := -m pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 
+# The ends of the range of transformers that is supported, and the version that is tested every day.
+TRANSFORMERS ?= pin
+FLOOR := $(shell sed -nE 's/.*"transformers>=([0-9.]+),.*/\1/p' pyproject.toml)
+SPEC_floor  := transformers~=$(FLOOR).0
+SPEC_pin    := $(shell grep '^transformers==' constraints.txt)
+SPEC_newest := transformers<6
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format bench clean
+.PHONY: help install install-dev demo test test-all test-transformers check-wheel lint format bench clean
 
 help:  ## show this help
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(BIN)/python $(PIP) --constraint constraints.txt --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .[dev]
+	$(BIN)/python $(PIP) --constraint constraints.txt --editable .[dev]
 	@touch $@
 
 install: $(VENV)/.installed  ## install into .venv
+
+install-dev: $(VENV)/.installed-dev  ## install into .venv, with what tests and lint need
 
 demo: $(VENV)/.installed  ## render a small corpus, label it on a local Ray, query the labels
 	@$(BIN)/python -m jobs.demo
@@ -26,8 +36,22 @@ demo: $(VENV)/.installed  ## render a small corpus, label it on a local Ray, que
 test: $(VENV)/.installed-dev  ## run the tests
 	$(BIN)/python -m pytest
 
-test-all: $(VENV)/.installed-dev  ## run the tests that take minutes, too
+test-all: $(VENV)/.installed-dev  ## run all tests, also those that take minutes
 	$(BIN)/python -m pytest -m ''
+
+test-transformers:  ## run the parity tests with TRANSFORMERS=floor, pin or newest (default: pin)
+	$(PYTHON) -m venv build/transformers-$(TRANSFORMERS)
+	grep -vE '^(transformers|tokenizers|huggingface_hub)==' constraints.txt > build/constraints.txt
+	build/transformers-$(TRANSFORMERS)/bin/python $(PIP) --constraint build/constraints.txt --editable .[dev] "$(SPEC_$(TRANSFORMERS))"
+	build/transformers-$(TRANSFORMERS)/bin/python -c "import transformers; print('transformers', transformers.__version__)"
+	build/transformers-$(TRANSFORMERS)/bin/python -m pytest tests/tracking tests/runs/test_exactness.py
+
+check-wheel:  ## build the wheel, install it into an empty environment and run it there
+	rm -rf build/wheel dist
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	build/wheel/bin/python $(PIP) --constraint constraints.txt dist/*.whl
+	cd build/wheel && bin/sam2-corpus --version && bin/sam2-corpus demo --help > /dev/null && bin/python -m jobs.demo
 
 lint: $(VENV)/.installed-dev  ## check style, types and import contracts
 	$(BIN)/ruff check .
@@ -35,12 +59,12 @@ lint: $(VENV)/.installed-dev  ## check style, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(VENV)/.installed-dev  ## mend style
+format: $(VENV)/.installed-dev  ## fix style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev  ## print the ratios this project claims
+bench: $(VENV)/.installed-dev  ## print the ratios that this project claims
 	@for file in tests/benchmarks/[a-z]*.py; do $(BIN)/python -m tests.benchmarks.$$(basename $$file .py) || exit 1; done
 
-clean:  ## remove what make demo and the tests made
-	rm -rf demo .import_linter_cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean:  ## remove what make demo, the tests and builds made
+	rm -rf demo build dist .import_linter_cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -157,7 +157,7 @@ def read_youtube_vis(data: bytes | str, *, name: str = "YouTube-VIS JSON") -> pa
         rows = RowBuilder()
         for annotation in document["annotations"]:
             video_id, frames, size = videos[annotation["video_id"]]
-            empty = rle.strings_of(np.array([size[0] * size[1]]), np.array([1]))[0]
+            empty = rle.compress(np.array([size[0] * size[1]]), np.array([1]))[0]
             object_id = int(annotation.get("track_id", annotation["id"]))
             category = categories.get(annotation.get("category_id"))
             for frame, segmentation in zip(frames, annotation["segmentations"], strict=True):
@@ -182,13 +182,13 @@ def to_counts(segmentation: Any, size: tuple[int, int]) -> str:
         raise UsageError(f"a segmentation of {segmentation['size']} in an image of {list(size)}")
     counts = segmentation["counts"]
     if isinstance(counts, str):
-        rle.runs_of(counts, size)
+        rle.decompress(counts, size)
         return counts
     runs = np.array(counts, np.int64).reshape(-1)
     height, width = rle.check_size(size)
     if not runs.size or runs.min() < 0 or runs.max() > rle.MAX_PIXELS or int(runs.sum()) != height * width:
         raise UsageError(f"the runs of a segmentation do not cover its {height} x {width} pixels")
-    return rle.strings_of(runs, np.array([runs.size]))[0]
+    return rle.compress(runs, np.array([runs.size]))[0]
 
 
 def boxes_of_coco(data: bytes | str, *, name: str = "COCO JSON") -> list[dict[str, Any]]:

@@ -164,7 +164,7 @@ def _from_masks(uri: str, kind: Kind, prompt: PromptKind, frames: Frames, storag
             columns = (table.column(name).to_pylist() for name in wanted)
             for frame, height, width, counts, category in zip(*columns, strict=True):
                 try:
-                    area = int(rle.runs_of(counts, (height, width))[1::2].sum())
+                    area = int(rle.decompress(counts, (height, width))[1::2].sum())
                 except RleError as error:
                     raise UsageError(f"video {video_id!r}, object {object_id}, frame {frame}: {error}") from error
                 if not area:

@@ -99,7 +99,7 @@ def write_sav(
     facts = facts or {}
     height, width = size
     count = math.ceil(frames / stride)
-    empty = rle.strings_of(np.array([height * width]), np.array([1]))[0]
+    empty = rle.compress(np.array([height * width]), np.array([1]))[0]
     object_ids = [int(one) for one in facts.get("masklet_id", ())] or sorted(set(masks.column("object_id").to_pylist()))
     place = {object_id: at for at, object_id in enumerate(object_ids)}
     counts = [[empty] * len(object_ids) for _ in range(count)]

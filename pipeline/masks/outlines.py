@@ -204,7 +204,7 @@ def polygon(counts: str, size: tuple[int, int], *, tolerance: float = 0.0, throu
     if box is None:
         return np.empty((0, 2))
     x_min, y_min, x_max, y_max = box
-    part = rle.columns_of_runs(rle.runs_of(counts, size), size, (x_min, x_max))[:, y_min:y_max]
+    part = rle.columns_of_runs(rle.decompress(counts, size), size, (x_min, x_max))[:, y_min:y_max]
     rings = outlines(part.T, through_centres=through_centres)
     ring = joined([simplified(ring, tolerance) for ring in rings[:MOST_RINGS]])
     return np.asarray(ring + np.array([x_min, y_min]), np.float64)

@@ -1,8 +1,8 @@
 """Masks to COCO's compressed run-length encoding and back, many at a time, with numpy alone.
 
-COCO counts runs down the columns. Transposing a mask costs more than everything else, so `encode` never does: it finds
-where a pixel differs from the one above, row by row as the mask lies in memory, and sorts those few places into column
-order. The strings equal pycocotools' byte for byte.
+COCO counts runs down the columns. Transposing a mask costs more than all other steps together, so `encode` does not
+transpose: it finds where a pixel differs from the one above, row by row in memory order, and sorts those few positions
+into column order. The strings equal pycocotools' byte for byte.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ import numpy.typing as npt
 from pipeline.errors import RleError
 
 MAX_PIXELS = 1 << 26
-"""Largest height x width that is decoded: twice an 8K frame."""
+"""Largest height x width that is decoded: twice the pixels of an 8K frame."""
 
 MAX_GROUPS = 7
-"""Characters a single count may take: 5 bits each, so counts below 2**34."""
+"""Most characters of a single count: 5 bits each, so counts are below 2**34."""
 
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -31,7 +31,7 @@ class CocoRle(TypedDict):
 
 
 def encode(masks: npt.NDArray[np.bool_] | npt.NDArray[np.uint8]) -> list[str]:
-    """COCO's compressed counts of masks (N, H, W); whatever is not zero is inside."""
+    """COCO's compressed counts of masks (N, H, W); every nonzero pixel is inside."""
     if masks.ndim != 3:
         raise ValueError(f"masks must be (N, H, W), not of shape {masks.shape}")
     columns = masks.transpose(0, 2, 1)
@@ -42,7 +42,7 @@ def encode(masks: npt.NDArray[np.bool_] | npt.NDArray[np.uint8]) -> list[str]:
 
 
 def encode_columns(masks: npt.NDArray[np.bool_] | npt.NDArray[np.uint8]) -> list[str]:
-    """The same for masks that lie transposed, (N, W, H): memory order is then COCO's order."""
+    """COCO's compressed counts of transposed masks (N, W, H), whose memory order is COCO's order."""
     if masks.ndim != 3:
         raise ValueError(f"masks must be (N, W, H), not of shape {masks.shape}")
     _, width, height = masks.shape
@@ -50,18 +50,22 @@ def encode_columns(masks: npt.NDArray[np.bool_] | npt.NDArray[np.uint8]) -> list
 
 
 def decode(counts: str | bytes, size: Sequence[int]) -> Mask:
-    """The mask (H, W) in column order, as pycocotools gives it. Refuses before it allocates anything large."""
+    """The mask (H, W) in column order, as pycocotools returns it.
+
+    Raises:
+        RleError: The size or the counts are not allowed; nothing large has been allocated by then.
+    """
     return decode_columns(counts, size).T
 
 
 def decode_columns(counts: str | bytes, size: Sequence[int]) -> Mask:
-    """The mask transposed, (W, H), contiguous: what `encode_columns` takes."""
+    """The transposed mask (W, H), contiguous, as `encode_columns` accepts it."""
     height, width = check_size(size)
-    return columns_of_runs(runs_of(counts, size), (height, width), (0, width))
+    return columns_of_runs(decompress(counts, size), (height, width), (0, width))
 
 
 def columns_of_runs(runs: Ints, size: tuple[int, int], columns: tuple[int, int]) -> Mask:
-    """Some columns [from, to) of the mask that runs describe, transposed: (to - from, H)."""
+    """The columns [from, to) of the mask with these runs, transposed: (to - from, H)."""
     height, width = size
     if columns != (0, width):
         ends = np.clip(np.cumsum(runs), columns[0] * height, columns[1] * height)
@@ -72,18 +76,18 @@ def columns_of_runs(runs: Ints, size: tuple[int, int], columns: tuple[int, int])
 
 
 def area(counts: str | bytes) -> int:
-    """Pixels inside."""
+    """Number of pixels inside."""
     return int(parse(counts)[1::2].sum())
 
 
 def bbox(counts: str | bytes, size: Sequence[int]) -> tuple[int, int, int, int] | None:
-    """x_min, y_min, x_max, y_max, the maxima exclusive; None where the mask is empty."""
+    """x_min, y_min, x_max, y_max, with exclusive maxima; None if the mask is empty."""
     height, width = check_size(size)
-    return bbox_of_runs(runs_of(counts, size), (height, width))
+    return bbox_of_runs(decompress(counts, size), (height, width))
 
 
 def bbox_of_runs(runs: Ints, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """The same from runs."""
+    """`bbox` of a mask given by its runs."""
     height, _ = size
     ends = np.cumsum(runs)
     first, last = ends[:-1:2], ends[1::2] - 1
@@ -92,7 +96,7 @@ def bbox_of_runs(runs: Ints, size: tuple[int, int]) -> tuple[int, int, int, int]
         return None
     first, last = first[filled], last[filled]
     (x_first, y_first), (x_last, y_last) = np.divmod(first, height), np.divmod(last, height)
-    if (x_first != x_last).any():  # such a run holds a column's last row and the next one's first
+    if (x_first != x_last).any():  # such a run contains the last row of one column and the first row of the next
         y_min, y_max = 0, height - 1
     else:
         y_min, y_max = int(y_first.min()), int(y_last.max())
@@ -100,44 +104,65 @@ def bbox_of_runs(runs: Ints, size: tuple[int, int]) -> tuple[int, int, int, int]
 
 
 def iou(one: str | bytes, other: str | bytes, size: Sequence[int]) -> float:
-    """Area that two masks of [height, width] share over the area that either covers; 1 where both are empty."""
-    ends = [np.cumsum(runs_of(counts, size)) for counts in (one, other)]
-    edges = np.unique(np.concatenate([[0], *ends]))
-    inside = [np.searchsorted(end, edges[:-1], "right") % 2 == 1 for end in ends]
-    pixels = np.diff(edges)
-    either = int(pixels[inside[0] | inside[1]].sum())
-    return int(pixels[inside[0] & inside[1]].sum()) / either if either else 1.0
+    """Intersection over union of two masks of [height, width]; 1 where both are empty."""
+    return iou_of_runs(decompress(one, size), decompress(other, size))
+
+
+def iou_of_runs(one: Ints, other: Ints) -> float:
+    """Intersection over union of two masks of one size, given by their runs; 1 where both are empty."""
+    area_one, area_other = int(one[1::2].sum()), int(other[1::2].sum())
+    if not area_one or not area_other:
+        return float(area_one == area_other)
+    ends = np.cumsum(other)
+    starts, stops = ends[:-1:2], ends[1::2]
+    edges = np.concatenate((np.zeros(1, np.int64), np.cumsum(one)))
+    inside_before = np.zeros(len(edges))  # pixels of `one` before each of its edges, linear between them
+    np.cumsum(np.where(np.arange(len(one)) & 1, one, 0), out=inside_before[1:])
+    shared = int((np.interp(stops, edges, inside_before) - np.interp(starts, edges, inside_before)).sum())
+    return shared / (area_one + area_other - shared)
 
 
 def to_coco(row: Mapping[str, Any]) -> CocoRle:
-    """COCO's dict of one row of the masks table."""
+    """COCO's RLE object of one row of the masks table."""
     return {"size": [int(row["height"]), int(row["width"])], "counts": str(row["counts"])}
 
 
 def check_size(size: Sequence[int]) -> tuple[int, int]:
-    """Height and width, if they are two sensible numbers."""
+    """Height and width as integers.
+
+    Raises:
+        RleError: They are not two numbers from 0, or their product exceeds MAX_PIXELS.
+    """
     try:
         height, width = (int(value) for value in size)
     except (TypeError, ValueError, OverflowError) as error:
         raise RleError(f"RLE size {size!r} is not [height, width]") from error
     if height < 0 or width < 0 or height * width > MAX_PIXELS:
-        raise RleError(f"RLE size {height} x {width} is refused: at most {MAX_PIXELS} pixels are allowed")
+        raise RleError(f"RLE size {height} x {width} is not allowed: at most {MAX_PIXELS} pixels")
     return height, width
 
 
-def runs_of(counts: str | bytes, size: Sequence[int]) -> Ints:
-    """Lengths of the runs, outside first, checked against the size."""
+def decompress(counts: str | bytes, size: Sequence[int]) -> Ints:
+    """Lengths of the runs of a mask of [height, width], outside first.
+
+    Raises:
+        RleError: The string is malformed, or its runs do not add up to height x width.
+    """
     height, width = check_size(size)
-    runs = parse(counts, most=height * width + 16)  # no encoder needs more than a character a pixel
+    runs = parse(counts, max_characters=height * width + 16)  # no encoder needs more than one character per pixel
     if int(runs.sum()) != height * width:
-        raise RleError(f"RLE counts cover {int(runs.sum())} pixels, not the {height * width} of {height} x {width}")
+        raise RleError(f"RLE counts cover {int(runs.sum())} pixels; {height} x {width} has {height * width}")
     return runs
 
 
-def parse(counts: str | bytes, *, most: int = MAX_PIXELS // 2) -> Ints:
-    """Lengths of the runs, outside first, of a string that is well formed and of at most so many characters."""
-    if isinstance(counts, str | bytes) and len(counts) > most:
-        raise RleError(f"RLE counts of {len(counts)} characters are refused: at most {most} are allowed here")
+def parse(counts: str | bytes, *, max_characters: int = MAX_PIXELS // 2) -> Ints:
+    """Lengths of the runs of a compressed string, outside first, whatever the size of the mask.
+
+    Raises:
+        RleError: The string is malformed or longer than `max_characters`.
+    """
+    if isinstance(counts, str | bytes) and len(counts) > max_characters:
+        raise RleError(f"RLE counts have {len(counts)} characters; allowed here are at most {max_characters}")
     try:
         raw = counts if isinstance(counts, bytes) else counts.encode("ascii")
     except (UnicodeEncodeError, AttributeError) as error:
@@ -146,7 +171,7 @@ def parse(counts: str | bytes, *, most: int = MAX_PIXELS // 2) -> Ints:
     if digits.size == 0:
         raise RleError("RLE counts are empty; even an empty mask has one run")
     if digits.max() > 63 or digits[-1] & 32:
-        raise RleError(f"RLE counts are malformed or cut off: {_excerpt(counts)}")
+        raise RleError(f"RLE counts are malformed or truncated: {_excerpt(counts)}")
     ends = np.flatnonzero(digits < 32)
     starts = np.empty_like(ends)
     starts[0] = 0
@@ -154,7 +179,7 @@ def parse(counts: str | bytes, *, most: int = MAX_PIXELS // 2) -> Ints:
     lengths = ends - starts
     longest = int(lengths.max())
     if longest >= MAX_GROUPS:
-        raise RleError(f"RLE counts hold a number of {longest + 1} characters; at most {MAX_GROUPS} are allowed")
+        raise RleError(f"RLE counts contain a number of {longest + 1} characters; allowed are at most {MAX_GROUPS}")
     top = digits[ends].astype(np.int64)
     deltas = np.where(top & 16, top - 32, top) << (5 * lengths)
     for place in range(longest):
@@ -163,12 +188,12 @@ def parse(counts: str | bytes, *, most: int = MAX_PIXELS // 2) -> Ints:
     deltas[1::2] = np.cumsum(deltas[1::2])
     deltas[2::2] = np.cumsum(deltas[2::2])
     if deltas.min() < 0 or deltas.max() > MAX_PIXELS:
-        raise RleError(f"RLE counts hold a run that is negative or above {MAX_PIXELS}: {_excerpt(counts)}")
+        raise RleError(f"RLE counts contain a run below 0 or above {MAX_PIXELS}: {_excerpt(counts)}")
     return np.asarray(deltas, np.int64)
 
 
-def strings_of(runs: Ints, sizes: Ints) -> list[str]:
-    """The strings of many masks' runs, laid end to end; `sizes` says how many runs each has."""
+def compress(runs: Ints, sizes: Ints) -> list[str]:
+    """The compressed strings of N masks; `runs` are their runs end to end, `sizes` (N,) the number of runs of each."""
     if not len(sizes):
         return []
     starts = np.cumsum(sizes) - sizes
@@ -199,7 +224,7 @@ def _as_bytes(mask: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 
 def _row_order_changes(mask: npt.NDArray[np.uint8]) -> Ints:
-    """Where, in column order, the value changes; before the first pixel it is zero."""
+    """Positions in column order where the value changes; the value before the first pixel is zero."""
     height, width = mask.shape
     if mask.size == 0:
         return np.empty(0, np.int64)
@@ -220,7 +245,7 @@ def _memory_order_changes(flat: npt.NDArray[np.uint8]) -> Ints:
 
 
 def _nonzero_xor(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> Ints:
-    """Where two rows of bytes differ. Changes are rare, so whole words are looked at first."""
+    """Positions where two rows of bytes differ. Differences are rare, so whole words are compared first."""
     padded = np.empty(-(-a.size // 8) * 8, np.uint8)
     padded[a.size :] = 0
     np.bitwise_xor(a, b, out=padded[: a.size])
@@ -242,7 +267,7 @@ def _to_strings(changes: Sequence[Ints], pixels: int) -> list[str]:
     bounds[heads + sizes] = pixels
     between = np.ones(len(bounds) - 1, np.bool_)
     between[heads[1:] - 1] = False
-    return strings_of(np.diff(bounds)[between], sizes)
+    return compress(np.diff(bounds)[between], sizes)
 
 
 def _excerpt(counts: object) -> str:

@@ -57,14 +57,14 @@ def test_stripes_along_columns_and_rows() -> None:
     assert_same(masks)
 
 
-def test_8k() -> None:
+def test_an_8k_mask_is_encoded_and_decoded() -> None:
     y, x = np.ogrid[:4320, :7680]
     blob = ((y - 2000) ** 2 + (x - 4000) ** 2 < 1500**2) & ((x // 37 + y // 41) % 5 > 0)
     counts = reference(blob)
     assert rle.encode(blob[None]) == [counts]
     assert np.array_equal(rle.decode(counts, blob.shape), blob)
     assert rle.encode(np.ones((1, 4320, 7680), np.bool_)) == [
-        rle.strings_of(np.array([0, 4320 * 7680]), np.array([2]))[0]
+        rle.compress(np.array([0, 4320 * 7680]), np.array([2]))[0]
     ]
 
 
@@ -85,7 +85,7 @@ def test_any_layout_and_any_value_above_zero() -> None:
     assert rle.encode(mask[:, ::2, ::-1]) == [reference(one) for one in mask[:, ::2, ::-1]]
 
 
-def test_iou() -> None:
+def test_iou_of_runs_equals_iou_of_pixels() -> None:
     rng = np.random.default_rng(5)
     for size in ((1, 1), (7, 5), (40, 31)):
         masks = rng.random((6, *size)) < [[[0.0]], [[1.0]], [[0.2]], [[0.5]], [[0.5]], [[0.9]]]
@@ -96,14 +96,14 @@ def test_iou() -> None:
                 assert rle.iou(a, b, size) == ((one & other).sum() / either if either else 1)
 
 
-def test_nothing() -> None:
+def test_no_masks_give_no_strings_and_a_single_mask_is_refused() -> None:
     assert rle.encode(np.zeros((0, 4, 5), np.bool_)) == []
     assert rle.encode_columns(np.zeros((0, 4, 5), np.bool_)) == []
     with pytest.raises(ValueError, match=r"\(N, H, W\)"):
         rle.encode(np.zeros((4, 5), np.bool_))
 
 
-def test_to_coco() -> None:
+def test_a_table_row_becomes_a_coco_rle_object() -> None:
     row = {"height": np.int32(4), "width": np.int32(5), "counts": "d0", "area": 0}
     assert rle.to_coco(row) == {"size": [4, 5], "counts": "d0"}
 
@@ -111,24 +111,24 @@ def test_to_coco() -> None:
 GOOD = reference(np.eye(20, dtype=np.bool_))
 
 HOSTILE = {
-    "a size beyond all memory": (GOOD, (1 << 40, 1 << 40)),
+    "a size beyond memory": (GOOD, (1 << 40, 1 << 40)),
     "a size beyond the limit": (GOOD, (70_000, 70_000)),
     "a negative size": (GOOD, (-20, -20)),
-    "a size that is no size": (GOOD, (20,)),
+    "a size of one number": (GOOD, (20,)),
     "a size of words": (GOOD, ("a", "b")),
     "a size of infinities": (GOOD, (float("inf"), 1)),
     "no size": (GOOD, None),
     "another size": (GOOD, (20, 21)),
-    "nothing": ("", (20, 20)),
-    "cut off": (GOOD[:-1], (20, 20)),
-    "cut off within a number": (GOOD + "o", (20, 20)),
+    "an empty string": ("", (20, 20)),
+    "truncated": (GOOD[:-1], (20, 20)),
+    "truncated within a number": (GOOD + "o", (20, 20)),
     "a character below": (GOOD[:3] + "!" + GOOD[3:], (20, 20)),
     "a character above": (GOOD[:3] + "~" + GOOD[3:], (20, 20)),
     "not ASCII": (GOOD[:3] + "é" + GOOD[3:], (20, 20)),
     "a number without end": ("o" * 5000 + "1", (20, 20)),
     "a huge count": ("ooooool7", (20, 20)),
     "a negative count": ("A0", (20, 20)),
-    "counts of no text": (None, (20, 20)),
+    "no counts": (None, (20, 20)),
     "a list of counts": ([400], (20, 20)),
     "a number": (5, (20, 20)),
     "a string far longer than the mask": ("0" * 2_000_000, (20, 20)),

@@ -31,21 +31,21 @@ class Statistics:
 
 def jaccard(truth: str, found: str, size: tuple[int, int]) -> float:
     """J of two RLE masks of [height, width]: intersection over union; 1 where both are empty."""
-    return jaccard_of_runs(rle.runs_of(truth, size), rle.runs_of(found, size))
+    return rle.iou(truth, found, size)
 
 
 def boundary_f(truth: str, found: str, size: tuple[int, int], *, bound_th: float = BOUND_TH) -> float:
     """F of two RLE masks of [height, width]: how well their outlines match; 1 where neither has one."""
-    return boundary_f_of_runs(rle.runs_of(truth, size), rle.runs_of(found, size), size, bound_th=bound_th)
+    return boundary_f_of_runs(rle.decompress(truth, size), rle.decompress(found, size), size, bound_th=bound_th)
 
 
 def j_and_f(truth: str, found: str, size: tuple[int, int], *, bound_th: float = BOUND_TH) -> tuple[float, float]:
     """Both at once."""
     if truth == found:
-        rle.runs_of(truth, size)
+        rle.decompress(truth, size)
         return 1.0, 1.0
-    a, b = rle.runs_of(truth, size), rle.runs_of(found, size)
-    return jaccard_of_runs(a, b), boundary_f_of_runs(a, b, size, bound_th=bound_th)
+    a, b = rle.decompress(truth, size), rle.decompress(found, size)
+    return rle.iou_of_runs(a, b), boundary_f_of_runs(a, b, size, bound_th=bound_th)
 
 
 def jaccard_of_masks(truth: rle.Mask, found: rle.Mask) -> float:
@@ -96,20 +96,6 @@ def statistics(values: npt.NDArray[np.float64]) -> Statistics:
         recall=float((values > 0.5).mean()),
         decay=float(first.mean() - last.mean()),
     )
-
-
-def jaccard_of_runs(a: rle.Ints, b: rle.Ints) -> float:
-    """J of two masks given by their runs."""
-    area_a, area_b = int(a[1::2].sum()), int(b[1::2].sum())
-    if not area_a or not area_b:
-        return float(area_a == area_b)
-    ends = np.cumsum(b)
-    starts, stops = ends[:-1:2], ends[1::2]
-    places = np.concatenate((np.zeros(1, np.int64), np.cumsum(a)))
-    before = np.zeros(len(places))
-    np.cumsum(np.where(np.arange(len(a)) & 1, a, 0), out=before[1:])
-    shared = int((np.interp(stops, places, before) - np.interp(starts, places, before)).sum())
-    return shared / (area_a + area_b - shared)
 
 
 def boundary_f_of_runs(a: rle.Ints, b: rle.Ints, size: tuple[int, int], *, bound_th: float = BOUND_TH) -> float:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.errors import RleError
-from pipeline.formats.evaluate.measures import BOUND_TH, Statistics, boundary_f_of_runs, jaccard_of_runs, statistics
+from pipeline.formats.evaluate.measures import BOUND_TH, Statistics, boundary_f_of_runs, statistics
 from pipeline.formats.rows import by_object
 from pipeline.formats.sav import size_bucket
 from pipeline.formats.sources import Problem
@@ -108,7 +108,7 @@ def _score_masklet(
     for frame, (height, width, counts) in zip(frames, masks, strict=True):
         try:
             size = (height, width)
-            runs = rle.runs_of(counts, size)
+            runs = rle.decompress(counts, size)
             area = int(runs[1::2].sum())
             areas.append(area)
             if frame in dropped:
@@ -124,9 +124,9 @@ def _score_masklet(
             if answer[2] == counts:
                 pairs.append((1.0, 1.0, True))
                 continue
-            theirs = rle.runs_of(answer[2], size)
+            theirs = rle.decompress(answer[2], size)
             f = boundary_f_of_runs(runs, theirs, size, bound_th=bound_th)
-            pairs.append((jaccard_of_runs(runs, theirs), f, (int(theirs[1::2].sum()) > 0) == (area > 0)))
+            pairs.append((rle.iou_of_runs(runs, theirs), f, (int(theirs[1::2].sum()) > 0) == (area > 0)))
         except RleError as error:
             problems.append(Problem(video_id=video_id, object_id=object_id, frame_index=frame, message=str(error)))
     values = np.array(pairs, np.float64).reshape(-1, 3)

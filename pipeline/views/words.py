@@ -9,12 +9,16 @@ from zoneinfo import ZoneInfo
 CLIPPED = 400
 
 
-def text(value: object, *, limit: int = CLIPPED) -> str:
-    """Anything as HTML text: escaped, clipped, and what is invisible or reverses the line made visible."""
+def shown(value: object, limit: int = CLIPPED) -> str:
+    """Any value as text of at most `limit` characters; control characters are written as escapes. Not HTML yet."""
     whole = str(value)
     clipped = whole if len(whole) <= limit else f"{whole[: limit - 1]}…"
-    seen = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in clipped)
-    return escape(seen)
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in clipped)
+
+
+def text(value: object, *, limit: int = CLIPPED) -> str:
+    """`shown` as HTML text."""
+    return escape(shown(value, limit))
 
 
 def change(value: float, earlier: Iterable[float]) -> str:

@@ -56,3 +56,21 @@ def test_a_run_of_its_own(output, labels, tmp_path):
     assert write_report(labels, tmp_path / "a", title="out", run_id="run", thumbnails=0).videos == 3
     assert write_report(labels, tmp_path / "b", title="out", run_id="another", thumbnails=0).videos == 0
     assert report.main([str(output / "nowhere")]) == 2
+
+
+def test_a_folder_with_another_page_is_refused_and_kept(output, tmp_path, capsys):
+    page = tmp_path / "index.html"
+    page.write_text("<h1>my site</h1>")
+    assert report.main([str(output), "--folder", str(tmp_path)]) == 2
+    assert "index.html is not a report" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+    assert page.read_text() == "<h1>my site</h1>"
+
+
+def test_a_report_replaces_an_earlier_one(labels, tmp_path):
+    for _ in range(2):
+        write_report(labels, tmp_path, title="out", thumbnails=0)
+    page = tmp_path / "index.html"
+    page.write_text(page.read_text().replace('<meta name="generator" content="sam2-corpus">', ""))
+    write_report(labels, tmp_path, title="out", thumbnails=0)
+    assert 'content="sam2-corpus"' in page.read_text()

@@ -34,7 +34,7 @@ def render(record: Mapping[str, Any], *, attempts: Sequence[dict[str, Any]], ear
         _manifests(record),
         _foot(record),
     ]
-    style = files("pipeline.views").joinpath("style.css").read_text()  # shared with reports
+    style = files("pipeline.views").joinpath("assets", "style.css").read_text()  # shared with reports
     style += files("pipeline.runs.nightly").joinpath("page.css").read_text()
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

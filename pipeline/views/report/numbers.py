@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.tables.query import Labels
+from pipeline.views.words import large, number, short
 
 FAILURES_SHOWN = 50
 
@@ -30,8 +31,6 @@ class Numbers:
     """Seconds that workers spent on these videos, added up."""
     models: Sequence[str]
     reasons: Sequence[tuple[str, int]]
-    categories: Sequence[tuple[str | None, int, float | None]]
-    """Name, objects, mean doubt."""
     distributions: Mapping[str, Sequence[int]]
     failed: Sequence[tuple[str, int]]
     failures: Sequence[Mapping[str, Any]]
@@ -58,10 +57,6 @@ def read_numbers(labels: Labels, *, run_id: str | None = None) -> Numbers:
         "GROUP BY 1 ORDER BY 2 DESC, 1",
         params=given,
     ).fetchall()
-    categories = read(
-        f"SELECT category, count(*), avg(doubt) FROM masklets WHERE {among} GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 20",
-        params=given,
-    ).fetchall()
     distributions = {}
     for title, (table, column, low, high) in DISTRIBUTIONS.items():
         place = f"least({BINS - 1}, greatest(0, floor(({column} - {low}) / {high - low} * {BINS})))::INT"
@@ -85,9 +80,22 @@ def read_numbers(labels: Labels, *, run_id: str | None = None) -> Numbers:
         work_s=float(work_s or 0),
         models=[row[0] for row in models],
         reasons=reasons,
-        categories=categories,
         distributions=distributions,
         failed=sorted(by_class.items(), key=lambda item: -item[1]),
         failures=failures[:FAILURES_SHOWN],
         runs=runs,
     )
+
+
+def tiles(n: Numbers) -> list[tuple[str, str, str]]:
+    """Name, value and note of the numbers at the top of the first page."""
+    hours = f"{short(n.video_s / 3600)} h of video" if n.video_s >= 3600 else f"{short(n.video_s / 60)} min of video"
+    rate = f"{short(n.frames / n.work_s)} frames/s" if n.work_s else "–"
+    work = f"{short(n.work_s / 3600)} worker hours" if n.work_s >= 3600 else f"{short(n.work_s)} s"
+    failed = sum(count for _, count in n.failed)
+    return [
+        ("Videos", number(n.videos), hours),
+        ("Objects", number(n.objects), f"{large(n.masks)} masks"),
+        ("Each worker", rate, work),
+        ("Failed", number(failed), "in quarantine" if failed else ""),
+    ]

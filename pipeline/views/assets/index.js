@@ -33,11 +33,11 @@ function draw() {
   const pages = Math.max(1, Math.ceil(found.length / PAGE));
   document.getElementById("where").textContent =
     found.length.toLocaleString("en") + " videos, page " + (page + 1) + " of " + pages;
-  document.getElementById("back").disabled = page === 0;
-  document.getElementById("on").disabled = page >= pages - 1;
+  document.getElementById("previous").disabled = page === 0;
+  document.getElementById("next").disabled = page >= pages - 1;
 }
 
 document.getElementById("find").addEventListener("input", choose);
 document.getElementById("order").addEventListener("change", choose);
-document.getElementById("back").addEventListener("click", () => { page -= 1; draw(); });
-document.getElementById("on").addEventListener("click", () => { page += 1; draw(); });
+document.getElementById("previous").addEventListener("click", () => { page -= 1; draw(); });
+document.getElementById("next").addEventListener("click", () => { page += 1; draw(); });

@@ -1,0 +1,82 @@
+"""Thumbnails and clips of a report, and the address of a source that a browser can play."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import numpy as np
+
+from pipeline.storage import Storage
+from pipeline.tables.query import Labels
+from pipeline.video import VideoReader
+from pipeline.video.writer import VideoWriter
+from pipeline.views.preview import LabelledVideo, load_videos, opened
+from pipeline.views.preview.draw import draw_frame
+from pipeline.views.preview.film import scaled
+
+CLIP_SIDE = 480
+
+
+def link_to(uri: str, folder: Path) -> str | None:
+    """The address from which a browser can play the source, relative to `folder`; None if there is none."""
+    parts = urlsplit(uri)
+    if parts.scheme in ("https", "http"):
+        return uri
+    path = uri[7:] if uri.startswith("file://") else uri
+    if "://" in path or path.startswith("memory:"):
+        return None
+    return quote(os.path.relpath(Path(path).absolute(), folder.absolute()))
+
+
+def write_pictures(
+    labels: Labels,
+    video: dict[str, Any],
+    masklet: dict[str, Any],
+    folder: Path,
+    n: int,
+    *,
+    copy: bool,
+    storage: Storage | None,
+) -> str | None:
+    """Write the video's worst frame as thumbs/N.jpg and, with `copy`, a small clip as clips/N.mp4.
+
+    Returns the address of the clip, if there is one.
+
+    Raises:
+        CorpusError: The video cannot be opened or decoded.
+    """
+    (labelled,) = load_videos(labels, [video["video_id"]])
+    with opened(labelled, storage=storage) as reader:
+        index = _worst_frame(labelled, masklet.get("object_id"))
+        frame = reader.at([index])[index]
+        names = {key: row["category"] for key, row in labelled.masklets.items() if row["category"]}
+        drawn = draw_frame(frame.rgb, labelled.frames.get(index, ()), names=names)
+        scaled(drawn, 320).save(folder / "thumbs" / f"{n}.jpg", quality=80)
+        return _write_clip(reader, folder, n) if copy else None
+
+
+def _write_clip(reader: VideoReader, folder: Path, n: int) -> str:
+    """Write a copy of the video of at most CLIP_SIDE pixels a side; returns its address."""
+    path = f"clips/{n}.mp4"
+    ratio = min(1.0, CLIP_SIDE / max(reader.info.height, reader.info.width))
+    width, height = round(reader.info.width * ratio), round(reader.info.height * ratio)
+    with VideoWriter(folder / path, height=height, width=width, fps=reader.info.fps or 24) as writer:
+        first: float | None = None
+        for frame in reader.forward():
+            first = frame.time_s if first is None else first
+            small = frame.rgb if ratio == 1 else np.asarray(scaled(frame.rgb, width).resize((width, height)))
+            writer.add(small, frame.time_s - first)
+    return path
+
+
+def _worst_frame(labelled: LabelledVideo, object_id: int | None) -> int:
+    """The frame where this object is present with the lowest sum of predicted IoU and stability."""
+    rows = [row for frame in labelled.frames.values() for row in frame if row["object_id"] == object_id]
+    seen = [row for row in rows if row["is_present"]] or rows
+
+    def score(row: Mapping[str, Any]) -> float:
+        return sum(1.0 if row.get(name) is None else row[name] for name in ("predicted_iou", "stability"))
+
+    return min(seen, key=score)["frame_index"] if seen else 0

@@ -31,6 +31,7 @@ from pipeline.runs.config import RunConfig
 from pipeline.runs.nightly.page import verdict
 from pipeline.runs.nightly.settings import NightSettings, read_settings
 from pipeline.storage import redact
+from pipeline.storage.paths import night_page_path
 
 
 def parser() -> argparse.ArgumentParser:
@@ -93,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"labelled {labelled} videos in {seconds:.0f} s: {record['frames']} frames, {record['masks']} masks"
     )
     place = redact(settings.run.output.rstrip("/"))
-    console.out.print(f"report: {place}/nights/{record['night']}/report.html", markup=False)
+    console.out.print(f"report: {place}/{night_page_path(record['night'])}", markup=False)
     return int(record["exit_code"])
 
 

@@ -19,7 +19,7 @@ from pipeline.formats.sav import read_sav
 from pipeline.formats.sources import FileSource, LabelSource, Source, TableSource
 from pipeline.storage import Storage, Store
 from pipeline.storage.filesystems import local_path
-from pipeline.storage.paths import unquote_id
+from pipeline.storage.paths import MASKLETS_TABLE, MASKS_TABLE, PARTS, RUNS, unquote_id
 
 Kind = Literal["labels", "table", "png", "sav", "coco", "youtube-vis", "mots", "yolo", "cvat"]
 
@@ -77,7 +77,7 @@ def kind_of(store: Store, path: str) -> Kind:
         if name not in OF_EXPORTS:
             raise UsageError(f"{store.uri_of(path)} is an export in the format {name}, which holds no masks")
         return OF_EXPORTS[name]
-    if folders & {"masks", "parts"} and folders & {"masklets", "runs"}:
+    if folders & {MASKS_TABLE, PARTS} and folders & {MASKLETS_TABLE, RUNS}:
         return "labels"
     if mots.FOLDER in folders:
         return "mots"

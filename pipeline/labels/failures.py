@@ -9,8 +9,8 @@ from typing import Any
 
 from pipeline.labels.attempts import Attempt
 from pipeline.storage import Store, failure_path, parse_path
+from pipeline.storage.paths import FAILURES
 
-FAILURES = "failures"
 RETRIED_UNASKED = frozenset({"storage", "node"})
 """Classes that say nothing about the video itself: the next run tries again."""
 

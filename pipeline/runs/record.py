@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.runs.prepare import Prepared
 from pipeline.storage.parquet import to_parquet
+from pipeline.storage.paths import run_path, wanted_path
 
 TIME = "%Y%m%dT%H%M%S.%fZ"
 """The first part of a run's name."""
@@ -38,7 +39,7 @@ def record_run(prepared: Prepared, run_id: str) -> None:
     """Write what a run wants, which publishing goes by, and its configuration and versions."""
     plan, store = prepared.plan, prepared.store
     wanted = plan.table.select(["video_id", "label_key"]).filter(plan.table["label_key"].is_valid())
-    store.put(f"runs/{run_id}/wanted.parquet", to_parquet(wanted))
+    store.put(wanted_path(run_id), to_parquet(wanted))
     record: dict[str, Any] = {
         "run_id": run_id,
         "configuration": prepared.config.to_dict(),
@@ -50,4 +51,4 @@ def record_run(prepared: Prepared, run_id: str) -> None:
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
     }
-    store.put(f"runs/{run_id}/run.json", json.dumps(record, indent=1).encode())
+    store.put(run_path(run_id), json.dumps(record, indent=1).encode())

@@ -23,6 +23,7 @@ from pipeline.runs.shards import lease_folder, wait_for_overlapping
 from pipeline.runs.stops import Stops
 from pipeline.storage import Store
 from pipeline.storage.lease import Lease
+from pipeline.storage.paths import RUNS, progress_path
 from pipeline.tables import publish
 from pipeline.workers.checkpoint import remove_finished, unfinished
 from pipeline.workers.cluster import Resources, connect
@@ -72,7 +73,7 @@ def label_corpus(
         Lease(store, lease_folder(config.shard), who=holder, on_lost=lambda: stops.ask("lease")),
     ):
         wait_for_overlapping(store, config.shard)
-        run_id, now = next_run_id(store.list_dirs("runs"), datetime.now(UTC)), time.time()
+        run_id, now = next_run_id(store.list_dirs(RUNS), datetime.now(UTC)), time.time()
         progress = Progress(run_id=run_id, videos=len(plan.order), cost=plan.total("cost"), started=now, now=now)
         record_run(prepared, run_id)
         _show(progress, store, watch)
@@ -210,7 +211,7 @@ class _Upcoming:
 def _show(progress: Progress, store: Store, watch: Callable[[Progress], None]) -> None:
     watch(progress)
     try:
-        store.put(f"runs/{progress.run_id}/progress.json", progress.to_json())
+        store.put(progress_path(progress.run_id), progress.to_json())
     except StorageError as error:  # what matters will fail for itself
         log.warning("cannot show the progress: %s", error)
 

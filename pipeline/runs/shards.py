@@ -5,10 +5,10 @@ import re
 
 from pipeline.storage import Store
 from pipeline.storage.lease import BEAT_S, STALE_S, wait_until_free
+from pipeline.storage.paths import LEASES
 
 Shard = tuple[int, int]
 """(i, n): the i-th of n parts of a manifest, i from 1."""
-LEASES = "leases"
 _WHOLE: Shard = (1, 1)
 _NAME = re.compile(r"(\d+)-of-(\d+)")
 

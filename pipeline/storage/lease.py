@@ -21,7 +21,8 @@ from types import TracebackType
 from typing import Any
 
 from pipeline.errors import StorageError, UsageError
-from pipeline.storage import Store
+from pipeline.storage.paths import lease_path
+from pipeline.storage.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class Lease:
                 self._beat(released=True)
 
     def _path(self, number: int) -> str:
-        return _path(self._folder, number)
+        return lease_path(self._folder, number)
 
     def _holds(self) -> bool:
         return all(number <= self._number for number in _numbers(self._store, self._folder))
@@ -145,7 +146,7 @@ def wait_until_free(
         return numbers
     started = looked = since = time.monotonic()
     seen = b""
-    while data := store.read_or_none(path := _path(folder, numbers[-1])):
+    while data := store.read_or_none(path := lease_path(folder, numbers[-1])):
         holder, now = json.loads(data), time.monotonic()
         # A storage that let us wait may have let the holder wait: not to have looked proves nothing.
         blind, looked = now - looked > beat_s, now
@@ -163,10 +164,6 @@ def wait_until_free(
             break
         time.sleep(min(1.0, beat_s / 4))
     return numbers
-
-
-def _path(folder: str, number: int) -> str:
-    return f"{folder}/{number:09d}.json"
 
 
 def _numbers(store: Store, folder: str) -> list[int]:

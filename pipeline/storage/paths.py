@@ -1,4 +1,17 @@
-"""Where things lie below an output: names that no video id can climb out of, hide in or collide through."""
+"""Every path below an output. Video ids become names that cannot climb out, hide or collide.
+
+    parts/HH/VIDEO/KEY.parquet                  committed labels of one video under one label key
+    failures/HH/VIDEO/KEY.json                  why a video has no labels
+    checkpoints/HH/VIDEO/KEY/                   unfinished long videos: FRAMES-NAME.state and NAME.parquet
+    runs/RUN/                                   wanted.parquet, run.json, progress.json
+    nights/NIGHT/                               report.json, report.html and attempt-NNN/
+    leases/SHARD/NNNNNNNNN.json                 which driver is at work
+    publish/                                    state.parquet, intents/ and the publishers' leases in turns/
+    masks/ masklets/ videos/                    Delta tables
+    probes/                                     empty objects that prove write access, deleted at once
+
+HH is the first byte of the SHA-256 of the video id, VIDEO the id percent-quoted, KEY the label key.
+"""
 
 import hashlib
 import re
@@ -9,14 +22,40 @@ from pipeline.errors import UsageError
 PARTS = "parts"
 FAILURES = "failures"
 CHECKPOINTS = "checkpoints"
+RUNS = "runs"
+NIGHTS = "nights"
+LEASES = "leases"
+PUBLISH = "publish"
+PROBES = "probes"
+MASKS_TABLE = "masks"
+MASKLETS_TABLE = "masklets"
+VIDEOS_TABLE = "videos"
+DELTA_LOG = "_delta_log"
+
+PUBLISH_STATE = f"{PUBLISH}/state.parquet"
+"""Wanted labels that are not in the tables yet, and the runs that this takes into account."""
+PUBLISH_INTENTS = f"{PUBLISH}/intents"
+PUBLISHER_LEASES = f"{PUBLISH}/turns"
+
+OUTPUT_FOLDERS = (
+    MASKS_TABLE, MASKLETS_TABLE, VIDEOS_TABLE, PARTS, FAILURES, CHECKPOINTS, RUNS, NIGHTS, LEASES, PUBLISH, PROBES,
+)  # fmt: skip
+"""Names of all folders that an output may hold."""
+CHECKPOINT_STATE = ".state"
+"""Suffix of the file that makes a checkpoint complete."""
+
 SHARDS = tuple(f"{i:02x}" for i in range(256))
 MAX_QUOTED_ID_BYTES = 200
-"""A file name may be 255 bytes on every file system that matters; the rest is left for temporary names."""
+"""File systems allow 255 bytes in a file name; the rest is left for temporary names."""
 _KEY = re.compile(r"[0-9A-Za-z]{1,128}")
 
 
 def quote_id(video_id: str) -> str:
-    """The id as one path segment: percent-quoted, also a leading '.' ('..' must not climb) or '_' (readers skip it)."""
+    """The id as one path segment: percent-quoted, also a leading '.' ('..' must not climb) or '_' (readers skip it).
+
+    Raises:
+        UsageError: The id is empty, or longer than MAX_QUOTED_ID_BYTES when quoted.
+    """
     if not video_id:
         raise UsageError("video_id is empty; it must have at least one character")
     quoted = quote(video_id, safe="")
@@ -31,7 +70,11 @@ def quote_id(video_id: str) -> str:
 
 
 def unquote_id(segment: str) -> str:
+    """The video id of a path segment made by `quote_id`."""
     return unquote(segment, errors="strict")
+
+
+# --- of one video
 
 
 def video_dir(video_id: str) -> str:
@@ -51,8 +94,18 @@ def checkpoint_dir(video_id: str, key: str) -> str:
     return f"{CHECKPOINTS}/{video_dir(video_id)}/{_checked(key)}"
 
 
+def checkpoint_rows_path(video_id: str, key: str, name: str) -> str:
+    """Rows made between two checkpoints."""
+    return f"{checkpoint_dir(video_id, key)}/{name}.parquet"
+
+
+def checkpoint_state_path(video_id: str, key: str, *, frames: int, name: str) -> str:
+    """The state after `frames` frames; names sort by progress."""
+    return f"{checkpoint_dir(video_id, key)}/{frames:012d}-{name}{CHECKPOINT_STATE}"
+
+
 def parse_path(path: str) -> tuple[str, str] | None:
-    """(video_id, key) of a part, failure or anything in a checkpoint; None for a path that is none of them."""
+    """(video_id, key) of a part, failure or any file of a checkpoint; None for every other path."""
     pieces = path.split("/")
     if len(pieces) < 4 or pieces[0] not in (PARTS, FAILURES, CHECKPOINTS):
         return None
@@ -60,6 +113,56 @@ def parse_path(path: str) -> tuple[str, str] | None:
     if not _KEY.fullmatch(key) or (pieces[0] != CHECKPOINTS and len(pieces) != 4):
         return None
     return unquote_id(pieces[2]), key
+
+
+# --- of one run, night, lease or table
+
+
+def wanted_path(run_id: str) -> str:
+    """The label key that a run wants for each video of its manifest."""
+    return f"{RUNS}/{run_id}/wanted.parquet"
+
+
+def run_path(run_id: str) -> str:
+    """A run's configuration, plan and package versions."""
+    return f"{RUNS}/{run_id}/run.json"
+
+
+def progress_path(run_id: str) -> str:
+    return f"{RUNS}/{run_id}/progress.json"
+
+
+def night_report_path(night: str) -> str:
+    """The newest report of a night."""
+    return f"{NIGHTS}/{night}/report.json"
+
+
+def night_page_path(night: str) -> str:
+    """The newest page of a night."""
+    return f"{NIGHTS}/{night}/report.html"
+
+
+def attempt_dir(night: str, number: int) -> str:
+    """One attempt of a night: started.json, run.json, report.json, report.html."""
+    return f"{NIGHTS}/{night}/attempt-{number:03}"
+
+
+def lease_path(folder: str, number: int) -> str:
+    """A numbered lease in LEASES/NAME or PUBLISHER_LEASES."""
+    return f"{folder}/{number:09d}.json"
+
+
+def intent_path(name: str) -> str:
+    """A batch that is about to be written to the tables."""
+    return f"{PUBLISH_INTENTS}/{name}.parquet"
+
+
+def table_log_dir(table: str) -> str:
+    return f"{table}/{DELTA_LOG}"
+
+
+def table_log_path(table: str, version: int) -> str:
+    return f"{table_log_dir(table)}/{version:020}.json"
 
 
 def _checked(key: str) -> str:

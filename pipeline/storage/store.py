@@ -20,7 +20,7 @@ from pipeline.storage import local
 from pipeline.storage.faults import RETRY_BUDGET_S, MissingError, attempt, explain, redact, s3_code, s3_error
 from pipeline.storage.filesystems import Storage, arrow_filesystem, deltalake_options, filesystem, local_path
 from pipeline.storage.listing import Entry, entry_of
-from pipeline.storage.paths import SHARDS
+from pipeline.storage.paths import PROBES, SHARDS
 from pipeline.storage.s3_listing import S3Lister
 from pipeline.storage.sources import open_remote
 
@@ -187,7 +187,7 @@ class Store:
         impatient = Store(
             self.uri, storage=self.storage, storage_options=self._options, retry_budget_s=min(5.0, self.retry_budget_s)
         )
-        probe = f"probes/{uuid.uuid4().hex}"
+        probe = f"{PROBES}/{uuid.uuid4().hex}"
         impatient.put(probe, b"")
         impatient.delete(probe)
 

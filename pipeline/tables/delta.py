@@ -18,12 +18,13 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from pipeline.errors import StorageError
 from pipeline.labels import MASKLETS, MASKS, VIDEOS
 from pipeline.storage import Store, redact
+from pipeline.storage.paths import MASKLETS_TABLE, MASKS_TABLE, VIDEOS_TABLE
 from pipeline.tables.marks import batch_of, before_of, holds_commit, marks, new_commit, refuse_if_superseded, turn_of
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-TABLES = {"masks": MASKS, "masklets": MASKLETS, "videos": VIDEOS}
+TABLES = {MASKS_TABLE: MASKS, MASKLETS_TABLE: MASKLETS, VIDEOS_TABLE: VIDEOS}
 """In the order in which they are written: the videos table says what is published, so it comes last."""
 TARGET_FILE_BYTES = 256 * 2**20
 ROW_GROUP_ROWS = 65_536

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from pipeline.labels.failures import read_failures
 from pipeline.storage import MissingError, Store, parse_path, part_path
+from pipeline.storage.paths import CHECKPOINTS, PARTS
 from pipeline.tables import TABLES, as_dataset, drop_state, open_tables, publish, wanted_keys
 from pipeline.tables.parts import UnreadablePart, find_part
 from pipeline.tables.query import labelled_videos
@@ -67,7 +68,7 @@ def examine(store: Store, *, repair: bool = False) -> list[Finding]:
 
 
 def _parts(store: Store) -> set[tuple[str, str]]:
-    found = (parse_path(entry.path) for shard in store.list_sharded("parts") for entry in shard)
+    found = (parse_path(entry.path) for shard in store.list_sharded(PARTS) for entry in shard)
     return {pair for pair in found if pair}
 
 
@@ -149,7 +150,7 @@ def _left_over(store: Store, finished: set[tuple[str, str]], repair: bool) -> li
     """Checkpoints and failure records of videos that are labelled, and what killed processes were writing."""
     findings = []
     orphans: dict[tuple[str, str], list[str]] = {}
-    for shard in store.list_sharded("checkpoints"):
+    for shard in store.list_sharded(CHECKPOINTS):
         for entry in shard:
             if (pair := parse_path(entry.path)) in finished and pair:
                 orphans.setdefault(pair, []).append(entry.path)

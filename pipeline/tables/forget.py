@@ -11,12 +11,13 @@ import pyarrow.compute as pc
 
 from pipeline.storage import Store, video_dir
 from pipeline.storage.parquet import read_parquet, to_parquet
+from pipeline.storage.paths import CHECKPOINTS, FAILURES, NIGHTS, PARTS, PUBLISH, RUNS
 from pipeline.tables import delete_videos, drop_history, fenced_turn
 
 log = logging.getLogger(__name__)
 
-ROOMS = ("parts", "failures", "checkpoints", "previews")
-RECORDS = ("runs", "publish", "nights")
+ROOMS = (PARTS, FAILURES, CHECKPOINTS, "previews")
+RECORDS = (RUNS, PUBLISH, NIGHTS)
 
 
 @dataclass(frozen=True, kw_only=True)

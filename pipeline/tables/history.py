@@ -1,8 +1,8 @@
 """The tables' past: dropped where it must not be kept."""
 
 from pipeline.storage import Store
+from pipeline.storage.paths import table_log_dir
 from pipeline.tables.delta import TABLES, open_table
-from pipeline.tables.marks import LOG
 from pipeline.tables.turn import WAIT_S, fenced_turn
 from pipeline.tables.upkeep import vacuum
 
@@ -22,7 +22,7 @@ def drop_history(store: Store, *, wait_s: float = WAIT_S) -> int:
                 newest = f"{table.version():020}"
                 past = [
                     entry.path
-                    for entry in store.list(f"{name}/{LOG}")
+                    for entry in store.list(table_log_dir(name))
                     if (version := entry.path.rpartition("/")[2][:20]).isdigit() and version < newest
                 ]
                 store.delete_many(past)

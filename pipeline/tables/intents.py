@@ -7,14 +7,14 @@ import pyarrow as pa
 
 from pipeline.storage import Store
 from pipeline.storage.parquet import read_parquet, to_parquet
+from pipeline.storage.paths import PUBLISH_INTENTS, intent_path
 
-INTENTS = "publish/intents"
 _SCHEMA = pa.schema([("video_id", pa.string()), ("label_key", pa.string())])
 
 
 def write_intent(store: Store, targets: Iterable[tuple[str, str]]) -> str:
     """Record (video_id, label_key) of a batch before its first table is written; returns the record's path."""
-    path = f"{INTENTS}/{uuid.uuid4().hex}.parquet"
+    path = intent_path(uuid.uuid4().hex)
     rows = [{"video_id": video_id, "label_key": key} for video_id, key in targets]
     store.put(path, to_parquet(pa.Table.from_pylist(rows, schema=_SCHEMA)))
     return path
@@ -23,7 +23,7 @@ def write_intent(store: Store, targets: Iterable[tuple[str, str]]) -> str:
 def read_intents(store: Store) -> dict[str, dict[str, str]]:
     """Records that an interrupted publication left: path to {video_id: label_key}."""
     found: dict[str, dict[str, str]] = {}
-    for entry in store.list(INTENTS):
+    for entry in store.list(PUBLISH_INTENTS):
         if (data := store.read_or_none(entry.path)) is not None:
             table = read_parquet(data)
             found[entry.path] = dict(zip(table["video_id"].to_pylist(), table["label_key"].to_pylist(), strict=True))

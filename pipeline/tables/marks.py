@@ -7,8 +7,8 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 
 from pipeline.errors import StorageError
 from pipeline.storage import Store
+from pipeline.storage.paths import table_log_path
 
-LOG = "_delta_log"
 _TURN = "sam2-corpus:publish"
 _BATCH = "sam2-corpus:batch"
 _BEFORE = "sam2-corpus:before"
@@ -52,7 +52,7 @@ def before_of(table: DeltaTable) -> int:
 
 def holds_commit(store: Store, name: str, versions: Iterable[int], commit: str) -> bool:
     """Whether one of these versions of a table is this commit. `DeltaTable.history` would hold Python's lock."""
-    entries = (store.read_or_none(f"{name}/{LOG}/{version:020}.json") for version in versions)
+    entries = (store.read_or_none(table_log_path(name, version)) for version in versions)
     return any(entry is not None and commit.encode() in entry for entry in entries)
 
 

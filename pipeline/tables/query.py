@@ -19,13 +19,14 @@ from pipeline.errors import StorageError, UsageError
 from pipeline.labels import VIDEOS
 from pipeline.labels import failures as quarantine
 from pipeline.storage import Storage, Store
+from pipeline.storage.paths import RUNS, progress_path, run_path
 from pipeline.tables import TABLES, as_dataset, dataset, open_tables
 
 READERS = 32
 KEY_COLUMNS = (
     "video_id", "label_key", "version", "start_s", "end_s", "prompts_digest", "weights_digest", "parameters",
 )  # fmt: skip
-FAILURES = pa.schema(
+FAILURE_ROWS = pa.schema(
     [
         ("video_id", pa.string()), ("label_key", pa.string()), ("failure_class", pa.string()),
         ("message", pa.string()), ("traceback", pa.string()), ("worker", pa.string()), ("time", pa.string()),
@@ -33,7 +34,9 @@ FAILURES = pa.schema(
     ]
 )  # fmt: skip
 """Quarantine; attempts is JSON."""
-RUNS = pa.schema([("run_id", pa.string()), ("started", pa.string()), ("run", pa.string()), ("progress", pa.string())])
+RUN_ROWS = pa.schema(
+    [("run_id", pa.string()), ("started", pa.string()), ("run", pa.string()), ("progress", pa.string())]
+)
 """Runs; run (its configuration and plan) and progress are JSON: `run->>'pending'`."""
 
 
@@ -222,15 +225,15 @@ def _with_dictionaries(table: pa.Table) -> pa.Table:
 
 def read_failures(store: Store) -> pa.Table:
     """All failure records of an output."""
-    rows = [_texts(dataclasses.asdict(failure), FAILURES) for failure in quarantine.read_failures(store)]
-    return pa.Table.from_pylist(rows, schema=FAILURES)
+    rows = [_texts(dataclasses.asdict(failure), FAILURE_ROWS) for failure in quarantine.read_failures(store)]
+    return pa.Table.from_pylist(rows, schema=FAILURE_ROWS)
 
 
 def read_runs(store: Store) -> pa.Table:
     """All runs of an output, the oldest first."""
-    names = store.list_dirs("runs")
-    runs = _json_records(store, [f"runs/{name}/run.json" for name in names])
-    progress = _json_records(store, [f"runs/{name}/progress.json" for name in names])
+    names = store.list_dirs(RUNS)
+    runs = _json_records(store, [run_path(name) for name in names])
+    progress = _json_records(store, [progress_path(name) for name in names])
     rows = [
         {
             "run_id": name,
@@ -240,7 +243,7 @@ def read_runs(store: Store) -> pa.Table:
         }
         for name, run, at in zip(names, runs, progress, strict=True)
     ]
-    return pa.Table.from_pylist(rows, schema=RUNS)
+    return pa.Table.from_pylist(rows, schema=RUN_ROWS)
 
 
 def _json_records(store: Store, paths: Sequence[str]) -> list[dict[str, Any]]:

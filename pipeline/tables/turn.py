@@ -10,9 +10,9 @@ from contextlib import ExitStack, contextmanager
 from pipeline.errors import StorageError
 from pipeline.storage import Store
 from pipeline.storage.lease import STALE_S, Lease, LeaseHeldError
+from pipeline.storage.paths import PUBLISHER_LEASES
 from pipeline.tables.delta import fence, newest_turn
 
-TURNS = "publish/turns"
 WAIT_S = 1800.0
 
 
@@ -25,7 +25,7 @@ def take_turn(store: Store, *, above: int = 0, wait_s: float = WAIT_S, stale_s: 
     """
     with ExitStack() as held:
         try:
-            lease = Lease(store, TURNS, who="a publisher", above=above, wait_s=wait_s, stale_s=stale_s)
+            lease = Lease(store, PUBLISHER_LEASES, who="a publisher", above=above, wait_s=wait_s, stale_s=stale_s)
             number = held.enter_context(lease)
         except LeaseHeldError as error:
             raise StorageError(

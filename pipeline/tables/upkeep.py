@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.storage import Store, parse_path
+from pipeline.storage.paths import PARTS
 from pipeline.tables.delta import (
     TABLES,
     TARGET_FILE_BYTES,
@@ -116,7 +117,7 @@ def expire_parts(store: Store, *, older_than_s: float, now: float, wait_s: float
         wanted = dict(zip(wanted_table["video_id"].to_pylist(), wanted_table["label_key"].to_pylist(), strict=True))
         unsettled = {video_id for intent in read_intents(store).values() for video_id in intent}
         doomed = []
-        for shard in store.list_sharded("parts"):
+        for shard in store.list_sharded(PARTS):
             for entry in shard:
                 if not (pair := parse_path(entry.path)) or entry.mtime >= cutoff or pair[0] in unsettled:
                     continue

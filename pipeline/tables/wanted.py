@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from pipeline.errors import StorageError
 from pipeline.storage import Store, parse_path, part_path
 from pipeline.storage.parquet import read_parquet, to_parquet
+from pipeline.storage.paths import PARTS, PUBLISH_STATE, RUNS, wanted_path
 
-STATE = "publish/state.parquet"
 WANTED = pa.schema([("video_id", pa.string()), ("label_key", pa.string()), ("run_id", pa.string())])
 ASK_ONE_BY_ONE = 500
 """Up to so many parts are looked for by name; more by listing all."""
@@ -30,7 +30,7 @@ class Outstanding:
 
 def wanted_keys(store: Store) -> pa.Table:
     """For every video of any run the key that the latest run with it wanted: video_id, label_key, run_id."""
-    runs = store.list_dirs("runs")
+    runs = store.list_dirs(RUNS)
     with ThreadPoolExecutor(8) as threads:
         return _latest([table for table in threads.map(lambda run: _wanted_by(store, run), runs) if table is not None])
 
@@ -38,7 +38,7 @@ def wanted_keys(store: Store) -> pa.Table:
 def read_outstanding(store: Store) -> Outstanding:
     """The stored state, brought up to date with the runs since."""
     state, consumed = _read_state(store)
-    runs = store.list_dirs("runs")
+    runs = store.list_dirs(RUNS)
     unknown = [run for run in runs if run not in consumed]
     new = {run: table for run in unknown if (table := _wanted_by(store, run)) is not None}
     if not new:
@@ -57,20 +57,20 @@ def has_news(store: Store) -> int | None:
     A few requests, so that publishing is cheap when there is nothing to do.
     """
     state, consumed = _read_state(store)
-    unknown = [run for run in store.list_dirs("runs") if run not in consumed]
-    if any(store.exists(f"runs/{run}/wanted.parquet") for run in unknown) or with_parts(store, state).num_rows:
+    unknown = [run for run in store.list_dirs(RUNS) if run not in consumed]
+    if any(store.exists(wanted_path(run)) for run in unknown) or with_parts(store, state).num_rows:
         return None
     return int(state.num_rows)
 
 
 def write_state(store: Store, outstanding: pa.Table, consumed: frozenset[str]) -> None:
     table = outstanding.replace_schema_metadata({_CONSUMED: json.dumps(sorted(consumed))})
-    store.put(STATE, to_parquet(table))
+    store.put(PUBLISH_STATE, to_parquet(table))
 
 
 def drop_state(store: Store) -> None:
     """Let the next publication look at all runs again, whatever is thought to be published."""
-    store.delete(STATE)
+    store.delete(PUBLISH_STATE)
 
 
 def with_parts(store: Store, wanted: pa.Table) -> pa.Table:
@@ -83,7 +83,7 @@ def with_parts(store: Store, wanted: pa.Table) -> pa.Table:
         keys = dict(pairs)
         found = {
             pair[0]
-            for shard in store.list_sharded("parts")
+            for shard in store.list_sharded(PARTS)
             for entry in shard
             if (pair := parse_path(entry.path)) and keys.get(pair[0]) == pair[1]
         }
@@ -112,18 +112,18 @@ def _latest(tables: list[pa.Table]) -> pa.Table:
 
 def _wanted_by(store: Store, run: str) -> pa.Table | None:
     """What a run wants; None where it has not said so (yet)."""
-    data = store.read_or_none(f"runs/{run}/wanted.parquet")
+    data = store.read_or_none(wanted_path(run))
     if data is None:
         return None
     try:
         table = read_parquet(data, columns=["video_id", "label_key"])
     except (pa.ArrowInvalid, OSError) as error:
-        raise StorageError(f"cannot read {store}/runs/{run}/wanted.parquet: {error}") from None
+        raise StorageError(f"cannot read {store}/{wanted_path(run)}: {error}") from None
     return table.append_column("run_id", pa.repeat(run, table.num_rows)).cast(WANTED)
 
 
 def _read_state(store: Store) -> tuple[pa.Table, set[str]]:
-    data = store.read_or_none(STATE)
+    data = store.read_or_none(PUBLISH_STATE)
     if data is None:
         return WANTED.empty_table(), set()
     table = read_parquet(data)

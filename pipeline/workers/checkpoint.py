@@ -15,11 +15,9 @@ import pyarrow as pa
 
 from pipeline.storage import MissingError, Store, checkpoint_dir, parse_path, part_path
 from pipeline.storage.parquet import read_parquet, to_parquet
-from pipeline.storage.paths import CHECKPOINTS
+from pipeline.storage.paths import CHECKPOINT_STATE, CHECKPOINTS, checkpoint_rows_path, checkpoint_state_path
 
 log = logging.getLogger(__name__)
-
-STATE = ".state"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +53,7 @@ class Checkpoints:
         looked = None
         while (found := sorted(entry.path for entry in self.store.list(self._folder))) != looked:
             looked, self._any = found, self._any or bool(found)
-            for state in reversed([path for path in found if path.endswith(STATE)]):
+            for state in reversed([path for path in found if path.endswith(CHECKPOINT_STATE)]):
                 try:
                     return self._read(state)
                 except (MissingError, ValueError, KeyError) as error:  # pa.ArrowInvalid is a ValueError
@@ -74,15 +72,15 @@ class Checkpoints:
     def save(self, *, new_rows: pa.Table, tracker: bytes, frames: int) -> None:
         """Save the rows made since the last checkpoint, then the state that makes them count."""
         name, self._any = uuid.uuid4().hex, True
-        path = f"{self._folder}/{name}.parquet"
+        path = checkpoint_rows_path(self.video_id, self.label_key, name)
         self.store.put(path, to_parquet(new_rows))
         self._row_files = [*self._row_files, path]
         header = json.dumps(
             {"frames": frames, "rows": self._row_files, "package_version": package_version("sam2-corpus")}
         ).encode()
-        state = f"{self._folder}/{frames:012d}-{name}{STATE}"
+        state = checkpoint_state_path(self.video_id, self.label_key, frames=frames, name=name)
         self.store.put(state, header + b"\n" + tracker)
-        states = [entry.path for entry in self.store.list(self._folder) if entry.path.endswith(STATE)]
+        states = [entry.path for entry in self.store.list(self._folder) if entry.path.endswith(CHECKPOINT_STATE)]
         self.store.delete_many(path for path in states if path < state)
 
     def remove(self) -> None:

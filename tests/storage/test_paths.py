@@ -9,6 +9,22 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UsageError
 from pipeline.storage import checkpoint_dir, failure_path, parse_path, part_path, video_dir
+from pipeline.storage.paths import (
+    OUTPUT_FOLDERS,
+    PUBLISH_STATE,
+    PUBLISHER_LEASES,
+    attempt_dir,
+    checkpoint_rows_path,
+    checkpoint_state_path,
+    intent_path,
+    lease_path,
+    night_page_path,
+    night_report_path,
+    progress_path,
+    run_path,
+    table_log_path,
+    wanted_path,
+)
 
 HOSTILE = ["..", ".", "_x", ".x", "a/b", "/etc/passwd", "../../x", "it's \"quoted\"", "naïve 视频 🎥", "%2E%2E", "a\nb",
            "a\0b", "con", "x?y#z", "s3://u:p@h/x", " ", "~", "\\", "A", "a"]  # fmt: skip
@@ -59,3 +75,29 @@ def test_keys_are_plain(key: str) -> None:
 @pytest.mark.parametrize("path", ["parts/ab/v/k.parquet/x", "runs/1/run.json", "parts/ab/v", "parts/ab/v/.part-1"])
 def test_other_paths_are_not_parts(path: str) -> None:
     assert parse_path(path) is None
+
+
+OF_A_RUN = ("wanted.parquet", "run.json", "progress.json")
+
+
+def test_each_record_of_an_output_lies_where_earlier_versions_put_it() -> None:
+    assert [wanted_path("r"), run_path("r"), progress_path("r")] == [f"runs/r/{name}" for name in OF_A_RUN]
+    assert (night_report_path("2026-11-22"), night_page_path("2026-11-22")) == (
+        "nights/2026-11-22/report.json",
+        "nights/2026-11-22/report.html",
+    )
+    assert attempt_dir("2026-11-22", 7) == "nights/2026-11-22/attempt-007"
+    assert lease_path("leases/all", 12) == "leases/all/000000012.json"
+    assert intent_path("n") == "publish/intents/n.parquet"
+    assert table_log_path("masks", 3) == "masks/_delta_log/00000000000000000003.json"
+    key = "ab12"
+    assert checkpoint_rows_path("v", key, "n") == f"{checkpoint_dir('v', key)}/n.parquet"
+    assert checkpoint_state_path("v", key, frames=40, name="n") == f"{checkpoint_dir('v', key)}/000000000040-n.state"
+
+
+def test_every_path_lies_in_a_listed_folder_of_an_output() -> None:
+    of_videos = (part_path("v", "ab"), failure_path("v", "ab"), checkpoint_dir("v", "ab"))
+    of_tables = (PUBLISH_STATE, PUBLISHER_LEASES, intent_path("n"), table_log_path("videos", 0))
+    made = (*of_videos, *of_tables, wanted_path("r"), attempt_dir("n", 1))
+    assert {path.partition("/")[0] for path in made} <= set(OUTPUT_FOLDERS)
+    assert len(set(OUTPUT_FOLDERS)) == len(OUTPUT_FOLDERS)

@@ -11,11 +11,10 @@ from pipeline.labels.attempts import Attempt
 from pipeline.labels.failures import failure_of, write_failure
 from pipeline.storage import Store
 from pipeline.storage.local import TEMPORARY
+from pipeline.storage.paths import PUBLISH_STATE, PUBLISHER_LEASES
 from pipeline.tables import publish
 from pipeline.tables.doctor import examine
 from pipeline.tables.forget import forget
-from pipeline.tables.turn import TURNS
-from pipeline.tables.wanted import STATE
 from pipeline.workers.checkpoint import Checkpoints
 from tests.tables.corpora import check, commit, key, want
 
@@ -61,7 +60,7 @@ def test_a_publisher_at_work_does_not_bring_a_video_back(tmp_path):
 
     class Watched(Store):
         def list(self, prefix=""):
-            if prefix == TURNS:
+            if prefix == PUBLISHER_LEASES:
                 waits.set()
             return super().list(prefix)
 
@@ -74,7 +73,7 @@ def test_a_publisher_at_work_does_not_bring_a_video_back(tmp_path):
 
     publish(store, after_table=meanwhile)
     forgetting.join()
-    assert pq.read_table(store.uri_of(STATE))["video_id"].to_pylist() == []
+    assert pq.read_table(store.uri_of(PUBLISH_STATE))["video_id"].to_pylist() == []
     assert publish(store).waiting == 0
 
 

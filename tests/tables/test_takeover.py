@@ -10,14 +10,14 @@ import pytest
 from pipeline.errors import StorageError
 from pipeline.labels import MASKS
 from pipeline.storage import Access, Storage, Store
+from pipeline.storage.paths import PUBLISH_INTENTS, PUBLISH_STATE
 from pipeline.tables import drop_history, publish, vacuum
 from pipeline.tables.delta import replace_videos
 from pipeline.tables.doctor import examine
 from pipeline.tables.forget import forget
-from pipeline.tables.intents import INTENTS, write_intent
+from pipeline.tables.intents import write_intent
 from pipeline.tables.marks import SupersededError
 from pipeline.tables.turn import take_turn
-from pipeline.tables.wanted import STATE
 from tests.fixtures_s3 import S3
 from tests.proxy import Proxy, Trouble
 from tests.tables.corpora import check, commit, key, want
@@ -64,7 +64,7 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def asleep(store: Store, meanwhile: Callable[[], None], *, at: str = INTENTS) -> None:
+def asleep(store: Store, meanwhile: Callable[[], None], *, at: str = PUBLISH_INTENTS) -> None:
     """Publish, falling asleep."""
     sleeper = Sleeper(store.uri)
     sleeper.at, sleeper.meanwhile = at, meanwhile
@@ -92,7 +92,7 @@ def test_what_it_meant_to_publish_does_not_come_back(store: Store) -> None:
         assert publish(store).videos == 1
 
     asleep(store, meanwhile)
-    assert list(store.list(INTENTS)) == []
+    assert list(store.list(PUBLISH_INTENTS)) == []
     assert publish(store).videos == 0
     check(store, {"v": C})
 
@@ -105,7 +105,7 @@ def test_an_intent_that_it_left_is_redone_with_what_is_wanted_by_now(store: Stor
     write_intent(store, [("v", B)])  # and then it was killed
     publish(store)
     check(store, {"v": C})
-    assert list(store.list(INTENTS)) == []
+    assert list(store.list(PUBLISH_INTENTS)) == []
     assert examine(store) == []
 
 
@@ -118,7 +118,7 @@ def test_what_it_knew_of_forgotten_videos_does_not_come_back(store: Store) -> No
         forget(store, ["v"])
 
     asleep(store, meanwhile, at="parts/")
-    assert pq.read_table(store.uri_of(STATE))["video_id"].to_pylist() == []
+    assert pq.read_table(store.uri_of(PUBLISH_STATE))["video_id"].to_pylist() == []
     assert publish(store).waiting == 0
 
 

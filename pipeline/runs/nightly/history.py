@@ -10,8 +10,8 @@ from typing import Any
 
 from pipeline.errors import StorageError
 from pipeline.storage import Store
+from pipeline.storage.paths import NIGHTS, attempt_dir, night_page_path, night_report_path, progress_path
 
-NIGHTS = "nights"
 _ATTEMPT = re.compile(r"attempt-(\d{3,})")
 _NIGHT = re.compile(r"\d{4}-\d{2}-\d{2}")
 
@@ -48,26 +48,26 @@ def claim(store: Store, night: str, record: dict[str, Any]) -> int:
     """Begin an attempt at a night; returns its number. Two that begin at once get different numbers."""
     number = max(_numbers(store, night), default=0) + 1
     claimed = _json({**record, "claim": uuid.uuid4().hex})  # of equal records each would take the other for its own
-    while not store.commit_once(f"{_folder(night, number)}/started.json", claimed):
+    while not store.commit_once(f"{attempt_dir(night, number)}/started.json", claimed):
         number += 1
     return number
 
 
 def note_run(store: Store, night: str, number: int, run_id: str) -> None:
     """Keep which run belongs to an attempt, so that one that is killed is not lost sight of."""
-    store.commit_once(f"{_folder(night, number)}/run.json", _json({"run_id": run_id}))
+    store.commit_once(f"{attempt_dir(night, number)}/run.json", _json({"run_id": run_id}))
 
 
 def finish(store: Store, night: str, number: int, record: dict[str, Any]) -> None:
     """Add an attempt's report to the history, and show it as the night's newest: of two at once, who ends last."""
-    store.commit_once(f"{_folder(night, number)}/report.json", _json(record))
-    store.put(f"{NIGHTS}/{night}/report.json", _json(record))
+    store.commit_once(f"{attempt_dir(night, number)}/report.json", _json(record))
+    store.put(night_report_path(night), _json(record))
 
 
 def add_page(store: Store, night: str, number: int, page: str) -> None:
     """Add the page of an attempt that has a report."""
-    store.commit_once(f"{_folder(night, number)}/report.html", page.encode())
-    store.put(f"{NIGHTS}/{night}/report.html", page.encode())
+    store.commit_once(f"{attempt_dir(night, number)}/report.html", page.encode())
+    store.put(night_page_path(night), page.encode())
 
 
 def read_attempts(store: Store, night: str) -> list[dict[str, Any]]:
@@ -75,7 +75,7 @@ def read_attempts(store: Store, night: str) -> list[dict[str, Any]]:
     paths = {entry.path for entry in store.list(f"{NIGHTS}/{night}")}
     found = []
     for number in _numbers_of(paths):
-        folder = _folder(night, number)
+        folder = attempt_dir(night, number)
         if f"{folder}/report.json" in paths:
             found.append(json.loads(store.read(f"{folder}/report.json")))
         else:
@@ -121,7 +121,7 @@ def total(night: str, attempts: Sequence[dict[str, Any]]) -> Night:
 def _progress(store: Store, run_id: str | None) -> dict[str, Any]:
     """What the run of an unfinished attempt had done when it last said so."""
     try:
-        data = store.read_or_none(f"runs/{run_id}/progress.json") if run_id else None
+        data = store.read_or_none(progress_path(run_id)) if run_id else None
     except StorageError:
         return {}
     found = json.loads(data) if data else {}
@@ -132,10 +132,6 @@ def _progress(store: Store, run_id: str | None) -> dict[str, Any]:
         "seconds": max(0.0, found.get("now", 0.0) - found.get("started", 0.0)),
         "gpu_hours": float(found.get("gpu_hours") or found.get("actor_hours") or 0.0),
     }
-
-
-def _folder(night: str, number: int) -> str:
-    return f"{NIGHTS}/{night}/attempt-{number:03}"
 
 
 def _numbers(store: Store, night: str) -> list[int]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.storage import Store
+from pipeline.storage.paths import RUNS, progress_path
 from pipeline.views.words import duration
 
 SILENT_S = 60.0
@@ -50,11 +51,11 @@ def read_status(store: Store, *, run_id: str | None = None) -> Status:
     Raises:
         UsageError: There is no such run.
     """
-    names = store.list_dirs("runs")
+    names = store.list_dirs(RUNS)
     if run_id is not None and run_id not in names:
         raise UsageError(f"{store} has no run {run_id!r}; the last are {', '.join(names[-5:]) or 'none'}")
     for name in [run_id] if run_id is not None else reversed(names):
-        data = store.read_or_none(f"runs/{name}/progress.json")
+        data = store.read_or_none(progress_path(name))
         if data is not None:
             return Status(run_id=name, progress=json.loads(data))
     if run_id is not None:

@@ -41,7 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
     from pipeline.tables.query import open_labels
-    from pipeline.views.preview import contact_sheet, load_videos, opened, write_film  # loads much
+    from pipeline.video.content import open_labelled
+    from pipeline.views.preview import contact_sheet, load_videos, write_film  # loads much
 
     storage = open_storage(given)
     failed = 0
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
             (labelled,) = load_videos(labels, [video_id])
             path = given.folder / (quote(video_id, safe="")[:200].replace(".", "%2E", video_id.startswith(".")))
             try:
-                with opened(labelled, storage=storage) as reader:
+                with open_labelled(labelled.video, storage=storage) as reader:
                     if given.only != "sheet":
                         write_film(labelled, reader, path.with_name(path.name + ".mp4"))
                     if given.only != "film":

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Iterator
-from contextlib import closing
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +9,8 @@ from PIL import Image
 
 from pipeline.errors import VideoError
 from pipeline.formats.format import Format, Piece, VideoMasks
-from pipeline.storage import Storage, open_source
-from pipeline.video import open_video
+from pipeline.storage import Storage
+from pipeline.video.content import open_labelled
 
 QUALITY = 95
 """Of JPEG: what SA-V's and COCO's pictures have, about."""
@@ -27,14 +26,10 @@ def pictures(video: VideoMasks, form: Format, *, storage: Storage | None = None)
     if not uri:
         raise VideoError("the labels do not say where the video is")
     wanted = sorted(set(video.rows.column("frame_index").to_pylist()))
-    source, _ = open_source(uri, storage=storage)
-    with (
-        closing(source),
-        open_video(source, name=uri, start_s=video.facts.get("start_s"), end_s=video.facts.get("end_s")) as opened,
-    ):
+    with open_labelled(video.facts, storage=storage) as reader:
         left = iter(wanted)
         due = next(left)
-        for frame in opened.forward(wanted[0]):
+        for frame in reader.forward(wanted[0]):
             if frame.index < due:
                 continue
             if frame.rgb.shape[:2] != video.size:

@@ -17,12 +17,11 @@ from pipeline.manifest import BadRow, Manifest, prompt_digests, read_manifest
 from pipeline.manifest.schema import clip
 from pipeline.runs.config import RunConfig
 from pipeline.runs.plan import Plan, make_plan, places_of
-from pipeline.storage import Entry, Storage, Store, Version, open_source, parse_path, source_versions
+from pipeline.storage import Entry, Storage, Store, open_source, parse_path
 from pipeline.storage.paths import PARTS
 from pipeline.tables.query import labelled_videos
 from pipeline.tracking.modelfiles import ResolvedModel, resolve
-from pipeline.video.content import version_now
-from pipeline.video.folder import is_folder
+from pipeline.video.content import content_versions
 
 SOURCES_AT_ONCE = 100_000
 
@@ -126,21 +125,13 @@ def _versions(manifest: Manifest, storage: Storage) -> tuple[pa.Array, pa.Array]
     order = pc.sort_indices(uris)  # those that lie together are told by the same listings
     versions, sizes = [], []
     for start in range(0, len(order), SOURCES_AT_ONCE):
-        found = _found(uris.take(order.slice(start, SOURCES_AT_ONCE)).to_pylist(), storage)
+        some = uris.take(order.slice(start, SOURCES_AT_ONCE)).to_pylist()
+        found = content_versions(some, storage=storage)
         versions.append(pa.array([version and version.token() for version in found], pa.string()))
         sizes.append(pa.array([version and version.size for version in found], pa.int64()))
     places = places_of(unknown.take(order).to_numpy(), len(given))
     asked = pa.chunked_array(versions, pa.string()).take(places).combine_chunks()
     return pc.coalesce(given, asked), pa.chunked_array(sizes, pa.int64()).take(places).combine_chunks()
-
-
-def _found(uris: list[str], storage: Storage) -> list[Version | None]:
-    """The version of each source; None where it is not there."""
-    folders = [is_folder(uri) for uri in uris]
-    files = iter(source_versions([uri for uri, it in zip(uris, folders, strict=True) if not it], storage=storage))
-    return [
-        version_now(uri, storage=storage) if folder else next(files) for uri, folder in zip(uris, folders, strict=True)
-    ]
 
 
 def _allowed(manifest: Manifest, config: RunConfig) -> Manifest:

@@ -1,35 +1,161 @@
-"""A video's content, a file or a folder of images: open, with its version, and which version is there now."""
+"""The video at a URI, a file, a zip or a folder of images: its version, and the one way to open it."""
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from typing import BinaryIO
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, BinaryIO
 
 from pipeline.errors import StorageError
-from pipeline.storage import Storage, Version, open_source, source_versions
-from pipeline.video.folder import is_folder, open_folder
-from pipeline.video.image_files import ImageFiles
+from pipeline.storage import ChangedError, MissingError, Storage, Store, Version, open_source, source_versions
+from pipeline.storage.filesystems import local_path
+from pipeline.video.image_files import ImageFiles, check_holds_images
+from pipeline.video.info import OnDamaged, VideoLimits
+from pipeline.video.reader import VideoReader, open_video
+
+_THREADS = 16
 
 
 @contextmanager
-def opened(uri: str, *, storage: Storage) -> Iterator[tuple[BinaryIO | ImageFiles, Version]]:
-    """What is read, and its version when it was opened.
+def open_uri(
+    uri: str,
+    *,
+    storage: Storage | None = None,
+    planned_version: str | None = None,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    fps: float | None = None,
+    limits: VideoLimits | None = None,
+    on_damaged: OnDamaged = "label",
+    isolate: bool = False,
+) -> Iterator[tuple[VideoReader, Version]]:
+    """Open the video at a URI, whatever it is; yields the reader and the version of what it reads.
+
+    Args:
+        uri: A video file, a zip of images or a folder of images (path or fsspec URL).
+        storage: Endpoints and credentials by URI prefix.
+        planned_version: Version that the content must have; checked before anything is decoded.
+        start_s: Start of the segment, in seconds of the file.
+        end_s: End of the segment.
+        fps: Rate of images, 24 where None; video files have their own.
+        limits: What the video may cost.
+        on_damaged: "label" counts damage and goes on, "fail" raises.
+        isolate: Decode in a child process.
 
     Raises:
-        StorageError: It cannot be reached or is not there.
+        StorageError: The content cannot be reached; ChangedError when it has another version than planned.
+        VideoError: The content cannot be decoded.
     """
-    if is_folder(uri):
-        yield open_folder(uri, storage=storage)
-        return
-    file, version = open_source(uri, storage=storage)
-    with closing(file):
-        yield file, version
+    with ExitStack() as stack:
+        content, version = _open_content(uri, storage or Storage())
+        if not isinstance(content, Mapping):
+            stack.enter_context(content)
+        if planned_version is not None and version.token() != planned_version:
+            raise ChangedError(
+                f"{uri} was replaced between planning and labelling (version {planned_version} became "
+                f"{version.token()}); the next run labels it"
+            )
+        if isinstance(content, Mapping):
+            check_holds_images(content, uri)
+            content = {name: read for name, read in content.items() if "/" not in name}
+        reader = open_video(
+            content,
+            name=uri,
+            start_s=start_s,
+            end_s=end_s,
+            fps=fps,
+            limits=limits,
+            on_damaged=on_damaged,
+            isolate=isolate,
+        )
+        yield stack.enter_context(reader), version
 
 
-def version_now(uri: str, *, storage: Storage) -> Version | None:
-    """The version that is there now; None where nothing is, or nothing can be reached."""
-    if not is_folder(uri):
-        return source_versions([uri], storage=storage)[0]
+@contextmanager
+def open_labelled(row: Mapping[str, Any], *, storage: Storage | None = None) -> Iterator[VideoReader]:
+    """The part of a video that was labelled, from its row of the videos table: frames have the indices of the labels.
+
+    Args:
+        row: uri, start_s, end_s, and fps, the rate that images were labelled at.
+        storage: Endpoints and credentials by URI prefix.
+
+    Raises:
+        StorageError: The content cannot be reached.
+        VideoError: The content cannot be decoded.
+    """
+    start_s, end_s, fps = (row.get(name) for name in ("start_s", "end_s", "fps"))
+    with open_uri(str(row["uri"]), storage=storage, start_s=start_s, end_s=end_s, fps=fps) as (reader, _):
+        yield reader
+
+
+def content_versions(uris: Sequence[str], *, storage: Storage | None = None) -> list[Version | None]:
+    """The version of the content at each URI, in order; None where nothing is, or nothing can be reached.
+
+    Costs a listing for each folder of images, and none for files that are there.
+    """
+    storage = storage or Storage()
+    folders = [_names_folder(uri) for uri in uris]
+    files = iter(
+        source_versions([uri for uri, folder in zip(uris, folders, strict=True) if not folder], storage=storage)
+    )
+    found = [None if folder else next(files) for folder in folders]
+    # A prefix of a bucket without its final slash looks like an object that is missing.
+    listed = [at for at, uri in enumerate(uris) if folders[at] or (found[at] is None and _may_be_prefix(uri))]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for at, version in zip(listed, threads.map(lambda at: _folder_version(uris[at], storage), listed), strict=True):
+            found[at] = version
+    return found
+
+
+def content_version(uri: str, *, storage: Storage | None = None) -> Version | None:
+    """The version of the content at a URI; None where nothing is, or nothing can be reached."""
+    return content_versions([uri], storage=storage)[0]
+
+
+def _open_content(uri: str, storage: Storage) -> tuple[BinaryIO | ImageFiles, Version]:
+    if _names_folder(uri):
+        return _open_folder(uri, storage)
     try:
-        return open_folder(uri, storage=storage)[1]
+        return open_source(uri, storage=storage)
+    except MissingError as missing:
+        if not _may_be_prefix(uri):
+            raise
+        try:
+            return _open_folder(uri, storage)
+        except StorageError:
+            raise missing from None
+
+
+def _names_folder(uri: str) -> bool:
+    path = local_path(uri)
+    return uri.endswith("/") or (path is not None and path.is_dir())
+
+
+def _may_be_prefix(uri: str) -> bool:
+    return local_path(uri) is None and not uri.startswith(("http://", "https://"))
+
+
+def _open_folder(uri: str, storage: Storage) -> tuple[ImageFiles, Version]:
+    """The files below a folder by their path in it, and a version that changes with any of those directly in it.
+
+    Raises:
+        MissingError: The folder is not there.
+    """
+    store = Store(uri.rstrip("/"), storage=storage)
+    entries = list(store.list())
+    path = local_path(uri)
+    if not entries and (path is None or not path.is_dir()):
+        raise MissingError(f"cannot open {store}/: no such folder")
+    counted = [entry for entry in entries if "/" not in entry.path] or entries
+    state = sorted((entry.path, entry.size, entry.etag or entry.mtime) for entry in counted)
+    digest = hashlib.sha256(repr(state).encode()).hexdigest()
+    version = Version(size=sum(entry.size for entry in counted), etag=digest)
+    return {entry.path: partial(store.read, entry.path) for entry in entries}, version
+
+
+def _folder_version(uri: str, storage: Storage) -> Version | None:
+    try:
+        return _open_folder(uri, storage)[1]
     except StorageError:
         return None

@@ -4,6 +4,7 @@ import io
 import re
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -82,6 +83,21 @@ def in_order(files: Iterable[str], name: str) -> list[str]:
         some = ", ".join(sorted(folders)[:3])
         raise NotAVideoError(f"{name}: has images in {len(folders)} folders ({some}, ...); one is allowed")
     return [str(path) for path in sorted(images, key=_natural)]
+
+
+def check_holds_images(files: Iterable[str], name: str) -> None:
+    """Raise NoVideoStreamError unless some of the paths below a folder are images directly in it."""
+    paths = [PurePosixPath(file) for file in files]
+    images = [path for path in paths if path.suffix.lower() in _SUFFIXES and not _hidden(path)]
+    if any(len(path.parts) == 1 for path in images):
+        return
+    below = Counter(path.parts[0] for path in images if len(path.parts) == 2)
+    if not below:
+        raise NoVideoStreamError(f"{name}: holds no pictures (JPEG or PNG), and {len(paths)} other files")
+    folder, count = below.most_common(1)[0]
+    raise NoVideoStreamError(
+        f"{name}: holds no pictures itself, but {count} pictures one level down in {folder}/; name that folder"
+    )
 
 
 def _hidden(path: PurePosixPath) -> bool:

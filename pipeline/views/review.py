@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 from pipeline.errors import CorpusError, UsageError
 from pipeline.labels import VIDEOS
 from pipeline.manifest import SCHEMA
-from pipeline.storage import Storage, open_source
+from pipeline.storage import Storage
 from pipeline.tables.query import Labels
-from pipeline.views.preview import LabelledVideo, contact_sheet, load_videos, opened
+from pipeline.video.content import content_version, open_labelled
+from pipeline.views.preview import LabelledVideo, contact_sheet, load_videos
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def write_review(
         try:
             if not labelled.prompts:
                 raise UsageError("its labels are older than the prompts kept with them")
-            with opened(labelled, storage=storage) as reader:
+            with open_labelled(labelled.video, storage=storage) as reader:
                 contact_sheet(labelled, reader).save(
                     folder / "sheets" / f"{rank:04d}-{quote(video_id, safe='')[:150]}.png"
                 )
@@ -78,9 +79,10 @@ def write_review(
 def _row(labelled: LabelledVideo, storage: Storage | None) -> dict[str, Any]:
     """The video's row of a manifest that would give the same label key."""
     video = labelled.video
-    file, version = open_source(str(video["uri"]), storage=storage)
-    file.close()
+    version = content_version(str(video["uri"]), storage=storage)
     known = {name: value for name, value in video.items() if name not in VIDEOS.names and value is not None}
+    if "manifest_fps" in known:  # the videos table has the name for itself
+        known["fps"] = known.pop("manifest_fps")
     return known | {
         "video_id": video["video_id"],
         "video_uri": video["uri"],
@@ -88,7 +90,7 @@ def _row(labelled: LabelledVideo, storage: Storage | None) -> dict[str, Any]:
         "start_s": video["start_s"],
         "end_s": video["end_s"],
         "num_frames": video["frames"],
-        "video_version": None if version.token() == video["version"] else video["version"],
+        "video_version": None if version and version.token() == video["version"] else video["version"],
     }
 
 

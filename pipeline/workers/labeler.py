@@ -27,8 +27,8 @@ from pipeline.storage import Store, Version, part_path
 from pipeline.tracking import Engine, Finish, FramePrompt, Propagation, TrackedFrame, TrackedObject
 from pipeline.tracking.model import load
 from pipeline.tracking.passes import merge_passes
-from pipeline.video import VideoReader, keep_freed_memory, open_video, prefetch
-from pipeline.video.content import opened, version_now
+from pipeline.video import VideoReader, keep_freed_memory, prefetch
+from pipeline.video.content import content_version, open_uri
 from pipeline.workers.checkpoint import Checkpoints
 from pipeline.workers.frames import ModelFrames
 from pipeline.workers.metrics import Totals, WorkerMetrics
@@ -95,49 +95,42 @@ class Labeler:
             return Outcome(video_id=video.video_id, frames=0, masks=0, seconds=0.0, was_there=True)
         with (
             bound(run_id=self.settings.run_id, video_id=video.video_id),
-            opened(video.video_uri, storage=self.settings.storage) as (source, version),
+            open_uri(
+                video.video_uri,
+                storage=self.settings.storage,
+                planned_version=task.version if video.video_version is None else None,
+                start_s=video.start_s,
+                end_s=video.end_s,
+                fps=video.extra.get("fps"),
+                on_damaged=self.settings.on_damaged,
+                isolate=task.isolate,
+            ) as (reader, version),
+            self._builder(task, reader) as builder,
+            self._builder(task, reader) as again,
         ):
-            if video.video_version is None and version.token() != task.version:
-                raise StorageError(
-                    f"{video.video_uri} was replaced between planning and labelling "
-                    f"(version {task.version} became {version.token()}); the next run labels it"
-                )
-            with (
-                open_video(
-                    source,
-                    name=video.video_uri,
-                    start_s=video.start_s,
-                    end_s=video.end_s,
-                    fps=video.extra.get("fps"),
-                    on_damaged=self.settings.on_damaged,
-                    isolate=task.isolate,
-                ) as reader,
-                self._builder(task, reader) as builder,
-                self._builder(task, reader) as again,
-            ):
-                spent = Totals()
-                frames = self._track(task, reader, builder, checkpoints, spent)
-                if self.settings.check_drift:
-                    self._track_back(reader, builder, again, spent)
-                row = self._videos_row(task, reader, frames, version.size, spent.values())
-                row["total_s"] = time.perf_counter() - started
-                categories = {p.object_id: {"category": p.category} for p in video.prompts if p.category}
-                with self._totals.clock("commit_s"):
-                    self._check_unchanged(video.video_uri, version, checkpoints)
-                    written = self._store.commit_once(path, builder.finish(row, masklets=categories, again=again))
-                checkpoints.remove()
-                made = spent.values()
-                return Outcome(
-                    video_id=video.video_id,
-                    frames=int(made.get("frames", 0)),
-                    masks=int(made.get("masks", 0)),
-                    seconds=time.perf_counter() - started,
-                    was_there=not written,
-                )
+            spent = Totals()
+            frames = self._track(task, reader, builder, checkpoints, spent)
+            if self.settings.check_drift:
+                self._track_back(reader, builder, again, spent)
+            row = self._videos_row(task, reader, frames, version.size, spent.values())
+            row["total_s"] = time.perf_counter() - started
+            categories = {p.object_id: {"category": p.category} for p in video.prompts if p.category}
+            with self._totals.clock("commit_s"):
+                self._check_unchanged(video.video_uri, version, checkpoints)
+                written = self._store.commit_once(path, builder.finish(row, masklets=categories, again=again))
+            checkpoints.remove()
+            made = spent.values()
+            return Outcome(
+                video_id=video.video_id,
+                frames=int(made.get("frames", 0)),
+                masks=int(made.get("masks", 0)),
+                seconds=time.perf_counter() - started,
+                was_there=not written,
+            )
 
     def _check_unchanged(self, uri: str, version: Version, checkpoints: Checkpoints) -> None:
         """What was read must be one content: not every storage refuses to go on reading a file that was replaced."""
-        now = version_now(uri, storage=self.settings.storage)
+        now = content_version(uri, storage=self.settings.storage)
         if now is not None and now.token() != version.token():
             checkpoints.remove()
             raise StorageError(

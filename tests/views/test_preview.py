@@ -10,7 +10,8 @@ from PIL import Image
 from jobs import preview
 from pipeline.errors import UsageError
 from pipeline.masks import rle
-from pipeline.views.preview import color_of, contact_sheet, load_videos, opened, write_film
+from pipeline.video.content import open_labelled
+from pipeline.views.preview import color_of, contact_sheet, load_videos, write_film
 from pipeline.views.preview.draw import draw_frame
 from tests.clips import HEIGHT, WIDTH
 from tests.views.conftest import BIG, HOSTILE
@@ -18,7 +19,7 @@ from tests.views.conftest import BIG, HOSTILE
 
 def test_a_film_has_every_frame_at_its_time_with_its_masks_in_it(labels, tmp_path):
     (labelled,) = load_videos(labels, ["calm"])
-    with opened(labelled) as reader:
+    with open_labelled(labelled.video) as reader:
         assert write_film(labelled, reader, tmp_path / "film.mp4") == 8
     with av.open(str(tmp_path / "film.mp4")) as film:
         stream = film.streams.video[0]
@@ -36,7 +37,7 @@ def test_a_film_has_every_frame_at_its_time_with_its_masks_in_it(labels, tmp_pat
 
 def test_a_contact_sheet_holds_prompted_frames(labels):
     (labelled,) = load_videos(labels, [HOSTILE])
-    with opened(labelled) as reader:
+    with open_labelled(labelled.video) as reader:
         sheet = contact_sheet(labelled, reader, tiles=6, columns=3)
     assert sheet.width == 3 * 320
     assert sheet.height > 2 * 200

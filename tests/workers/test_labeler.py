@@ -13,8 +13,8 @@ from pipeline.labels.key import Parameters
 from pipeline.manifest import read_manifest
 from pipeline.manifest.schema import to_video
 from pipeline.masks import rle
-from pipeline.storage import Storage, Store, part_path
-from pipeline.video.folder import open_folder
+from pipeline.storage import Store, part_path
+from pipeline.video.content import content_version
 from pipeline.workers.labeler import Labeler
 from tests import labelling
 from tests.clips import HEIGHT, WIDTH, green, point, red, write_clip, write_manifest
@@ -250,9 +250,10 @@ def test_a_folder_of_images_is_a_video_with_the_rate_its_row_gives(settings, tmp
         picture = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
         picture[8:30, 6 + t : 28 + t] = (230, 40, 40)
         Image.fromarray(picture).save(folder / f"{t:05}.png")
-    _, version = open_folder(str(folder), storage=Storage())
+    version = content_version(str(folder))
     rows = [{"video_id": "v", "video_uri": str(folder), "prompts": [red()], "fps": 6.0}]
     video = read_manifest(write_manifest(tmp_path / "m.parquet", rows)).video(0)
+    assert version is not None
     planned = labelling.task_of(video, version=version.token())
     Labeler(settings).label(planned)
     assert part_of(settings).masks["time_s"].to_pylist() == pytest.approx([t / 6 for t in range(5)])

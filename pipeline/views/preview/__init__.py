@@ -2,6 +2,6 @@
 
 from pipeline.views.preview.draw import color_of
 from pipeline.views.preview.film import contact_sheet, write_film
-from pipeline.views.preview.labelled import LabelledVideo, load_videos, opened
+from pipeline.views.preview.labelled import LabelledVideo, load_videos
 
-__all__ = ["LabelledVideo", "color_of", "contact_sheet", "load_videos", "opened", "write_film"]
+__all__ = ["LabelledVideo", "color_of", "contact_sheet", "load_videos", "write_film"]

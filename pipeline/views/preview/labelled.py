@@ -1,15 +1,13 @@
 """One video's labels, read for drawing, and its frames beside them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.manifest.prompt_json import prompts_from_json
-from pipeline.storage import Storage, open_source
 from pipeline.tables.query import Labels
-from pipeline.video import VideoReader, open_video
+from pipeline.video import VideoReader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +59,3 @@ def load_videos(labels: Labels, video_ids: Sequence[str]) -> Iterator[LabelledVi
             frames=frames,
             prompts=prompts_from_json(videos[0].get("prompts")),
         )
-
-
-@contextmanager
-def opened(labelled: LabelledVideo, *, uri: str | None = None, storage: Storage | None = None) -> Iterator[VideoReader]:
-    """The labelled part of its video, from where the labels say it is, or from `uri`."""
-    video = labelled.video
-    uri = uri or str(video["uri"])
-    file, _ = open_source(uri, storage=storage)
-    with closing(file), open_video(file, name=uri, start_s=video["start_s"], end_s=video["end_s"]) as reader:
-        yield reader

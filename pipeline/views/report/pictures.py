@@ -11,8 +11,9 @@ import numpy as np
 from pipeline.storage import Storage
 from pipeline.tables.query import Labels
 from pipeline.video import VideoReader
+from pipeline.video.content import open_labelled
 from pipeline.video.writer import VideoWriter
-from pipeline.views.preview import LabelledVideo, load_videos, opened
+from pipeline.views.preview import LabelledVideo, load_videos
 from pipeline.views.preview.draw import draw_frame
 from pipeline.views.preview.film import scaled
 
@@ -48,7 +49,7 @@ def write_pictures(
         CorpusError: The video cannot be opened or decoded.
     """
     (labelled,) = load_videos(labels, [video["video_id"]])
-    with opened(labelled, storage=storage) as reader:
+    with open_labelled(labelled.video, storage=storage) as reader:
         index = _worst_frame(labelled, masklet.get("object_id"))
         frame = reader.at([index])[index]
         names = {key: row["category"] for key, row in labelled.masklets.items() if row["category"]}

@@ -29,7 +29,7 @@ from pipeline.formats.importers import (
     prompts_from_sav,
     prompts_from_yolo,
 )
-from pipeline.manifest import Manifest, describe, read_manifest, read_table, write_manifest, write_rows
+from pipeline.manifest import PROMPT_KINDS, Manifest, describe, read_manifest, read_table, write_manifest, write_rows
 from pipeline.manifest import build as prompting
 from pipeline.manifest.build import Every, PromptRule, Shape, Source, detections_to_prompts
 from pipeline.storage import Storage, Store, open_source, redact
@@ -260,9 +260,9 @@ def _kinds(manifest: Manifest) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for chunk in manifest.table["prompts"].chunks:
         values = chunk.flatten()
-        for kind in ("points", "box", "mask"):
-            counts[kind] += len(values) - pc.struct_field(values, kind).null_count
-    return {kind: counts[kind] for kind in ("points", "box", "mask")}
+        for kind in PROMPT_KINDS:
+            counts[kind.name] += len(values) - pc.struct_field(values, kind.name).null_count
+    return {kind.name: counts[kind.name] for kind in PROMPT_KINDS}
 
 
 @reported

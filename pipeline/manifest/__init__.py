@@ -1,21 +1,35 @@
 """The manifest: which videos, and what to track in them."""
 
+from pipeline.manifest.bad_rows import BadRow
 from pipeline.manifest.digest import prompt_digests
+from pipeline.manifest.kinds import MODIFIERS, PROMPT_KINDS, Prompt, kinds_of, marks_of
+from pipeline.manifest.prompt_field import Dot, Mark, PromptKind, Rectangle, Region
 from pipeline.manifest.reader import read_manifest
-from pipeline.manifest.schema import PROMPT, SCHEMA, BadRow, Manifest, Prompt, Video
+from pipeline.manifest.schema import PROMPT, SCHEMA, Manifest, Video
 from pipeline.manifest.tables import read_table
-from pipeline.manifest.text import describe
+from pipeline.manifest.text import describe, prompts_from_json, prompts_to_json
 from pipeline.manifest.writer import write_manifest, write_rows
 
 __all__ = [
+    "MODIFIERS",
     "PROMPT",
+    "PROMPT_KINDS",
     "SCHEMA",
     "BadRow",
+    "Dot",
     "Manifest",
+    "Mark",
     "Prompt",
+    "PromptKind",
+    "Rectangle",
+    "Region",
     "Video",
     "describe",
+    "kinds_of",
+    "marks_of",
     "prompt_digests",
+    "prompts_from_json",
+    "prompts_to_json",
     "read_manifest",
     "read_table",
     "write_manifest",

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import ManifestError
-from pipeline.manifest.schema import clip
+from pipeline.manifest.bad_rows import clip
 
 Indices = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -80,7 +80,13 @@ def make_list(offsets: Indices, values: pa.Array, *, null: Flags | None = None) 
     )
 
 
+def struct(fields: dict[str, pa.Array]) -> pa.Array:
+    """A struct array of these fields."""
+    return pa.StructArray.from_arrays(list(fields.values()), names=list(fields))
+
+
 def flags(array: pa.Array) -> Flags:
+    """A boolean Arrow array without nulls as numpy's."""
     return np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 

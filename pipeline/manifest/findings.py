@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
+from pipeline.manifest.bad_rows import BadRow, clip
 from pipeline.manifest.conform import Flags, Indices, Notes
-from pipeline.manifest.schema import BadRow, clip
 from pipeline.storage import redact
 
 

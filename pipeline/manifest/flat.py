@@ -10,19 +10,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import ManifestError
-from pipeline.manifest.conform import Indices, Notes, conform
-from pipeline.manifest.schema import PROMPT, clip
+from pipeline.manifest import flat_points
+from pipeline.manifest.bad_rows import clip
+from pipeline.manifest.conform import Indices, Notes, conform, nan_to_null
+from pipeline.manifest.kinds import MODIFIERS, PROMPT_KINDS
+from pipeline.manifest.schema import PROMPT
 from pipeline.manifest.source import OpenFile, blaming, opened
 from pipeline.manifest.tables import table_batches
-from pipeline.manifest.unflatten import MASK_PARTS, POINT_LISTS, SIDES, to_prompts
 from pipeline.storage import redact
 
 log = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 32 * 2**20
 COLUMNS = (
-    *("video_id", "object_id", "frame_index", "time_s", "category", "correct"),
-    *("points", *POINT_LISTS, *SIDES, *MASK_PARTS),
+    *("video_id", "object_id", "frame_index", "time_s", "category"),
+    *(name for field in (*MODIFIERS, *PROMPT_KINDS) for name in field.flat),
 )
 """video_id and object_id are required, and one of frame_index and time_s. Points are either `points`, a list of
 structs x, y, label, or three lists of one length. In CSV a list is JSON text: `[12.5, 80]`."""
@@ -52,7 +54,7 @@ class PromptTable(NamedTuple):
                     mine = Notes()
                     _check_columns(batch.schema)
                     batch.validate(full=True)
-                    chunks.append(to_prompts(batch, mine))
+                    chunks.append(_to_prompts(batch, mine))
                     names.append(conform(batch.column("video_id"), pa.string(), column="video_id", notes=mine))
                     for index, note in mine.items():
                         notes.add(read + index, note)
@@ -98,6 +100,22 @@ class PromptTable(NamedTuple):
         return pa.concat_arrays([pa.array([], PROMPT), *parts]).take(pa.array(order))
 
 
+def _to_prompts(batch: pa.RecordBatch, notes: Notes) -> pa.Array:
+    """The batch's rows as one array of nested prompts."""
+    columns = {name: batch.column(name) for name in batch.schema.names}
+    fields = {field.name: field for field in (*PROMPT_KINDS, *MODIFIERS)}
+    children = []
+    for child in PROMPT:
+        if field := fields.get(child.name):
+            given = {name: columns[name] for name in field.flat if name in columns}
+            array = field.from_flat(given, notes) if given else pa.nulls(len(batch), child.type)
+        else:
+            array = nan_to_null(columns.get(child.name, pa.nulls(len(batch))))
+            array = conform(array, child.type, column=child.name, notes=notes)
+        children.append(array)
+    return pa.StructArray.from_arrays(children, fields=list(PROMPT))
+
+
 def _by_bytes(batches: Iterator[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
     """Few large blocks: a lookup of ids, or take() on many small chunks, costs as much each time as on a large one."""
     block, size = [], 0
@@ -131,9 +149,5 @@ def _check_columns(schema: pa.Schema) -> None:
         if name not in COLUMNS and name and not name.startswith("__index_level_"):  # pandas' index
             raise ManifestError(f"column {clip(name)} is unknown; allowed are {', '.join(COLUMNS)}")
         if names.count(name) > 1:
-            raise ManifestError(f"column {clip(name)} stands there twice")
-    given = [name for name in POINT_LISTS if name in names]
-    if given and len(given) < 3:
-        raise ManifestError(f"of {', '.join(POINT_LISTS)} only {', '.join(given)} are there; points need all three")
-    if given and "points" in names:
-        raise ManifestError("column points beside points_x; only one of the two forms is allowed")
+            raise ManifestError(f"duplicate column {clip(name)}")
+    flat_points.check_names(names)

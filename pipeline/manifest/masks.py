@@ -4,9 +4,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.manifest.bad_rows import clip
 from pipeline.manifest.conform import Flags, Indices, flags, list_parts
 from pipeline.manifest.findings import Findings
-from pipeline.manifest.schema import clip
 from pipeline.masks.rle import MAX_GROUPS, MAX_PIXELS
 
 MAX_COUNTS = 2**20

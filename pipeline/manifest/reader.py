@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import ManifestError
+from pipeline.manifest.bad_rows import BadRow, clip
 from pipeline.manifest.conform import Notes, conform, list_parts, make_list, prompt_order, wrong_type
 from pipeline.manifest.findings import Findings
 from pipeline.manifest.flat import PromptTable
 from pipeline.manifest.rules import check_prompts, check_rows
-from pipeline.manifest.schema import PROMPT, REQUIRED, SCHEMA, BadRow, Manifest, clip
+from pipeline.manifest.schema import PROMPT, REQUIRED, SCHEMA, Manifest
 from pipeline.manifest.source import OpenFile, blaming, in_memory, open_any, opened, row_batches
 
 _SHOWN = 20
@@ -143,7 +144,7 @@ def _repeated(ids: pa.ChunkedArray) -> Iterator[tuple[int, int]]:
 def _extra_fields(schema: pa.Schema, *, flat: bool) -> list[pa.Field]:
     repeated = {name for name in schema.names if schema.names.count(name) > 1}
     if repeated:
-        raise ManifestError(f"column {clip(min(repeated))} stands there twice")
+        raise ManifestError(f"duplicate column {clip(min(repeated))}")
     required = [name for name in REQUIRED if name != "prompts" or not flat]
     missing = [name for name in required if name not in schema.names]
     if missing:

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 
 from pipeline.manifest.conform import Flags, Indices, flags, list_parts
 from pipeline.manifest.findings import Findings
-from pipeline.manifest.masks import check_masks, text_bytes
-from pipeline.manifest.schema import clip
+from pipeline.manifest.kinds import MODIFIERS, PROMPT_KINDS
+from pipeline.manifest.masks import text_bytes
+from pipeline.manifest.prompt_field import PromptBatch
 
 MAX_QUOTED_ID_BYTES = 200
 MAX_FRAME_INDEX = 2**31 - 1
@@ -55,38 +56,41 @@ def check_prompts(prompts: pa.ListArray, found: Findings) -> None:
     )
     column = dict(zip(values.type.names, values.flatten(), strict=True))
     _check_which(column, found)
-    point_offsets, points = list_parts(column["points"])
-    has_points = np.diff(point_offsets) > 0
-    has_box, has_mask = _given(column["box"]), _given(column["mask"])
-    correct = flags(column["correct"].fill_null(False))
-    _check_points(point_offsets, points, ~(has_box | correct), found)
-    _check_box(column["box"], found)
-    check_masks(column["mask"], found)
+    row = np.repeat(np.arange(len(prompts)), np.diff(offsets))
+    batch = PromptBatch(column=column, row=row, kinds=tuple(kind.name for kind in PROMPT_KINDS))
+    for kind in PROMPT_KINDS:
+        kind.check(batch, found)
+    _check_kinds(batch, values, found)
+    _check_together(row, column, found)
+    for modifier in MODIFIERS:
+        modifier.check(batch, found)
+
+
+def _check_kinds(batch: PromptBatch, values: pa.StructArray, found: Findings) -> None:
+    """Which kinds a prompt gives together, and that it gives one."""
+    correct, nouns = batch.correct, {kind: kind.noun for kind in PROMPT_KINDS}
+    for kind in PROMPT_KINDS:
+        if kind.alone:
+            others = " or ".join(noun for other, noun in nouns.items() if other is not kind)
+            found.prompts_where(
+                batch.given(kind.name) & batch.kinds_besides(kind.name),
+                kind.name,
+                lambda i: _kinds_given(values[i].as_py()),
+                f"{kind.noun} together with {others}; {kind.noun} stands alone",
+            )
+            correcting = " or ".join(noun for other, noun in nouns.items() if not other.alone)
+            found.prompts_where(
+                batch.given(kind.name) & correct,
+                "correct",
+                lambda _: True,
+                f"{kind.noun} replaces the tracked mask; a correction takes {correcting}",
+            )
+    *first, last = nouns.values()
     found.prompts_where(
-        has_mask & (has_points | has_box),
-        "mask",
-        lambda i: _shape_of(values[i].as_py()),
-        "a mask together with points or a box; a mask stands alone",
-    )
-    found.prompts_where(
-        has_mask & correct,
-        "correct",
-        lambda _: True,
-        "a mask is the whole answer for its frame; a correction takes points or a box",
-    )
-    found.prompts_where(
-        ~(has_points | has_box | has_mask),
+        ~np.logical_or.reduce([batch.given(kind.name) for kind in PROMPT_KINDS]),
         "",
         lambda i: values[i].as_py(),
-        "says nothing; a prompt needs points, a box or a mask",
-    )
-    row = np.repeat(np.arange(len(prompts)), np.diff(offsets))
-    _check_together(row, column, found)
-    found.prompts_where(
-        correct & ~_has_start(row, column["object_id"].fill_null(0).to_numpy(), ~correct),
-        "correct",
-        lambda _: True,
-        "nothing to correct: the object needs a prompt that stands alone (correct false or missing) to start from",
+        f"empty; a prompt needs {', '.join(first)} or {last}",
     )
 
 
@@ -128,53 +132,6 @@ def _check_which(column: dict[str, pa.Array], found: Findings) -> None:
     )
 
 
-def _check_points(offsets: Indices, points: pa.StructArray, alone: Flags, found: Findings) -> None:
-    if len(points) == 0:
-        return
-    owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    x, y, labels = points.flatten()
-    label = labels.fill_null(-1).to_numpy()
-
-    def report(wrong: Flags, name: str, values: pa.Array, rule: str) -> None:
-        for index in np.flatnonzero(wrong):
-            prompt = int(owner[index])
-            found.add_prompt(
-                prompt, f"points[{index - offsets[prompt]}].{name}", clip(values[int(index)].as_py()), rule
-            )
-
-    report(flags(x.is_null()), "x", x, "missing; a point needs x, y and label")
-    report(flags(y.is_null()), "y", y, "missing; a point needs x, y and label")
-    report((label != 0) & (label != 1), "label", labels, "must be 1 (on the object) or 0 (off it)")
-    positive = np.bincount(owner[label == 1], minlength=len(offsets) - 1) > 0
-    found.prompts_where(
-        alone & (np.diff(offsets) > 0) & ~positive,
-        "points",
-        lambda i: points[int(offsets[i]) : int(offsets[i + 1])].to_pylist(),
-        "only points off the object; add a point on it (label 1) or a box",
-    )
-
-
-def _check_box(box: pa.StructArray, found: Findings) -> None:
-    given = _given(box)
-    if not given.any():
-        return
-    sides = box.flatten()
-    for field, side in zip(box.type, sides, strict=True):
-        found.prompts_where(
-            given & flags(side.is_null()),
-            f"box.{field.name}",
-            lambda _: None,
-            "missing; a box needs x_min, y_min, x_max and y_max",
-        )
-    for low, high, axis in ((sides[0], sides[2], "x"), (sides[1], sides[3], "y")):
-        found.prompts_where(
-            flags(pc.greater_equal(low, high).fill_null(False)),
-            "box",
-            lambda i: box[i].as_py(),
-            f"inside out or empty; {axis}_min must be less than {axis}_max",
-        )
-
-
 def _check_together(row: Indices, column: dict[str, pa.Array], found: Findings) -> None:
     """One prompt for an object and frame, one category for an object."""
     objects = column["object_id"].fill_null(0).to_numpy()
@@ -210,14 +167,6 @@ def _check_together(row: Indices, column: dict[str, pa.Array], found: Findings) 
     )
 
 
-def _has_start(row: Indices, objects: Indices, alone: Flags) -> Flags:
-    """For each prompt whether its object has one, itself included, that stands alone."""
-    _, own = np.unique(np.stack([row, objects]), axis=1, return_inverse=True)
-    starts = np.zeros(own.max(initial=-1) + 1, np.bool_)
-    starts[own[alone]] = True
-    return np.asarray(starts[own], np.bool_)
-
-
 def _repeats(row: Indices, objects: Indices, when: npt.NDArray[Any]) -> Flags:
     """True where the same three stood before."""
     order = np.lexsort((np.arange(len(row)), when, objects, row))
@@ -238,8 +187,8 @@ def _quoted_length(ids: pa.StringArray) -> Indices:
     return length + 2 * np.isin(leading, np.frombuffer(b"._", np.uint8))  # hidden names are quoted too
 
 
-def _shape_of(prompt: dict[str, Any]) -> str:
-    return ", ".join(name for name in ("points", "box", "mask") if prompt[name])
+def _kinds_given(prompt: dict[str, Any]) -> str:
+    return ", ".join(kind.name for kind in PROMPT_KINDS if prompt[kind.name])
 
 
 def _given(array: pa.Array) -> Flags:

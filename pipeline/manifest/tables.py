@@ -10,8 +10,9 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from pipeline.errors import ManifestError
+from pipeline.manifest.flat_points import LISTS as POINT_LISTS
+from pipeline.manifest.kinds import SIDES
 from pipeline.manifest.source import OpenFile, blaming, open_any, opened, row_batches
-from pipeline.manifest.unflatten import POINT_LISTS, SIDES
 
 _TEXTS = ("video_id", "category", "mask_counts")
 """Columns of text, whatever their values look like: a 007 is no number here and a date no date."""

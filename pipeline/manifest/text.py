@@ -1,26 +1,34 @@
-"""A manifest for people to read."""
+"""Prompts and videos as text: JSON for the videos table, lines for people."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+from pipeline.manifest.kinds import MODIFIERS, Prompt, kinds_of, to_record
 from pipeline.manifest.schema import Video
 from pipeline.storage import redact
 
 
+def prompts_to_json(prompts: Sequence[Prompt]) -> str:
+    """The prompts as the videos table keeps them: a JSON list of the manifest's records, without what is absent."""
+    return json.dumps([to_record(prompt) for prompt in prompts], separators=(",", ":"), ensure_ascii=False)
+
+
+def prompts_from_json(text: str | None) -> list[dict[str, Any]]:
+    """The records of `prompts_to_json`; an empty list for labels made before the videos table kept prompts."""
+    return json.loads(text) if text else []
+
+
 def describe(video: Video) -> Iterator[str]:
-    """Its facts and prompts, a line each; hostile text cannot leave its line."""
+    """A video's facts and prompts, a line each; control characters in its values are escaped."""
     yield f"row {video.row}  {video.video_id!a}  {redact(video.video_uri)!a}"
     facts = {name: getattr(video, name) for name in ("start_s", "end_s", "video_version", "num_frames", "priority")}
-    said = [f"{name} {value!r}" for name, value in (facts | dict(video.extra)).items() if value is not None]
-    if said:
-        yield f"    {', '.join(said)}"
+    given = [f"{name} {value!r}" for name, value in (facts | dict(video.extra)).items() if value is not None]
+    if given:
+        yield f"    {', '.join(given)}"
     for prompt in video.prompts:
         when = f"frame {prompt.frame_index}" if prompt.time_s is None else f"{prompt.time_s:g} s"
-        what = [f"({x:g}, {y:g}) {'in' if label else 'out'}" for x, y, label in prompt.points]
-        if prompt.box:
-            what.append(f"box ({', '.join(f'{side:g}' for side in prompt.box)})")
-        if prompt.mask:
-            (height, width), _ = prompt.mask
-            what.append(f"mask {width} x {height}")
         name = f" {prompt.category!r}" if prompt.category else ""
-        corrects = " corrects" if prompt.correct else ""
-        yield f"    object {prompt.object_id}{name}, {when}{corrects}: {', '.join(what)}"
+        how = [text for modifier in MODIFIERS for text in modifier.describe(getattr(prompt, modifier.name))]
+        what = [text for kind, value in kinds_of(prompt) for text in kind.describe(value)]
+        yield f"    object {prompt.object_id}{name}, {' '.join([when, *how])}: {', '.join(what)}"

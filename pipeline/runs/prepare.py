@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pipeline.errors import ManifestError, UsageError
 from pipeline.labels.failures import RETRIED_UNASKED, Failure, read_failures
 from pipeline.manifest import BadRow, Manifest, prompt_digests, read_manifest
-from pipeline.manifest.schema import clip
+from pipeline.manifest.bad_rows import clip
 from pipeline.runs.config import RunConfig
 from pipeline.runs.plan import Plan, make_plan, places_of
 from pipeline.storage import Entry, Storage, Store, open_source, parse_path

@@ -21,7 +21,7 @@ from pipeline.labels.key import ALGORITHM_VERSION
 from pipeline.labels.measures.drift import turns
 from pipeline.labels.measures.frames import measure
 from pipeline.logs import bound
-from pipeline.manifest.prompt_json import prompts_to_json
+from pipeline.manifest import prompts_to_json
 from pipeline.masks import rle
 from pipeline.storage import Store, Version, part_path
 from pipeline.tracking import Engine, Finish, FramePrompt, Propagation, TrackedFrame, TrackedObject

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.manifest import Manifest, prompt_digests, read_manifest
+from pipeline.labels.key import Parameters, label_key
+from pipeline.manifest import MODIFIERS, PROMPT_KINDS, Manifest, prompt_digests, read_manifest
 from pipeline.manifest.schema import SCHEMA
 from tests.manifest.manifest_examples import BOX, MASK, POINT, prompt, row
 
@@ -137,3 +139,26 @@ def test_widths_do_not_matter(tmp_path: Any) -> None:
 
 def test_an_empty_manifest() -> None:
     assert digests([]) == []
+
+
+GOLDEN = json.loads(Path(__file__).with_name("golden_keys.json").read_text())
+"""Prompts of every kind with the digests and label keys that release 0.1.0 (114a87c) gave them."""
+
+
+def test_every_kind_keeps_the_digest_and_label_key_of_0_1_0() -> None:
+    assert digests([row(*each["prompts"]) for each in GOLDEN.values()]) == [each["digest"] for each in GOLDEN.values()]
+    for each in GOLDEN.values():
+        key = label_key(
+            version="10-a",
+            start_s=None,
+            end_s=2.5,
+            prompts=each["digest"],
+            weights="w",
+            parameters=Parameters().to_json(),
+        )
+        assert key == each["label_key"]
+
+
+def test_the_golden_keys_cover_every_kind_and_modifier() -> None:
+    given = {name for each in GOLDEN.values() for prompt in each["prompts"] for name in prompt}
+    assert {field.name for field in (*PROMPT_KINDS, *MODIFIERS)} <= given

@@ -63,7 +63,7 @@ BAD_PROMPTS = {
     "mask empty": (counts("<"), "prompts[1].mask.counts, value '<'", "the mask is empty"),
     "mask long counts": (counts("0" * (2**20 + 1)), "mask.counts, value '0000", "at most 1048576 characters"),
     "nothing": ({"object_id": 1, "frame_index": 0}, "prompts[1], value {'object_id': 1", "points, a box or a mask"),
-    "nothing but empty points": (prompt(points=[]), "prompts[1], value {'object_id': 1", "says nothing"),
+    "nothing but empty points": (prompt(points=[]), "prompts[1], value {'object_id': 1", "empty; a prompt needs"),
     "no prompt at all": ({"object_id": None}, "prompts[1].object_id, value None", "missing"),
     "mask that corrects": (
         prompt(frame_index=9, mask=MASK, correct=True),

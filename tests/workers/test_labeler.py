@@ -199,7 +199,7 @@ def test_other_weights_than_planned_are_refused(settings):
         ([on_red(frame_index=0, points=[point(500, 5)])], r"point \(500, 5\) lies outside the frame; .* 96 x 64"),
         ([{"object_id": 7, "frame_index": 0, "box": FAR_BOX}], "object 7, frame 0: box"),
         ([{"object_id": 1, "frame_index": 0, "mask": SMALL_MASK}], r"\[4, 4\]; the frame is 96 x 64"),
-        ([red(0), on_red(time_s=0.04)], "two prompts meet on this frame"),
+        ([red(0), on_red(time_s=0.04)], "two prompts on one frame"),
     ],
 )  # fmt: skip
 def test_a_prompt_that_does_not_fit_fails_with_its_place(settings, clip, prompts, message):

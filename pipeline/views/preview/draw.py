@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from pipeline.manifest import Dot, Rectangle, Region, marks_of
 from pipeline.masks import rle
 
 Rgb = npt.NDArray[np.uint8]
@@ -71,21 +72,29 @@ def draw_frame(
 
 def _draw_prompt(pen: ImageDraw.ImageDraw, prompt: Mapping[str, Any], unit: float) -> None:
     color = color_of(prompt["object_id"])
-    if box := prompt.get("box"):
-        corners = (box["x_min"], box["y_min"], box["x_max"] - 1, box["y_max"] - 1)
-        pen.rectangle(corners, outline="black", width=max(2, round(2 * unit)) + 1)
-        pen.rectangle(corners, outline=color, width=max(1, round(unit)) + 1)
-    if mask := prompt.get("mask"):
-        line = _outline(rle.decode(mask["counts"], mask["size"]))
-        for y, x in np.argwhere(line)[::3].tolist():
-            pen.rectangle((x, y, x + 1, y + 1), fill="white")
-    for point in prompt.get("points") or ():
-        x, y, size = point["x"], point["y"], 4.5 * unit
-        pen.ellipse((x - size, y - size, x + size, y + size), fill=color, outline="white", width=max(1, round(unit)))
-        arm = size * 0.55
-        pen.line((x - arm, y, x + arm, y), fill="white", width=max(1, round(1.2 * unit)))
-        if point["label"] == 1:  # a plus on the object, a minus off it
-            pen.line((x, y - arm, x, y + arm), fill="white", width=max(1, round(1.2 * unit)))
+    for mark in marks_of(prompt):
+        match mark:
+            case Rectangle(x_min, y_min, x_max, y_max):
+                corners = (x_min, y_min, x_max - 1, y_max - 1)
+                pen.rectangle(corners, outline="black", width=max(2, round(2 * unit)) + 1)
+                pen.rectangle(corners, outline=color, width=max(1, round(unit)) + 1)
+            case Region(size, counts):
+                for y, x in np.argwhere(_outline(rle.decode(counts, size)))[::3].tolist():
+                    pen.rectangle((x, y, x + 1, y + 1), fill="white")
+            case Dot(x, y, positive):
+                _draw_dot(pen, x, y, color, unit, positive=positive)
+
+
+def _draw_dot(
+    pen: ImageDraw.ImageDraw, x: float, y: float, color: tuple[int, int, int], unit: float, *, positive: bool
+) -> None:
+    """A disc with a plus on the object, a minus off it."""
+    size, line = 4.5 * unit, max(1, round(1.2 * unit))
+    pen.ellipse((x - size, y - size, x + size, y + size), fill=color, outline="white", width=max(1, round(unit)))
+    arm = size * 0.55
+    pen.line((x - arm, y, x + arm, y), fill="white", width=line)
+    if positive:
+        pen.line((x, y - arm, x, y + arm), fill="white", width=line)
 
 
 def _tag(

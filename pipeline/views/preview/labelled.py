@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import UsageError
-from pipeline.manifest.prompt_json import prompts_from_json
+from pipeline.manifest import prompts_from_json
 from pipeline.tables.query import Labels
 from pipeline.video import VideoReader
 

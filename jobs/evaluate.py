@@ -14,8 +14,10 @@ from rich.console import Console
 
 from jobs.command import add_storage, open_storage, reported, start
 from pipeline.errors import UsageError
-from pipeline.formats.evaluate import Evaluation, Group, Interval, Protocol, Summary, evaluate, summarise, to_csv
-from pipeline.formats.opening import Kind, locate, open_masks
+from pipeline.formats.evaluate import Evaluation, Group, Interval, Summary, evaluate, summarise, to_csv
+from pipeline.formats.location import Location
+from pipeline.formats.opening import KINDS, open_masks
+from pipeline.formats.sources import FrameProtocol
 from pipeline.storage import Storage
 
 SHOWN = 20
@@ -49,11 +51,11 @@ def parser() -> argparse.ArgumentParser:
     add("masks", metavar="OUTPUT", help="what is judged: a label output, or masks in another format")
     add("--truth", required=True, metavar="URI", help="what is true")
     add("--baseline", metavar="URI", help="a second output to compare with against the same truth")
-    add("--kind", choices=get_args(Kind), help="format of OUTPUT (default: looked at)")
-    add("--truth-kind", choices=get_args(Kind), help="format of the truth (default: looked at)")
+    add("--kind", choices=KINDS, help="format of OUTPUT (default: looked at)")
+    add("--truth-kind", choices=KINDS, help="format of the truth (default: looked at)")
     add(
         "--protocol",
-        choices=get_args(Protocol),
+        choices=get_args(FrameProtocol),
         help="frames that count: davis leaves out the first and last of a video, sav of each object, all none "
         "(default: sav for SA-V JSON, all between label outputs, else davis)",
     )
@@ -78,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     storage = open_storage(args)
     truth = open_masks(args.truth, kind=args.truth_kind, storage=storage)
 
-    def score(uri: str, kind: Kind | None) -> Evaluation:
+    def score(uri: str, kind: str | None) -> Evaluation:
         return evaluate(
             open_masks(uri, kind=kind, where=args.where, storage=storage),
             truth,
@@ -146,8 +148,8 @@ def _interval(interval: Interval, *, signed: bool = False) -> str:
 
 
 def _write(uri: str, text: str, storage: Storage | None) -> None:
-    store, name = locate(uri, storage)
-    store.put(name, text.encode())
+    at = Location.of(uri, storage)
+    at.store.put(at.path, text.encode())
 
 
 if __name__ == "__main__":

@@ -7,23 +7,24 @@ was. A video belongs to the same split in every export, for its id decides.
 import argparse
 import functools
 import logging
-from typing import get_args
 
 from rich.console import Console
 
 from jobs.command import add_storage, open_storage, reported, start
 from pipeline.errors import UsageError
-from pipeline.formats.export import export
+from pipeline.formats.export import export_labels
 from pipeline.formats.frames import pictures
 from pipeline.formats.labels import open_selection
-from pipeline.formats.registry import FormatName, default_every, format_of
+from pipeline.formats.library import write_with_library
+from pipeline.formats.registry import FORMATS, LIBRARY_FORMATS, format_of
 from pipeline.formats.split import Splits
-from pipeline.formats.tables import TableFormatName, write_table
 from pipeline.storage import Store
 
 SHOWN = 20
-POLYGONS = ("yolo", "cvat")
-NAMES = (*get_args(FormatName), *get_args(TableFormatName))
+ABOUT = {form.name: form.about for form in FORMATS.values()} | {
+    form.name: form.about for form in LIBRARY_FORMATS.values()
+}
+POLYGONS = [name for name, form in FORMATS.items() if form.has_polygons]
 
 out = Console(highlight=False, soft_wrap=True)
 
@@ -34,23 +35,12 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m jobs.export",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="formats:\n"
-        "  sav           SA-V's JSON, one a video, every fourth frame\n"
-        "  davis         DAVIS 2017's folders of palette PNGs; where objects overlap, the smaller is on top\n"
-        "  png           SA-V's folders of PNGs, one for each object and frame\n"
-        "  coco          COCO instances, an image for each frame\n"
-        "  youtube-vis   YouTube-VIS instances, an annotation for each object\n"
-        "  yolo          YOLO segmentation for Ultralytics\n"
-        "  mots          MOTS text files; where objects overlap, the smaller is on top\n"
-        "  label-studio  boxes for Label Studio's video tasks\n"
-        "  cvat          polygons for CVAT's video tasks (CVAT for video 1.1)\n"
-        "  lance         a Lance table of masks (needs pylance)\n"
-        "  fiftyone      a FiftyOne dataset named by --to (needs fiftyone)\n\n"
+        epilog="formats:\n" + "".join(f"  {name:13} {about}\n" for name, about in ABOUT.items()) + "\n"
         "exit codes: 0 written; 3 written, but some videos could not be; 2 wrong usage; 1 unexpected",
     )
     add = p.add_argument
     add("output", metavar="OUTPUT", help="a label output: path or fsspec URL")
-    add("--format", required=True, choices=NAMES, metavar="NAME", help="one of those below")
+    add("--format", required=True, choices=ABOUT, metavar="NAME", help="one of those below")
     add("--to", required=True, metavar="URI", help="where to write: an empty place, or an export to go on with")
     add("--where", metavar="SQL", help='which rows, by columns of masks, masklets and videos: "predicted_iou > 0.8"')
     add("--split", action="append", default=[], metavar="NAME=SHARE", help="hold out videos, e.g. val=0.1; repeatable")
@@ -69,24 +59,24 @@ def main(arguments: list[str] | None = None) -> int:
         raise UsageError(f"--tolerance {args.tolerance:g}: 0 or more, and only for {' and '.join(POLYGONS)}")
     storage = open_storage(args)
     splits = Splits.parse(args.split)
-    every = default_every(args.format) if args.every is None else args.every
+    library = LIBRARY_FORMATS.get(args.format)
+    every = (1 if library else format_of(args.format).default_stride) if args.every is None else args.every
     selection = open_selection(args.output, storage=storage, where=args.where, every=every)
-    if args.format in get_args(TableFormatName):
+    if library:
         if args.frames == "write":
             raise UsageError(f"--frames write: {args.format} only refers to the videos")
-        rows = write_table(args.format, selection, args.to, splits=splits)
+        rows = write_with_library(library, selection, args.to, splits=splits)
         out.print(f"wrote {rows} masks to {args.to}", markup=False)
         return 0
     target = Store(args.to, storage=storage)
-    done = export(
+    done = export_labels(
         selection,
         target,
-        args.format,
         format_of(args.format),
         splits=splits,
         tolerance=args.tolerance or 0.0,
         labels=args.output,
-        write_frames=functools.partial(pictures, storage=storage) if args.frames == "write" else None,
+        write_pictures=functools.partial(pictures, storage=storage) if args.frames == "write" else None,
         watch=lambda at, of: logging.getLogger("export").info("%d of %d videos", at, of),
     )
     before = f", of which {done.chunks_done_before} of {done.chunks} parts were there already"

@@ -21,28 +21,14 @@ import pyarrow.compute as pc
 
 from jobs.command import add_storage, open_storage, reported, start
 from pipeline.errors import CorpusError, UsageError
-from pipeline.formats.importers import (
-    prompts_from_coco,
-    prompts_from_cvat,
-    prompts_from_davis,
-    prompts_from_label_studio,
-    prompts_from_sav,
-    prompts_from_yolo,
-)
+from pipeline.formats.importing import import_prompts
+from pipeline.formats.registry import FORMATS
 from pipeline.manifest import PROMPT_KINDS, Manifest, describe, read_manifest, read_table, write_manifest, write_rows
 from pipeline.manifest import build as prompting
 from pipeline.manifest.build import Every, PromptRule, Shape, Source, detections_to_prompts
 from pipeline.storage import Storage, Store, open_source, redact
 
 SHOWN = 20
-IMPORTERS: dict[str, Callable[..., pa.Table]] = {
-    "sav": prompts_from_sav,
-    "davis": prompts_from_davis,
-    "coco": prompts_from_coco,
-    "yolo": prompts_from_yolo,
-    "label-studio": prompts_from_label_studio,
-    "cvat": prompts_from_cvat,
-}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -85,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     _output(add)
 
     add = command("from-labels", from_labels, "masks or boxes of another tool's labels become prompts")
-    add("--format", required=True, choices=sorted(IMPORTERS), help="what the labels are")
+    add("--format", required=True, choices=FORMATS, help="what the labels are")
     add("--labels", required=True, metavar="URI", help="a file or folder of them")
     add("--frames", choices=("first", "all"), default="first", help="prompt on an object's first frame only (default)")
     _videos(add, on_bad_row="skip")
@@ -177,7 +163,7 @@ def from_prompts(given: argparse.Namespace, storage: Storage) -> int:
 
 def from_labels(given: argparse.Namespace, storage: Storage) -> int:
     """What another tool has labelled."""
-    return _join(given, storage, IMPORTERS[given.format](given.labels, frames=given.frames, storage=storage))
+    return _join(given, storage, import_prompts(given.format, given.labels, frames=given.frames, storage=storage))
 
 
 def _join(given: argparse.Namespace, storage: Storage, prompts: pa.Table) -> int:

@@ -2,8 +2,9 @@
 
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape, quoteattr
 
@@ -11,20 +12,29 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import CorpusError, UsageError
-from pipeline.formats.format import Context, Document, Piece, VideoMasks
+from pipeline.formats.format import ExportContext, Format, Piece
+from pipeline.formats.location import Location
+from pipeline.formats.prompts import PromptRequest, PromptRow, box_prompt, mask_prompt
 from pipeline.formats.rows import RowBuilder
+from pipeline.formats.sources import FileMasks, MaskSource, file_of_each_video
+from pipeline.formats.video_masks import VideoMasks
 from pipeline.masks import rle
 from pipeline.masks.outlines import Points, fill, polygon
+from pipeline.storage.paths import unquote_id
 
 ID_ATTRIBUTE = "object_id"
 """CVAT numbers tracks itself; the object's own id is kept as an attribute."""
 
 
-class CvatFormat:
+class CvatFormat(Format):
     """`SPLIT/VIDEO.xml`, to be uploaded into a task of that video. Parts of a mask and its holes are joined into one
-    polygon by paths that enclose nothing."""
+    polygon by paths that enclose nothing. Read back, a box stays a box."""
 
-    def pieces(self, video: VideoMasks, context: Context) -> Iterator[Piece]:
+    name = "cvat"
+    about = "polygons for CVAT's video tasks (CVAT for video 1.1)"
+    has_polygons = True
+
+    def pieces(self, video: VideoMasks, context: ExportContext) -> Iterator[Piece]:
         height, width = video.size
         shapes: dict[int, list[str]] = {}
         for frame, rows in video.by_frame():
@@ -40,11 +50,32 @@ class CvatFormat:
         written.append("</annotations>\n")
         yield Piece(f"{video.split}/{video.name}.xml", "".join(written).encode())
 
-    def documents(self, _: Context) -> Iterable[Document]:
-        return ()
-
     def image_path(self, video: VideoMasks, frame_index: int) -> str:
         return f"images/{video.name}/frame_{frame_index:06d}.jpg"
+
+    def recognizes(self, at: Location) -> bool:
+        return ".xml" in at.suffixes
+
+    def open_masks(self, at: Location) -> MaskSource:
+        paths = file_of_each_video((_video_id(path), path) for path in at.files(".xml"))
+
+        def read_video(video_id: str) -> pa.Table:
+            path = paths[video_id]
+            return masks_of(read_cvat(at.read(path), name=at.name_of(path)), video_id)
+
+        return FileMasks(paths, read_video, self.name, self.protocol)
+
+    def prompts(self, at: Location, _request: PromptRequest) -> Iterator[PromptRow]:
+        for path in at.files(".xml"):
+            video = read_cvat(at.read(path), name=at.name_of(path))
+            for shape in video.shapes:
+                about = (_video_id(path), shape.object_id, shape.frame_index)
+                if shape.outside or not shape.keyframe:
+                    continue
+                if shape.box:
+                    yield box_prompt(*about, shape.box, shape.category)
+                elif rle.area(counts := shape.mask(video.size)):
+                    yield mask_prompt(*about, video.size, counts, shape.category)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +143,11 @@ def masks_of(video: CvatVideo, video_id: str) -> pa.Table:
     return rows.table()
 
 
+def _video_id(path: str) -> str:
+    """The video id in the name of a file."""
+    return unquote_id(PurePosixPath(path).stem)
+
+
 def _shapes(track: ElementTree.Element, size: tuple[int, int]) -> Iterator[CvatShape]:
     for shape in track:
         if shape.tag not in ("box", "polygon", "mask"):
@@ -163,7 +199,7 @@ def _shape(frame: int, ring: Points) -> str:
     )
 
 
-def _about(video: VideoMasks, context: Context) -> dict[str, object]:
+def _about(video: VideoMasks, context: ExportContext) -> dict[str, object]:
     height, width = video.size
     attribute = (
         f"<attribute><name>{ID_ATTRIBUTE}</name><mutable>False</mutable><input_type>number</input_type>"

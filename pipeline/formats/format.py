@@ -1,88 +1,34 @@
-"""What a format is: how a video's masks become files, and the parts of documents that many videos share."""
+"""What a format is: how the masks of a video are written in it, and how they are read back."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import ClassVar
 
-import pyarrow as pa
-
+from pipeline.errors import UsageError
+from pipeline.formats.location import Location
+from pipeline.formats.prompts import PromptRequest, PromptRow, prompts_of_masks
+from pipeline.formats.sources import FrameProtocol, MaskSource
 from pipeline.formats.split import Splits
-from pipeline.storage.paths import quote_id
-
-NO_CATEGORY = "object"
-"""The class of objects that have none."""
+from pipeline.formats.video_masks import NO_CATEGORY, VideoMasks
 
 
 @dataclass(frozen=True, kw_only=True)
-class Context:
+class ExportContext:
     """What all videos of an export share."""
 
     categories: tuple[str, ...]
-    """Names of the classes; a format's number of a class is its place here."""
+    """Class names; the number of a class is its position here."""
     splits: Splits = field(default_factory=Splits)
     every: int = 1
-    """Only each so-manieth frame was selected."""
+    """Frame stride of the selection."""
     tolerance: float = 0.0
-    """How many pixels a polygon may leave the mask's outline."""
+    """Pixels that a polygon may deviate from the outline of the mask."""
     labels: str = ""
-    """Where the masks come from, for formats that say so."""
+    """URI of the label output, for formats that record it."""
 
     def category(self, name: str | None) -> int:
+        """The number of a class."""
         return self.categories.index(name or NO_CATEGORY)
-
-
-@dataclass(frozen=True, kw_only=True)
-class VideoMasks:
-    """The selected masks of one video."""
-
-    video_id: str
-    split: str
-    rows: pa.Table
-    """Columns of the selection, by frame and object."""
-    facts: Mapping[str, Any]
-    """Its row of the videos table."""
-    number: int
-    """Its place among the selected videos, from 0."""
-    frames_before: int
-    """Selected frames of the videos before it: numbers of images go on from there."""
-    rows_before: int
-
-    @property
-    def name(self) -> str:
-        """The video's id as a file name."""
-        return quote_id(self.video_id)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width."""
-        return int(self.rows.column("height")[0].as_py()), int(self.rows.column("width")[0].as_py())
-
-    @property
-    def frame_count(self) -> int:
-        """Frames of the whole video as far as is known."""
-        return int(self.facts.get("frames") or self.rows.column("frame_index")[-1].as_py() + 1)
-
-    @property
-    def fps(self) -> float:
-        return float(self.facts.get("fps") or 0.0)
-
-    def by_frame(self) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-        """Frames in order, each with its rows."""
-        frame, waiting = -1, list[dict[str, Any]]()
-        for batch in self.rows.to_batches(max_chunksize=4096):
-            for row in batch.to_pylist():
-                if row["frame_index"] != frame:
-                    if waiting:
-                        yield frame, waiting
-                    frame, waiting = row["frame_index"], []
-                waiting.append(row)
-        if waiting:
-            yield frame, waiting
-
-    def categories(self) -> dict[int, str]:
-        """Names of its objects' classes, by object, in order of their ids."""
-        pairs = self.rows.select(["object_id", "category"]).group_by(["object_id", "category"]).aggregate([])
-        return {row["object_id"]: row["category"] or NO_CATEGORY for row in sorted(pairs.to_pylist(), key=_object_id)}
 
 
 @dataclass(frozen=True)
@@ -110,23 +56,53 @@ class Piece:
     section: str | None = None
 
 
-class Format(Protocol):
-    """One way to write masks down."""
+class Format:
+    """A format of another tool. A subclass stands in a file of its own and has a line in the registry."""
 
-    def pieces(self, video: VideoMasks, context: Context, /) -> Iterable[Piece]:
-        """What one video becomes."""
+    name: ClassVar[str]
+    """What users type."""
+    about: ClassVar[str]
+    """One line of help."""
+    default_stride: ClassVar[int] = 1
+    """Stride of the frames that the format annotates."""
+    has_polygons: ClassVar[bool] = False
+    """Masks are written as polygons, so a tolerance applies."""
+    protocol: ClassVar[FrameProtocol] = "davis"
+    """Which annotated frames count in benchmarks of this format."""
 
-    def documents(self, context: Context, /) -> Iterable[Document]:
+    def pieces(self, video: VideoMasks, context: ExportContext, /) -> Iterable[Piece]:
+        """What one video becomes.
+
+        Raises:
+            CorpusError: The format cannot represent this video.
+        """
+        raise NotImplementedError
+
+    def documents(self, _context: ExportContext, /) -> Iterable[Document]:
         """The files that videos share."""
+        return ()
 
     def image_path(self, video: VideoMasks, frame_index: int, /) -> str:
-        """Where the format wants a frame's picture."""
+        """Where the format expects the picture of a frame."""
+        return f"images/{video.name}/{frame_index:06d}.jpg"
+
+    def recognizes(self, _at: Location, /) -> bool:
+        """Whether the files there look like this format."""
+        return False
+
+    def open_masks(self, _at: Location, /) -> MaskSource:
+        """The masks there.
+
+        Raises:
+            UsageError: The files are not this format, or the format holds no masks.
+        """
+        raise UsageError(f"the format {self.name} holds no masks")
+
+    def prompts(self, at: Location, request: PromptRequest, /) -> Iterable[PromptRow]:
+        """What is annotated there as prompts: masks, unless the format says otherwise."""
+        return prompts_of_masks(self.open_masks(at), request)
 
 
 def lines(path: str) -> Document:
     """A text file to which each video adds whole lines."""
     return Document(path, (Section("lines"),))
-
-
-def _object_id(row: Mapping[str, Any]) -> int:
-    return int(row["object_id"])

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.errors import VideoError
-from pipeline.formats.format import Format, Piece, VideoMasks
+from pipeline.formats.format import Format, Piece
+from pipeline.formats.video_masks import VideoMasks
 from pipeline.storage import Storage
 from pipeline.video.content import open_labelled
 

@@ -7,16 +7,23 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from pipeline.errors import UsageError
-from pipeline.formats.format import Context, Document, Piece, VideoMasks
+from pipeline.formats.format import Document, ExportContext, Format, Piece
+from pipeline.formats.location import Location
+from pipeline.formats.prompts import PromptRequest, PromptRow, box_prompt
+from pipeline.formats.video_masks import VideoMasks
 
 KIND = "videorectangle"
 
 
-class LabelStudioFormat:
+class LabelStudioFormat(Format):
     """`SPLIT/VIDEO.json`: a list of one task with a prediction, to be imported into a project whose configuration is
-    in `config.xml`. A keyframe's `enabled` says that the object stays to be seen after it."""
+    in `config.xml`. A keyframe's `enabled` says that the object stays visible after it. Read back, boxes become
+    prompts."""
 
-    def pieces(self, video: VideoMasks, context: Context) -> Iterator[Piece]:
+    name = "label-studio"
+    about = "boxes for Label Studio's video tasks"
+
+    def pieces(self, video: VideoMasks, context: ExportContext) -> Iterator[Piece]:
         height, width = video.size
         names = video.categories()
         boxes: dict[int, dict[int, tuple[int, int, int, int]]] = {one: {} for one in names}
@@ -67,7 +74,7 @@ class LabelStudioFormat:
         }
         yield Piece(f"{video.split}/{video.name}.json", json.dumps([task]).encode())
 
-    def documents(self, context: Context) -> Iterable[Document]:
+    def documents(self, context: ExportContext) -> Iterable[Document]:
         labels = "".join(f"<Label value={quoteattr(name)}/>" for name in context.categories)
         config = (
             f'<View><VideoRectangle name="box" toName="video"/><Labels name="label" toName="video">{labels}</Labels>'
@@ -75,8 +82,15 @@ class LabelStudioFormat:
         )
         yield Document("config.xml", (config.encode(),))
 
-    def image_path(self, video: VideoMasks, frame_index: int) -> str:
-        return f"images/{video.name}/{frame_index:06d}.jpg"
+    def prompts(self, at: Location, request: PromptRequest) -> Iterator[PromptRow]:
+        for path in at.files(".json"):
+            for one in read_label_studio(at.read(path), name=at.name_of(path)):
+                if (size := one.size or request.size) is None:
+                    raise UsageError(f"{path}: the size of video {one.video_id!r} is unknown, and boxes are in percent")
+                height, width = size
+                x_min, y_min, x_max, y_max = one.box
+                box = (x_min * width, y_min * height, x_max * width, y_max * height)
+                yield box_prompt(one.video_id, one.object_id, one.frame_index, box, one.category)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The label tables of an output as one DuckDB connection: the only place here that knows how they are read."""
+"""Selections from label tables: those of an output, or tables in memory."""
 
 import duckdb
 import pyarrow as pa
@@ -11,12 +11,12 @@ from pipeline.tables.query import open_labels
 def open_selection(
     output: str, *, storage: Storage | None = None, where: str | None = None, every: int = 1
 ) -> Selection:
-    """What is selected of the published labels of an output."""
+    """The selected rows of the published labels of an output."""
     return Selection(open_labels(output, storage=storage).connection, where=where, every=every)
 
 
 def connect(masks: pa.Table, masklets: pa.Table, videos: pa.Table) -> duckdb.DuckDBPyConnection:
-    """Label tables that are in memory, as `Selection` reads them."""
+    """Label tables in memory as a connection that `Selection` reads."""
     connection = duckdb.connect()
     connection.register("masks", masks)
     connection.register("masklets", masklets)

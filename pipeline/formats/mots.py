@@ -1,33 +1,41 @@
 """MOTS' text files: a line for each frame and object, where masks of one frame must not overlap."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import PurePosixPath
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import CorpusError, UsageError
-from pipeline.formats.format import Context, Document, Piece, VideoMasks, lines
-from pipeline.formats.png import paint
+from pipeline.formats.format import Document, ExportContext, Format, Piece, lines
+from pipeline.formats.location import Location, decode_text
+from pipeline.formats.png_files import paint
 from pipeline.formats.rows import RowBuilder
+from pipeline.formats.sources import FileMasks, MaskSource, file_of_each_video
+from pipeline.formats.video_masks import VideoMasks
 from pipeline.masks import rle
+from pipeline.storage.paths import unquote_id
 
 PER_CLASS = 1000
-"""A track's id is its class's number times 1000, plus its own."""
+"""The id of a track is the number of its class times 1000, plus the id of the object."""
 
 IGNORED_CLASS = 10
-"""The number of regions nobody judges."""
+"""The class number of regions that are not evaluated."""
 
 FOLDER = "instances_txt"
 
 
-class MotsFormat:
+class MotsFormat(Format):
     """`instances_txt/VIDEO.txt`: frame, track, class, height, width, RLE; the smaller of two that overlap is on top.
 
     Classes are numbered from 1 in the order of `classes.txt`, leaving out 10. Objects beyond 999 or below 0 are
     renumbered in the order of their ids.
     """
 
-    def pieces(self, video: VideoMasks, context: Context) -> Iterator[Piece]:
+    name = "mots"
+    about = "MOTS text files; where objects overlap, the smaller is on top"
+
+    def pieces(self, video: VideoMasks, context: ExportContext) -> Iterator[Piece]:
         height, width = video.size
         classes = {one: _class_number(context.category(name)) for one, name in video.categories().items()}
         if len(classes) > PER_CLASS:
@@ -47,21 +55,33 @@ class MotsFormat:
         last = max(video.frame_count - 1, 0)
         yield Piece(f"seqmaps/{video.split}.seqmap", f"{video.name} empty 000000 {last:06d}\n".encode(), "lines")
 
-    def documents(self, context: Context) -> Iterable[Document]:
+    def documents(self, context: ExportContext) -> Iterable[Document]:
         yield from (lines(f"seqmaps/{name}.seqmap") for name in context.splits.names)
         numbered = (f"{_class_number(at)} {name}\n" for at, name in enumerate(context.categories))
         yield Document("classes.txt", ("".join(numbered).encode(),))
 
-    def image_path(self, video: VideoMasks, frame_index: int) -> str:
-        return f"images/{video.name}/{frame_index:06d}.jpg"
+    def recognizes(self, at: Location) -> bool:
+        return FOLDER in at.folders
+
+    def open_masks(self, at: Location) -> MaskSource:
+        files = at.below(FOLDER).files(".txt")
+        paths = file_of_each_video((unquote_id(PurePosixPath(path).stem), path) for path in files)
+        said = at.read_or_none("classes.txt")
+        classes = read_classes(decode_text(said, "classes.txt")) if said else {}
+
+        def read_video(video_id: str) -> pa.Table:
+            path = paths[video_id]
+            return read_mots(at.read_text(path), video_id, classes=classes, name=at.name_of(path))
+
+        return FileMasks(paths, read_video, self.name, self.protocol)
 
 
 def without_overlap(counts: Sequence[str], size: tuple[int, int]) -> list[str | None]:
-    """The masks with each pixel given to the smallest that has it; None for one that is left with nothing."""
+    """The masks with each pixel assigned to the smallest mask that holds it; None where no pixel is left."""
     if len(counts) < 2:
         return list(counts)
     if len(counts) > 255:
-        raise UsageError(f"{len(counts)} objects in one frame; at most 255 can be told apart in one image")
+        raise UsageError(f"{len(counts)} objects in one frame; at most 255 are allowed")
     canvas = paint(counts, range(1, len(counts) + 1), size)
     left = np.bincount(canvas.reshape(-1), minlength=len(counts) + 1)[1:].tolist()
     return [
@@ -71,7 +91,11 @@ def without_overlap(counts: Sequence[str], size: tuple[int, int]) -> list[str | 
 
 
 def read_mots(text: str, video_id: str, *, classes: dict[int, str] | None = None, name: str = "MOTS file") -> pa.Table:
-    """Masks of one video's file; regions to be ignored are left out."""
+    """MASK_ROWS of the file of one video, without regions that are not evaluated.
+
+    Raises:
+        UsageError: A line is malformed.
+    """
     rows = RowBuilder()
     for at, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
@@ -94,7 +118,7 @@ def read_mots(text: str, video_id: str, *, classes: dict[int, str] | None = None
 
 
 def read_classes(text: str) -> dict[int, str]:
-    """Names of the classes by number."""
+    """Class names by number."""
     found = {}
     for line in text.splitlines():
         number, _, name = line.partition(" ")

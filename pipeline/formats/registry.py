@@ -1,30 +1,38 @@
-"""The formats by name."""
-
-from typing import Literal, get_args
+"""The formats by name. A new format is a file beside this one and a line here."""
 
 from pipeline.errors import UsageError
-from pipeline.formats.coco import CocoFormat, YouTubeVisFormat
+from pipeline.formats.coco import CocoFormat
 from pipeline.formats.cvat import CvatFormat
+from pipeline.formats.davis import DavisFormat
+from pipeline.formats.fiftyone import FiftyOneFormat
 from pipeline.formats.format import Format
 from pipeline.formats.label_studio import LabelStudioFormat
+from pipeline.formats.lance import LanceFormat
+from pipeline.formats.library import LibraryFormat
 from pipeline.formats.mots import MotsFormat
-from pipeline.formats.png import DavisFormat, ObjectPngFormat
-from pipeline.formats.sav import STRIDE, SavFormat
+from pipeline.formats.object_png import ObjectPngFormat
+from pipeline.formats.sav import SavFormat
 from pipeline.formats.yolo import YoloFormat
+from pipeline.formats.youtube_vis import YouTubeVisFormat
 
-FormatName = Literal["sav", "davis", "png", "coco", "youtube-vis", "yolo", "mots", "label-studio", "cvat"]
-
-_FORMATS: dict[FormatName, type[Format]] = {
-    "sav": SavFormat,
-    "davis": DavisFormat,
-    "png": ObjectPngFormat,
-    "coco": CocoFormat,
-    "youtube-vis": YouTubeVisFormat,
-    "yolo": YoloFormat,
-    "mots": MotsFormat,
-    "label-studio": LabelStudioFormat,
-    "cvat": CvatFormat,
+FORMATS: dict[str, Format] = {
+    form.name: form
+    for form in (
+        MotsFormat(),
+        YoloFormat(),
+        DavisFormat(),
+        ObjectPngFormat(),
+        CvatFormat(),
+        SavFormat(),
+        YouTubeVisFormat(),
+        CocoFormat(),
+        LabelStudioFormat(),
+    )
 }
+"""Formats made of files, in the order in which detection tries them."""
+
+LIBRARY_FORMATS: dict[str, LibraryFormat] = {form.name: form for form in (LanceFormat(), FiftyOneFormat())}
+"""Formats that their own libraries write; these are not read back."""
 
 
 def format_of(name: str) -> Format:
@@ -33,12 +41,6 @@ def format_of(name: str) -> Format:
     Raises:
         UsageError: There is none.
     """
-    for known, form in _FORMATS.items():
-        if known == name:
-            return form()
-    raise UsageError(f"format {name!r} is unknown; allowed are {', '.join(get_args(FormatName))}")
-
-
-def default_every(name: str) -> int:
-    """Which frames a format is made for: SA-V annotates every fourth, the others all."""
-    return STRIDE if name == "sav" else 1
+    if name not in FORMATS:
+        raise UsageError(f"unknown format {name!r}; allowed are {', '.join(FORMATS)}")
+    return FORMATS[name]

@@ -2,25 +2,33 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import CorpusError, UsageError
-from pipeline.formats.format import Context, Document, Piece, VideoMasks
+from pipeline.formats.format import ExportContext, Format, Piece
+from pipeline.formats.location import Location, describe
 from pipeline.formats.rows import RowBuilder
+from pipeline.formats.sources import FileMasks, MaskSource, file_of_each_video
+from pipeline.formats.video_masks import VideoMasks
 from pipeline.masks import rle
+from pipeline.storage.paths import unquote_id
 
 STRIDE = 4
-"""SA-V annotates at 6 of 24 frames a second."""
+"""SA-V annotates 6 of 24 frames a second."""
+
+NAME_SUFFIXES = ("_manual", "_auto")
+"""What follows the video id in the names of SA-V's files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SavVideo:
-    """One document: its masks, and what it says besides."""
+    """One document: its masks and its other facts."""
 
     video_id: str
     masks: pa.Table
@@ -29,10 +37,15 @@ class SavVideo:
     """Everything of the document except the masks."""
 
 
-class SavFormat:
-    """A document for each video, as in SA-V's training set; labels of a model are `auto`."""
+class SavFormat(Format):
+    """`SPLIT/VIDEO_auto.json`, as in SA-V's training set; masklets of a model have the type `auto`."""
 
-    def pieces(self, video: VideoMasks, context: Context) -> Iterator[Piece]:
+    name = "sav"
+    about = "SA-V's JSON, one a video, every fourth frame"
+    default_stride = STRIDE
+    protocol = "sav"
+
+    def pieces(self, video: VideoMasks, context: ExportContext) -> Iterator[Piece]:
         facts = {key: video.facts[key] for key in ("video_environment",) if video.facts.get(key)}
         data = write_sav(
             video.video_id,
@@ -45,11 +58,22 @@ class SavFormat:
         )
         yield Piece(f"{video.split}/{video.name}_auto.json", data)
 
-    def documents(self, _: Context) -> Iterable[Document]:
-        return ()
-
     def image_path(self, video: VideoMasks, frame_index: int) -> str:
         return f"JPEGImages_24fps/{video.name}/{frame_index:05d}.jpg"
+
+    def recognizes(self, at: Location) -> bool:
+        if at.first_json and PurePosixPath(at.first_json).stem.endswith(NAME_SUFFIXES):
+            return True
+        return "masklet" in at.json_keys
+
+    def open_masks(self, at: Location) -> MaskSource:
+        paths = file_of_each_video((_video_id(at, path), path) for path in at.files(".json"))
+
+        def read_video(video_id: str) -> pa.Table:
+            path = paths[video_id]
+            return read_sav(at.read(path), name=at.name_of(path)).masks
+
+        return FileMasks(paths, read_video, self.name, self.protocol)
 
 
 def read_sav(data: bytes | str, *, name: str = "SA-V JSON") -> SavVideo:
@@ -70,7 +94,7 @@ def read_sav(data: bytes | str, *, name: str = "SA-V JSON") -> SavVideo:
                 rows.add(video_id, object_id, at * stride, (height, width), str(one["counts"]))
         table = rows.table()
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError, CorpusError, pa.ArrowException) as error:
-        raise UsageError(f"{name} is not SA-V's JSON: {_reason(error)}") from error
+        raise UsageError(f"{name} is not SA-V's JSON: {describe(error)}") from error
     return SavVideo(
         video_id=video_id,
         masks=table,
@@ -170,5 +194,13 @@ class _Seen:
         return cls(round(mean, 10), round(mean / pixels, 10), changes, float(first))
 
 
-def _reason(error: Exception) -> str:
-    return f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
+def _video_id(at: Location, path: str) -> str:
+    """The video id in the file's name, as Meta names files, else in the document."""
+    stem = PurePosixPath(path).stem
+    for suffix in NAME_SUFFIXES:
+        if stem.endswith(suffix):
+            return unquote_id(stem.removesuffix(suffix))
+    try:
+        return str(at.load_json(path)["video_id"])
+    except (TypeError, KeyError) as error:
+        raise UsageError(f"{at.name_of(path)} is not SA-V's JSON: video_id is missing") from error

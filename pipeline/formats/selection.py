@@ -1,4 +1,4 @@
-"""What of a label output is wanted, read chunk by chunk so that memory does not grow with it."""
+"""Which rows of a label output are selected, read chunk by chunk so that memory does not grow with the output."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,23 +10,27 @@ import pyarrow as pa
 from pipeline.errors import UsageError
 
 CHUNK_ROWS = 40_000
-"""Mask rows that are held at once; a longer video is still one chunk."""
+"""Mask rows in memory at once; a video with more rows is a chunk of its own."""
 
 COLUMNS = (
     "video_id", "object_id", "frame_index", "time_s", "is_prompted", "height", "width", "counts", "area",
     "x_min", "y_min", "x_max", "y_max", "object_logit", "predicted_iou", "category",
 )  # fmt: skip
 
-_AMONG = "video_id BETWEEN $first AND $last"
-"""Arrow skips files and row groups by it, as it does not by a list."""
+_IN_RANGE = "video_id BETWEEN $first AND $last"
+"""Arrow skips files and row groups by a range, which it does not do by a list."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """Neighbouring videos that are read together, with what is known of them before their masks are."""
+    """Consecutive videos that are read together, with what is known before their masks are read."""
 
     first: int
-    """The place of its first video among all that are selected, from 0."""
+    """Position of its first video among all selected ones, from 0."""
+    frames_before: int
+    """Selected frames of all videos before the chunk."""
+    rows_before: int
+    """Selected mask rows of all videos before the chunk."""
     videos: tuple["VideoCount", ...]
 
     @property
@@ -45,14 +49,14 @@ class VideoCount:
 
 
 class Selection:
-    """The rows of a label output for which an SQL condition holds.
+    """The rows of a label output for which an SQL condition holds, on frames 0, N, 2N, ...
 
     The condition may name any column of masks, masklets and videos; a name in several of them means the first.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, *, where: str | None = None, every: int = 1) -> None:
         if every < 1:
-            raise UsageError(f"every {every} frames is impossible; allowed is 1 or more")
+            raise UsageError(f"the frame stride must be at least 1 (got {every})")
         self._connection = connection
         self._where = f"({where})" if where else "true"
         if every > 1:
@@ -60,6 +64,7 @@ class Selection:
         self._names = {table: self._columns(table) for table in ("masks", "masklets", "videos")}
         self.where = where
         self.every = every
+        """Frame stride of the selection."""
 
     def counts(self) -> list[VideoCount]:
         """The selected videos in order of their ids."""
@@ -77,7 +82,7 @@ class Selection:
     def read(self, video_ids: Sequence[str]) -> pa.Table:
         """Mask rows of some videos, sorted by video, frame and object."""
         return self._run(
-            f"SELECT {', '.join(COLUMNS)} FROM {self._joined(_AMONG)} WHERE list_contains($ids, video_id) "
+            f"SELECT {', '.join(COLUMNS)} FROM {self._joined(_IN_RANGE)} WHERE list_contains($ids, video_id) "
             f"AND {self._where} ORDER BY video_id, frame_index, object_id",
             {"first": min(video_ids), "last": max(video_ids), "ids": list(video_ids)},
         )
@@ -85,13 +90,13 @@ class Selection:
     def videos(self, video_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Rows of the videos table."""
         found = self._run(
-            f"SELECT * FROM videos WHERE {_AMONG} AND list_contains($ids, video_id)",
+            f"SELECT * FROM videos WHERE {_IN_RANGE} AND list_contains($ids, video_id)",
             {"first": min(video_ids), "last": max(video_ids), "ids": list(video_ids)},
         )
         return {row["video_id"]: row for row in found.to_pylist()}
 
     def _joined(self, condition: str = "true") -> str:
-        """The three tables as one; the condition on video_id holds for each, so that none is read as a whole."""
+        """The three tables as one; the condition on video_id applies to each, so that none is read completely."""
         taken: set[str] = set()
         wanted = []
         for table, names in self._names.items():
@@ -116,14 +121,22 @@ class Selection:
 
 
 def chunks(videos: Sequence[VideoCount], *, rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
-    """Videos in order, grouped to about so many mask rows."""
+    """Videos in order, in groups of about `rows` mask rows."""
     waiting: list[VideoCount] = []
-    held = 0
-    for at, video in enumerate(videos):
+    first = frames_before = rows_before = held = 0
+    for video in videos:
         if waiting and held + video.rows > rows:
-            yield Chunk(first=at - len(waiting), videos=tuple(waiting))
+            yield Chunk(first=first, frames_before=frames_before, rows_before=rows_before, videos=tuple(waiting))
+            first += len(waiting)
+            frames_before += sum(one.frames for one in waiting)
+            rows_before += held
             waiting, held = [], 0
         waiting.append(video)
         held += video.rows
     if waiting:
-        yield Chunk(first=len(videos) - len(waiting), videos=tuple(waiting))
+        yield Chunk(first=first, frames_before=frames_before, rows_before=rows_before, videos=tuple(waiting))
+
+
+def nothing_selected(selection: Selection) -> UsageError:
+    """The error of a selection without rows."""
+    return UsageError("no mask is selected" + (f" by --where {selection.where!r}" if selection.where else ""))

@@ -1,18 +1,22 @@
-"""Masks wherever they are, by video: a label output, or any format that can be read back."""
+"""Masks of many videos, wherever they are: in a label output, in memory, or in files of any format."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import CorpusError
+from pipeline.errors import CorpusError, UsageError
 from pipeline.formats.rows import MASK_ROWS, by_video, sorted_rows
 from pipeline.formats.selection import Selection
 
 UNKNOWN_ROWS = 2_000
-"""A guess for videos whose masks have not been counted."""
+"""Assumed number of mask rows of a video that has not been read yet."""
+
+FrameProtocol = Literal["davis", "sav", "all"]
+"""Which annotated frames count in an evaluation: `davis` leaves out the first and last of the video, `sav` those of
+each object, `all` none. Both benchmarks give the first frame of a masklet as its prompt, so it is not a prediction."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,27 +35,33 @@ class Problem:
         return f"{', '.join(where)}: {self.message}"
 
 
-class Source(Protocol):
+class MaskSource(Protocol):
     """Masks of many videos."""
 
     @property
-    def kind(self) -> str: ...
+    def kind(self) -> str:
+        """The name of the format, `labels` for a label output, `table` for a table of masks."""
 
-    def rows(self) -> Mapping[str, int]:
-        """Its videos, in order of their ids, with how many mask rows each has (or a guess)."""
+    @property
+    def protocol(self) -> FrameProtocol:
+        """Which annotated frames count where these masks are the truth."""
+
+    def row_counts(self) -> Mapping[str, int]:
+        """Video ids in order, each with its number of mask rows, or an assumed one."""
 
     def read(self, video_ids: Sequence[str]) -> tuple[dict[str, pa.Table], list[Problem]]:
-        """MASK_ROWS of some of its videos, sorted by object and frame; those that cannot be read are named."""
+        """MASK_ROWS of some videos, sorted by object and frame, and what could not be read."""
 
 
 @dataclass(frozen=True)
-class LabelSource:
-    """A label output."""
+class SelectedMasks:
+    """What is selected of a label output."""
 
     selection: Selection
     kind: str = "labels"
+    protocol: FrameProtocol = "all"
 
-    def rows(self) -> Mapping[str, int]:
+    def row_counts(self) -> Mapping[str, int]:
         return {video.video_id: video.rows for video in self.selection.counts()}
 
     def read(self, video_ids: Sequence[str]) -> tuple[dict[str, pa.Table], list[Problem]]:
@@ -60,13 +70,14 @@ class LabelSource:
 
 
 @dataclass(frozen=True)
-class TableSource:
-    """Masks that are in memory."""
+class TableMasks:
+    """Masks in memory."""
 
     table: pa.Table
     kind: str = "table"
+    protocol: FrameProtocol = "davis"
 
-    def rows(self) -> Mapping[str, int]:
+    def row_counts(self) -> Mapping[str, int]:
         found = self.table.column("video_id").value_counts().to_pylist()
         return {str(row["values"]): int(row["counts"]) for row in sorted(found, key=lambda row: str(row["values"]))}
 
@@ -76,21 +87,36 @@ class TableSource:
 
 
 @dataclass(frozen=True)
-class FileSource:
-    """Videos that are read one by one, from files of their own."""
+class FileMasks:
+    """Masks in files of which each holds one video; a video is read when it is asked for."""
 
-    ids: Collection[str]
-    reader: Callable[[str], pa.Table]
+    video_ids: Collection[str]
+    read_video: Callable[[str], pa.Table]
     kind: str
+    protocol: FrameProtocol = "davis"
 
-    def rows(self) -> Mapping[str, int]:
-        return dict.fromkeys(sorted(self.ids), UNKNOWN_ROWS)
+    def row_counts(self) -> Mapping[str, int]:
+        return dict.fromkeys(sorted(self.video_ids), UNKNOWN_ROWS)
 
     def read(self, video_ids: Sequence[str]) -> tuple[dict[str, pa.Table], list[Problem]]:
         tables, problems = {}, []
         for video_id in video_ids:
             try:
-                tables[video_id] = self.reader(video_id)
+                tables[video_id] = self.read_video(video_id)
             except CorpusError as error:
                 problems.append(Problem(video_id=video_id, message=str(error)))
         return tables, problems
+
+
+def file_of_each_video(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """From (video id, path) pairs, the path of each video.
+
+    Raises:
+        UsageError: Two files are of one video.
+    """
+    found: dict[str, str] = {}
+    for video_id, path in pairs:
+        if video_id in found:
+            raise UsageError(f"{path} and {found[video_id]} are both of video {video_id!r}; give one")
+        found[video_id] = path
+    return found

@@ -3,19 +3,25 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.errors import CorpusError, UsageError
-from pipeline.formats.format import Context, Document, Piece, VideoMasks, lines
+from pipeline.formats.format import Document, ExportContext, Format, Piece, lines
+from pipeline.formats.location import Location, decode_text
+from pipeline.formats.prompts import PromptRequest, PromptRow, box_prompt
+from pipeline.formats.rows import RowBuilder
+from pipeline.formats.sources import FileMasks, MaskSource
+from pipeline.formats.video_masks import VideoMasks
 from pipeline.masks import rle
 from pipeline.masks.outlines import Points, fill_through_centres, polygon
 
 
-class YoloFormat:
+class YoloFormat(Format):
     """`labels/SPLIT/VIDEO_000012.txt` and `data.yaml`, as Ultralytics reads them.
 
     Points are pixel centres, so that filling the polygon with its outline, as OpenCV does, gives back the mask; parts
@@ -23,7 +29,11 @@ class YoloFormat:
     which object, and the frame's size - stands in `tracks_SPLIT.csv`.
     """
 
-    def pieces(self, video: VideoMasks, context: Context) -> Iterator[Piece]:
+    name = "yolo"
+    about = "YOLO segmentation for Ultralytics"
+    has_polygons = True
+
+    def pieces(self, video: VideoMasks, context: ExportContext) -> Iterator[Piece]:
         height, width = video.size
         for frame, rows in video.by_frame():
             written, tracks = [], []
@@ -37,7 +47,7 @@ class YoloFormat:
             record = (stem, video.video_id, frame, height, width, " ".join(map(str, tracks)))
             yield Piece(f"tracks_{video.split}.csv", _csv(record), section="lines")
 
-    def documents(self, context: Context) -> Iterable[Document]:
+    def documents(self, context: ExportContext) -> Iterable[Document]:
         head = "path: .\n" + "".join(
             f"{'val' if name == 'val' else name}: images/{name}\n" for name in context.splits.names
         )
@@ -49,6 +59,34 @@ class YoloFormat:
 
     def image_path(self, video: VideoMasks, frame_index: int) -> str:
         return f"images/{video.split}/{video.name}_{frame_index:06d}.jpg"
+
+    def recognizes(self, at: Location) -> bool:
+        return "labels" in at.folders
+
+    def open_masks(self, at: Location) -> MaskSource:
+        classes, frames = _classes(at), _frames(at)
+        by_video: dict[str, list[str]] = {}
+        for path, frame in frames.items():
+            by_video.setdefault(frame.video_id, []).append(path)
+
+        def read_video(video_id: str) -> pa.Table:
+            rows = RowBuilder()
+            for path in by_video[video_id]:
+                size = _size(at, path, frames[path])
+                for object_id, line in _objects(at, path, frames[path]):
+                    counts = line.counts(size)
+                    rows.add(video_id, object_id, frames[path].frame_index, size, counts, classes.get(line.kind))
+            return rows.table()
+
+        return FileMasks(by_video, read_video, self.name, self.protocol)
+
+    def prompts(self, at: Location, request: PromptRequest) -> Iterator[PromptRow]:
+        classes = _classes(at)
+        for path, frame in sorted(_frames(at).items()):
+            size = _size(at, path, frame, request.size)
+            for object_id, line in _objects(at, path, frame):
+                category = classes.get(line.kind)
+                yield box_prompt(frame.video_id, object_id, frame.frame_index, line.pixels(size), category)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,12 +191,44 @@ def read_names(text: str) -> dict[int, str]:
     return found
 
 
-def frame_of(path: str, sizes: Mapping[str, tuple[int, int]]) -> YoloFrame:
-    """By the file's name, `VIDEO_000012.txt`, where nothing else tells."""
+def frame_of(path: str) -> YoloFrame:
+    """The frame that the name of a label file gives: `VIDEO_000012.txt`.
+
+    Raises:
+        UsageError: It is named otherwise.
+    """
     video, _, number = PurePosixPath(path).stem.rpartition("_")
     if not (video and number.isascii() and number.isdigit() and len(number) < 10):
         raise UsageError(f"{path} is not named VIDEO_000012.txt, so its video and frame are unknown")
-    return YoloFrame(video_id=video, frame_index=int(number), size=sizes.get(video))
+    return YoloFrame(video_id=video, frame_index=int(number))
+
+
+def _frames(at: Location) -> dict[str, YoloFrame]:
+    """Which frame each label file is of."""
+    tracks: dict[str, YoloFrame] = {}
+    for one in at.store.list(at.path):
+        if PurePosixPath(one.path).name.startswith("tracks_") and one.path.endswith(".csv"):
+            tracks |= read_tracks(at.read_text(one.path), name=at.name_of(one.path))
+    return {path: tracks.get(PurePosixPath(path).stem) or frame_of(path) for path in at.below("labels").files(".txt")}
+
+
+def _classes(at: Location) -> dict[int, str]:
+    said = at.read_or_none("data.yaml")
+    return read_names(decode_text(said, "data.yaml")) if said else {}
+
+
+def _size(at: Location, path: str, frame: YoloFrame, given: tuple[int, int] | None = None) -> tuple[int, int]:
+    if (size := frame.size or given) is None:
+        raise UsageError(f"{at.name_of(path)}: the size of video {frame.video_id!r} is unknown; labels do not give it")
+    return size
+
+
+def _objects(at: Location, path: str, frame: YoloFrame) -> Iterator[tuple[int, YoloObject]]:
+    """The lines of a label file, each with its object id."""
+    lines_read = read_yolo(at.read_text(path), name=at.name_of(path))
+    if frame.object_ids is not None and len(frame.object_ids) != len(lines_read):
+        raise UsageError(f"{at.name_of(path)} has {len(lines_read)} lines for {len(frame.object_ids)} objects")
+    yield from zip(frame.object_ids or range(len(lines_read)), lines_read, strict=False)
 
 
 def _line(kind: int, ring: Points, size: tuple[int, int]) -> str:

@@ -11,10 +11,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from pipeline.errors import UsageError
-from pipeline.formats.coco import read_coco, read_youtube_vis, to_counts
-from pipeline.formats.export import export
+from pipeline.formats.coco import read_coco
+from pipeline.formats.coco_json import to_counts
+from pipeline.formats.export import export_labels
 from pipeline.formats.registry import format_of
 from pipeline.formats.split import Splits
+from pipeline.formats.youtube_vis import read_youtube_vis
 from pipeline.masks import rle
 from pipeline.storage import Store
 
@@ -22,7 +24,7 @@ from pipeline.storage import Store
 @pytest.fixture(scope="module")
 def exported(labels, tmp_path_factory):
     target = tmp_path_factory.mktemp("coco")
-    export(labels.select(), Store(target), "coco", format_of("coco"), splits=Splits.parse(["val=0.4"]), chunk_rows=60)
+    export_labels(labels.select(), Store(target), format_of("coco"), splits=Splits.parse(["val=0.4"]), chunk_rows=60)
     return target
 
 

@@ -19,11 +19,11 @@ from jobs import evaluate as evaluate_job
 from jobs import export as job
 from pipeline.errors import StorageError, UsageError
 from pipeline.formats.evaluate import evaluate, summarise
-from pipeline.formats.export import export
+from pipeline.formats.export import export_labels
 from pipeline.formats.opening import open_masks
 from pipeline.formats.registry import format_of
-from pipeline.formats.selection import chunks
-from pipeline.formats.sources import LabelSource
+from pipeline.formats.selection import VideoCount, chunks
+from pipeline.formats.sources import SelectedMasks
 from pipeline.formats.split import Splits
 from pipeline.storage import Store
 from tests.formats.conftest import SIZE, VIDEOS, labels_of, part
@@ -34,7 +34,7 @@ FORMATS = ("sav", "davis", "png", "coco", "youtube-vis", "yolo", "mots", "label-
 def write(labels, target: Path | Store, name: str = "coco", **options):
     where = options.pop("where", None)
     store = target if isinstance(target, Store) else options.pop("store", Store)(target)
-    return export(labels.select(where=where), store, name, format_of(name), chunk_rows=60, **options)
+    return export_labels(labels.select(where=where), store, format_of(name), chunk_rows=60, **options)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -153,14 +153,12 @@ def test_broken_masks_in_the_labels_are_named_and_the_other_videos_written(label
 
 
 def test_chunks() -> None:
-    class Video:
-        def __init__(self, rows: int) -> None:
-            self.rows = rows
-
-    videos = [Video(rows) for rows in (5, 5, 30, 1, 1, 9)]
+    videos = [VideoCount(video_id="", rows=rows, frames=rows + 1, label_key="") for rows in (5, 5, 30, 1, 1, 9)]
     found = list(chunks(videos, rows=10))
     assert [[video.rows for video in chunk.videos] for chunk in found] == [[5, 5], [30], [1, 1], [9]]
     assert [chunk.first for chunk in found] == [0, 2, 3, 5]
+    assert [chunk.rows_before for chunk in found] == [0, 10, 40, 42]
+    assert [chunk.frames_before for chunk in found] == [0, 12, 43, 47]
     assert list(chunks([])) == []
 
 
@@ -214,8 +212,8 @@ def test_on_s3(labels, s3, name: str) -> None:
     done = write(labels, Store(target), name, where=where)
     assert write(labels, Store(target), name, where=where).chunks_done_before == done.chunks
     found = open_masks(target)
-    assert found.kind == ("coco" if name == "coco" else "png by object")
-    result = evaluate(found, LabelSource(labels.select(where=where)), protocol="all", workers=1)
+    assert found.kind == name
+    result = evaluate(found, SelectedMasks(labels.select(where=where)), protocol="all", workers=1)
     assert summarise(result).overall.j_and_f == 1
 
 
@@ -223,7 +221,7 @@ def test_paths_may_be_relative(labels, target: Path, monkeypatch: pytest.MonkeyP
     write(labels, target, "mots")
     monkeypatch.chdir(target)
     for path in (".", "../out", "./instances_txt/..", str(target) + "/", f"file://{target}"):
-        assert len(open_masks(path).rows()) == 8
+        assert len(open_masks(path).row_counts()) == 8
     assert evaluate_job.main([".", "--truth", "../out", "--workers", "1", "--json", "../scores.json"]) == 0
     assert json.loads((target.parent / "scores.json").read_text())["overall"]["j_and_f"] == 1
 

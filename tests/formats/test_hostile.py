@@ -17,7 +17,7 @@ from pipeline.formats.label_studio import read_label_studio
 from pipeline.formats.mots import read_mots
 from pipeline.formats.opening import open_masks
 from pipeline.formats.rows import MASK_ROWS
-from pipeline.formats.sources import TableSource
+from pipeline.formats.sources import TableMasks
 from pipeline.formats.yolo import read_tracks, read_yolo
 from pipeline.masks import rle
 
@@ -186,6 +186,6 @@ def test_two_rows_for_one_frame_are_one_mask() -> None:
         "category": None,
     }
     table = pa.Table.from_pylist([row, row], schema=MASK_ROWS)
-    result = evaluate(TableSource(table), TableSource(table), protocol="all")
+    result = evaluate(TableMasks(table), TableMasks(table), protocol="all")
     assert result.scores[0].j.mean == 1
     assert json.dumps([str(problem) for problem in result.problems]) == "[]"

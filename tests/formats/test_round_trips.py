@@ -6,21 +6,22 @@ from pathlib import Path
 import pytest
 
 from pipeline.formats.evaluate import evaluate, summarise
-from pipeline.formats.export import export
-from pipeline.formats.opening import kind_of, locate, open_masks
-from pipeline.formats.registry import default_every, format_of
-from pipeline.formats.sources import LabelSource
+from pipeline.formats.export import export_labels
+from pipeline.formats.location import Location
+from pipeline.formats.opening import kind_of, open_masks
+from pipeline.formats.registry import format_of
+from pipeline.formats.sources import SelectedMasks
 from pipeline.formats.split import Splits
 from pipeline.storage import Store
 
 
 def round_trip(labels, name: str, target: Path, **options):
-    every = default_every(name)
-    export(
-        labels.select(every=every), Store(target), name, format_of(name), splits=Splits.parse(["val=0.4"]), **options
+    every = format_of(name).default_stride
+    export_labels(
+        labels.select(every=every), Store(target), format_of(name), splits=Splits.parse(["val=0.4"]), **options
     )
     found = open_masks(str(target))
-    result = evaluate(found, LabelSource(labels.select(every=every)), protocol="all", workers=1)
+    result = evaluate(found, SelectedMasks(labels.select(every=every)), protocol="all", workers=1)
     assert not result.problems
     assert not result.missing_videos
     assert result.extra_videos == 0
@@ -60,7 +61,7 @@ def test_simplified_polygons(apart, target: Path, name: str, bound: float) -> No
 
 @pytest.mark.parametrize("name", ["sav", "davis", "png", "coco", "youtube-vis", "yolo", "mots", "cvat"])
 def test_formats_are_recognised_also_without_the_record_of_the_export(apart, target: Path, name: str) -> None:
-    export(apart.select(every=default_every(name)), Store(target), name, format_of(name))
-    kind = kind_of(*locate(str(target)))
+    export_labels(apart.select(every=format_of(name).default_stride), Store(target), format_of(name))
+    kind = kind_of(Location.of(str(target)))
     shutil.rmtree(target / "_export")
-    assert kind_of(*locate(str(target))) == kind
+    assert kind_of(Location.of(str(target))) == kind

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.formats.export import export
+from pipeline.formats.export import export_labels
 from pipeline.formats.registry import format_of
 from pipeline.formats.sav import read_sav, size_bucket, stride_of, write_sav
 from pipeline.storage import Store
@@ -39,7 +39,7 @@ def test_frames_are_those_of_the_video(published) -> None:
 
 
 def test_our_labels_have_the_same_keys_order_and_types(published, labels, tmp_path) -> None:
-    export(labels.select(every=4), Store(tmp_path), "sav", format_of("sav"))
+    export_labels(labels.select(every=4), Store(tmp_path), format_of("sav"))
     theirs = json.loads(published)
     for path in tmp_path.glob("train/*.json"):
         ours = json.loads(path.read_bytes())

@@ -1,5 +1,6 @@
 """Scores of masks against a truth, as the field's benchmarks define them."""
 
+from pipeline.formats.evaluate.evaluation import Evaluation, evaluate
 from pipeline.formats.evaluate.measures import (
     Statistics,
     boundary_f,
@@ -9,8 +10,7 @@ from pipeline.formats.evaluate.measures import (
     jaccard_of_masks,
     statistics,
 )
-from pipeline.formats.evaluate.run import Evaluation, evaluate
-from pipeline.formats.evaluate.scores import MaskletScore, Missing, Protocol, score_video
+from pipeline.formats.evaluate.scores import MaskletScore, Missing, score_video
 from pipeline.formats.evaluate.summary import (
     Comparison,
     Group,
@@ -29,7 +29,6 @@ __all__ = [
     "Interval",
     "MaskletScore",
     "Missing",
-    "Protocol",
     "Statistics",
     "Summary",
     "bootstrap",

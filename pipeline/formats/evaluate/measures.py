@@ -34,18 +34,18 @@ def jaccard(truth: str, found: str, size: tuple[int, int]) -> float:
     return rle.iou(truth, found, size)
 
 
-def boundary_f(truth: str, found: str, size: tuple[int, int], *, bound_th: float = BOUND_TH) -> float:
+def boundary_f(truth: str, found: str, size: tuple[int, int]) -> float:
     """F of two RLE masks of [height, width]: how well their outlines match; 1 where neither has one."""
-    return boundary_f_of_runs(rle.decompress(truth, size), rle.decompress(found, size), size, bound_th=bound_th)
+    return boundary_f_of_runs(rle.decompress(truth, size), rle.decompress(found, size), size)
 
 
-def j_and_f(truth: str, found: str, size: tuple[int, int], *, bound_th: float = BOUND_TH) -> tuple[float, float]:
+def j_and_f(truth: str, found: str, size: tuple[int, int]) -> tuple[float, float]:
     """Both at once."""
     if truth == found:
         rle.decompress(truth, size)
         return 1.0, 1.0
     a, b = rle.decompress(truth, size), rle.decompress(found, size)
-    return rle.iou_of_runs(a, b), boundary_f_of_runs(a, b, size, bound_th=bound_th)
+    return rle.iou_of_runs(a, b), boundary_f_of_runs(a, b, size)
 
 
 def jaccard_of_masks(truth: rle.Mask, found: rle.Mask) -> float:
@@ -54,7 +54,7 @@ def jaccard_of_masks(truth: rle.Mask, found: rle.Mask) -> float:
     return int(np.count_nonzero(truth & found)) / union if union else 1.0
 
 
-def boundary_f_of_masks(truth: rle.Mask, found: rle.Mask, *, bound_th: float = BOUND_TH) -> float:
+def boundary_f_of_masks(truth: rle.Mask, found: rle.Mask) -> float:
     """F of two masks (H, W)."""
     if truth.shape != found.shape:
         raise ValueError(f"masks of {truth.shape} and {found.shape} cannot be compared")
@@ -66,12 +66,12 @@ def boundary_f_of_masks(truth: rle.Mask, found: rle.Mask, *, bound_th: float = B
         slice(max(int(rows[0]) - 1, 0), int(rows[-1]) + 2),
         slice(max(int(columns[0]) - 1, 0), int(columns[-1]) + 2),
     )
-    return _boundary_f_within(truth[box], found[box], tolerance(truth.shape, bound_th))
+    return _boundary_f_within(truth[box], found[box], tolerance(truth.shape))
 
 
-def tolerance(size: tuple[int, ...], bound_th: float = BOUND_TH) -> int:
-    """Radius in pixels of the disk that a boundary may be off by."""
-    return int(bound_th if bound_th >= 1 else np.ceil(bound_th * np.linalg.norm(size)))
+def tolerance(size: tuple[int, ...]) -> int:
+    """Radius in pixels of the disk within which boundary pixels match, for a frame of [height, width]."""
+    return int(np.ceil(BOUND_TH * np.linalg.norm(size)))
 
 
 def boundary(mask: rle.Mask) -> rle.Mask:
@@ -98,7 +98,7 @@ def statistics(values: npt.NDArray[np.float64]) -> Statistics:
     )
 
 
-def boundary_f_of_runs(a: rle.Ints, b: rle.Ints, size: tuple[int, int], *, bound_th: float = BOUND_TH) -> float:
+def boundary_f_of_runs(a: rle.Ints, b: rle.Ints, size: tuple[int, int]) -> float:
     """F of two masks given by their runs."""
     boxes = [box for box in (rle.bbox_of_runs(a, size), rle.bbox_of_runs(b, size)) if box is not None]
     if not boxes:
@@ -108,7 +108,7 @@ def boundary_f_of_runs(a: rle.Ints, b: rle.Ints, size: tuple[int, int], *, bound
     columns, rows = (max(x_min - 1, 0), min(x_max + 1, size[1])), (max(y_min - 1, 0), min(y_max + 1, size[0]))
     # the outline's definition is the same along rows and columns, so the masks may stay as RLE lays them: transposed
     truth, found = (rle.columns_of_runs(runs, size, columns)[:, slice(*rows)] for runs in (a, b))
-    return _boundary_f_within(truth, found, tolerance(size, bound_th))
+    return _boundary_f_within(truth, found, tolerance(size))
 
 
 def _boundary_f_within(truth: rle.Mask, found: rle.Mask, radius: int) -> float:

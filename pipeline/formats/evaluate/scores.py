@@ -9,15 +9,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.errors import RleError
-from pipeline.formats.evaluate.measures import BOUND_TH, Statistics, boundary_f_of_runs, statistics
+from pipeline.formats.evaluate.measures import Statistics, boundary_f_of_runs, statistics
 from pipeline.formats.rows import by_object
 from pipeline.formats.sav import size_bucket
-from pipeline.formats.sources import Problem
+from pipeline.formats.sources import FrameProtocol, Problem
 from pipeline.masks import rle
-
-Protocol = Literal["davis", "sav", "all"]
-"""Which annotated frames count: `davis` leaves out the first and last of the video, `sav` those of each object, `all`
-none. Both benchmarks give a masklet's first frame as its prompt, so it says nothing."""
 
 Missing = Literal["empty", "skip videos", "skip"]
 """What becomes of true masks that have no counterpart: judged as if it were empty, left out where the whole video has
@@ -54,9 +50,8 @@ def score_video(
     truth: pa.Table,
     found: pa.Table | None,
     *,
-    protocol: Protocol = "davis",
+    protocol: FrameProtocol = "davis",
     missing: Missing = "empty",
-    bound_th: float = BOUND_TH,
 ) -> tuple[list[MaskletScore], list[Problem]]:
     """Every masklet of the truth against the masks of the same object id.
 
@@ -80,7 +75,6 @@ def score_video(
             answers.get(object_id),
             dropped=edges if protocol == "davis" else None if protocol == "sav" else set(),
             skip=missing == "skip",
-            bound_th=bound_th,
         )
         scores.append(score)
         problems += issues
@@ -95,7 +89,6 @@ def _score_masklet(
     *,
     dropped: set[int] | None,
     skip: bool,
-    bound_th: float,
 ) -> tuple[MaskletScore, list[Problem]]:
     frames = truth.column("frame_index").to_pylist()
     dropped = {frames[0], frames[-1]} if dropped is None else dropped
@@ -125,7 +118,7 @@ def _score_masklet(
                 pairs.append((1.0, 1.0, True))
                 continue
             theirs = rle.decompress(answer[2], size)
-            f = boundary_f_of_runs(runs, theirs, size, bound_th=bound_th)
+            f = boundary_f_of_runs(runs, theirs, size)
             pairs.append((rle.iou_of_runs(runs, theirs), f, (int(theirs[1::2].sum()) > 0) == (area > 0)))
         except RleError as error:
             problems.append(Problem(video_id=video_id, object_id=object_id, frame_index=frame, message=str(error)))

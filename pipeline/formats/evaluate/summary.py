@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import UsageError
-from pipeline.formats.evaluate.run import Evaluation
+from pipeline.formats.evaluate.evaluation import Evaluation
+from pipeline.formats.evaluate.measures import BOUND_TH
 from pipeline.formats.evaluate.scores import Floats, MaskletScore
 
 RESAMPLES = 10_000
@@ -73,7 +74,7 @@ class Summary:
         evaluation = self.evaluation
         found: dict[str, Any] = {
             "protocol": evaluation.protocol,
-            "bound_th": evaluation.bound_th,
+            "bound_th": BOUND_TH,
             "videos": self.videos,
             "overall": _plain(self.overall),
             "j_and_f_interval": _plain(self.j_and_f),

@@ -15,7 +15,7 @@ from pipeline.errors import UsageError
 from pipeline.formats.evaluate import bootstrap, compare, evaluate, j_and_f, statistics, summarise, to_csv
 from pipeline.formats.opening import open_masks
 from pipeline.formats.rows import RowBuilder
-from pipeline.formats.sources import TableSource
+from pipeline.formats.sources import TableMasks
 from pipeline.masks import rle
 
 SIZE = (60, 90)
@@ -30,11 +30,11 @@ EMPTY = rle.encode(np.zeros((1, *SIZE), np.bool_))[0]
 Row = tuple[str, int, int, str]
 
 
-def source(rows: list[Row], category: dict[int, str] | None = None) -> TableSource:
+def source(rows: list[Row], category: dict[int, str] | None = None) -> TableMasks:
     builder = RowBuilder()
     for video, one, frame, counts in rows:
         builder.add(video, one, frame, SIZE, counts, (category or {}).get(one))
-    return TableSource(builder.table())
+    return TableMasks(builder.table())
 
 
 def clip(video: str, shift: float = 0, frames: int = 10, objects: int = 2) -> list[Row]:
@@ -118,7 +118,7 @@ def test_broken_masks_and_other_sizes_are_named_and_the_rest_is_scored() -> None
     for video, one, frame, counts in found:
         size = (1 << 20, 1 << 20) if frame == 5 else (30, 180) if frame == 6 else SIZE
         large.add(video, one, frame, size, counts)
-    result = evaluate(TableSource(large.table()), source(truth), protocol="all")
+    result = evaluate(TableMasks(large.table()), source(truth), protocol="all")
     assert [problem.frame_index for problem in result.problems] == [3, 4, 5, 6]
     assert all("video 'a', object 0, frame" in str(problem) for problem in result.problems)
     assert "30 x 180 cannot be judged by one of 60 x 90" in str(result.problems[3])
@@ -127,7 +127,7 @@ def test_broken_masks_and_other_sizes_are_named_and_the_rest_is_scored() -> None
     hostile = RowBuilder()
     hostile.add("a", 0, 0, (1 << 30, 1 << 30), "0" * 50)
     hostile.add("a", 1, 0, SIZE, EMPTY)
-    result = evaluate(source(truth), TableSource(hostile.table()), protocol="all")
+    result = evaluate(source(truth), TableMasks(hostile.table()), protocol="all")
     assert "at most" in result.problems[0].message
 
 
@@ -168,7 +168,7 @@ def test_two_outputs_compared() -> None:
 
 
 def test_processes_give_the_same_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.formats.evaluate.run.INLINE_ROWS", 10)
+    monkeypatch.setattr("pipeline.formats.evaluate.evaluation.INLINE_ROWS", 10)
     truth = [row for i in range(3) for row in clip(f"v{i}", frames=40)]
     found = [row for i in range(3) for row in clip(f"v{i}", shift=i, frames=40)]
     one, two = (evaluate(source(found), source(truth), workers=workers) for workers in (1, 2))
@@ -226,7 +226,7 @@ def test_200_frames_of_480p_with_3_objects_take_far_less_than_20_seconds() -> No
         for t in range(200):
             truth.add("a", one, t, (480, 854), strings[0])
             found.add("a", one, t, (480, 854), strings[1 + t % 2])
-    tables = TableSource(found.table()), TableSource(truth.table())
+    tables = TableMasks(found.table()), TableMasks(truth.table())
     start = time.process_time()
     result = evaluate(*tables, workers=1)
     assert sum(score.frames for score in result.scores) == 594

@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UsageError
+from pipeline.formats.library import write_with_library
+from pipeline.formats.registry import LIBRARY_FORMATS
+from pipeline.formats.selection import Selection
 from pipeline.formats.split import Splits
-from pipeline.formats.tables import write_table
+
+
+def write(name: str, selection: Selection, to: str, *, splits: Splits) -> int:
+    return write_with_library(LIBRARY_FORMATS[name], selection, to, splits=splits)
 
 
 class Record(dict):
@@ -53,7 +59,7 @@ def fiftyone(monkeypatch: pytest.MonkeyPatch) -> type[Dataset]:
 
 def test_fiftyone(labels, fiftyone) -> None:
     splits = Splits.parse(["val=0.4"])
-    assert write_table("fiftyone", labels.select(), "corpus", splits=splits) == labels.masks.num_rows
+    assert write("fiftyone", labels.select(), "corpus", splits=splits) == labels.masks.num_rows
     samples = fiftyone.made["corpus"].samples
     assert [sample["video_id"] for sample in samples] == sorted(set(labels.masks.column("video_id").to_pylist()))
     assert all(sample["tags"] == [splits.of(sample["video_id"])] for sample in samples)
@@ -74,16 +80,18 @@ def test_fiftyone(labels, fiftyone) -> None:
 
 
 def test_fiftyone_goes_on_with_a_dataset(labels, fiftyone) -> None:
-    write_table("fiftyone", labels.select(where="video_id < 'clip6'"), "corpus", splits=Splits())
+    write_with_library(
+        LIBRARY_FORMATS["fiftyone"], labels.select(where="video_id < 'clip6'"), "corpus", splits=Splits()
+    )
     before = len(fiftyone.made["corpus"].samples)
-    write_table("fiftyone", labels.select(), "corpus", splits=Splits())
+    write("fiftyone", labels.select(), "corpus", splits=Splits())
     assert 0 < before < len(fiftyone.made["corpus"].samples) == 8
 
 
 def test_lance(labels, tmp_path: Path) -> None:
     lance = pytest.importorskip("lance")
     target = str(tmp_path / "masks.lance")
-    assert write_table("lance", labels.select(), target, splits=Splits.parse(["val=0.4"])) == labels.masks.num_rows
+    assert write("lance", labels.select(), target, splits=Splits.parse(["val=0.4"])) == labels.masks.num_rows
     table = lance.dataset(target).to_table()
     assert set(np.unique(table.column("split"))) == {"train", "val"}
     assert sorted(table.column("counts").to_pylist()) == sorted(labels.masks.column("counts").to_pylist())
@@ -93,4 +101,4 @@ def test_without_the_library_it_is_said_which_is_missing(labels, monkeypatch: py
     for name, package in (("lance", "pylance"), ("fiftyone", "fiftyone")):
         monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(UsageError, match=f"needs {package}: pip install {package}"):
-            write_table(name, labels.select(), "somewhere", splits=Splits())
+            write(name, labels.select(), "somewhere", splits=Splits())

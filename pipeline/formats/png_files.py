@@ -1,7 +1,6 @@
-"""Masks as PNG folders: DAVIS's palette images, one a frame, and SA-V's, one a frame and object."""
+"""What DAVIS and SA-V's PNG folders have in common: images of masks, drawn and read back in either layout."""
 
 import io
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
@@ -11,61 +10,23 @@ import pyarrow as pa
 from PIL import Image
 
 from pipeline.errors import CorpusError, UsageError
-from pipeline.formats.format import Context, Document, Piece, VideoMasks, lines
+from pipeline.formats.location import Location
 from pipeline.formats.rows import RowBuilder
 from pipeline.masks import rle
 from pipeline.storage import Store
 
 VOID = 255
-"""DAVIS's value for pixels that nobody judges; the 2017 benchmark takes them as background."""
+"""DAVIS's value for pixels that are not evaluated; the 2017 benchmark counts them as background."""
 
-MOST_OBJECTS = 254
+MAX_OBJECTS = 254
+"""Objects that an 8-bit image can hold beside background and VOID."""
 
-DAVIS_FOLDER = "Annotations/Full-Resolution"
-ROOTS = ("Annotations/480p", DAVIS_FOLDER, "Annotations_6fps", "Annotations")
-"""Where annotations lie below a data set's own folder."""
-
-
-class DavisFormat:
-    """DAVIS 2017's folders: a palette image for each frame. Where objects overlap, the smaller one is on top."""
-
-    def pieces(self, video: VideoMasks, _: Context) -> Iterator[Piece]:
-        indices = indices_of(list(video.categories()))
-        for frame, rows in video.by_frame():
-            drawn = paint([row["counts"] for row in rows], [indices[row["object_id"]] for row in rows], video.size)
-            yield Piece(f"{DAVIS_FOLDER}/{video.name}/{frame:05d}.png", palette_png(drawn))
-        if any(one != index for one, index in indices.items()):
-            yield Piece(ids_path(video.name), json.dumps(indices).encode())
-        yield Piece(f"ImageSets/2017/{video.split}.txt", f"{video.name}\n".encode(), section="lines")
-
-    def documents(self, context: Context) -> Iterable[Document]:
-        return [lines(f"ImageSets/2017/{name}.txt") for name in context.splits.names]
-
-    def image_path(self, video: VideoMasks, frame_index: int) -> str:
-        return f"JPEGImages/Full-Resolution/{video.name}/{frame_index:05d}.jpg"
-
-
-class ObjectPngFormat:
-    """The folders of SA-V's validation set: a black and white image for each frame and object."""
-
-    def pieces(self, video: VideoMasks, _: Context) -> Iterator[Piece]:
-        for frame, rows in video.by_frame():
-            for row in rows:
-                if row["object_id"] < 0:
-                    raise UsageError(f"object {row['object_id']}: a folder's number cannot be negative")
-                path = f"Annotations/{video.name}/{row['object_id']:03d}/{frame:05d}.png"
-                yield Piece(path, mask_png(row["counts"], video.size))
-        yield Piece(f"{video.split}.txt", f"{video.name}\n".encode(), section="lines")
-
-    def documents(self, context: Context) -> Iterable[Document]:
-        return [lines(f"{name}.txt") for name in context.splits.names]
-
-    def image_path(self, video: VideoMasks, frame_index: int) -> str:
-        return f"JPEGImages/{video.name}/{frame_index:05d}.jpg"
+ROOTS = ("Annotations/480p", "Annotations/Full-Resolution", "Annotations_6fps", "Annotations")
+"""Where annotations lie below the folder of a data set."""
 
 
 def palette() -> bytes:
-    """The colours of DAVIS and Pascal VOC: bits of the index, spread over the channels."""
+    """The colours of DAVIS and Pascal VOC: the bits of an index, distributed over the channels."""
     index = np.arange(256)
     colours = np.zeros((256, 3), np.uint8)
     for bit in range(8):
@@ -74,34 +35,8 @@ def palette() -> bytes:
     return colours.tobytes()
 
 
-def indices_of(object_ids: Sequence[int]) -> dict[int, int]:
-    """The palette index of each object: its own id where all ids allow it, else its place in their order.
-
-    Raises:
-        UsageError: There are more objects than a palette has colours.
-    """
-    if len(object_ids) > MOST_OBJECTS:
-        raise UsageError(f"{len(object_ids)} objects in one video; a palette image holds at most {MOST_OBJECTS}")
-    if all(1 <= one <= MOST_OBJECTS for one in object_ids):
-        return {one: one for one in object_ids}
-    return {one: at + 1 for at, one in enumerate(sorted(object_ids))}
-
-
-def ids_path(name: str) -> str:
-    """Where it is written which object has which palette index, for a video whose objects' ids are none."""
-    return f"object_ids/{name}.json"
-
-
-def read_ids(data: bytes) -> dict[int, int]:
-    """Object ids by palette index."""
-    try:
-        return {int(index): int(one) for one, index in json.loads(data).items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UsageError(f"object_ids is not a table of palette indices: {error}") from error
-
-
 def paint(counts: Sequence[str], values: Sequence[int], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Masks of one frame in one image; where they overlap the smaller one is on top, so that it can be seen at all."""
+    """Masks of one frame as one image (H, W); where masks overlap, the smaller one is on top."""
     height, width = size
     canvas = np.zeros((width, height), np.uint8)
     masks = sorted(((rle.area(one), value, one) for one, value in zip(counts, values, strict=True)), reverse=True)
@@ -112,40 +47,43 @@ def paint(counts: Sequence[str], values: Sequence[int], size: tuple[int, int]) -
 
 
 def palette_png(indices: npt.NDArray[np.uint8]) -> bytes:
+    """A PNG of an image (H, W) with DAVIS's palette."""
     image = Image.fromarray(indices)
     image.putpalette(_PALETTE)
     return _png(image)
 
 
 def mask_png(counts: str, size: tuple[int, int]) -> bytes:
-    """One mask in black and white, one bit a pixel."""
+    """A PNG of one mask, one bit a pixel."""
     return _png(Image.fromarray(np.ascontiguousarray(rle.decode(counts, size))))
 
 
-def find_root(store: Store, folder: str) -> str:
-    """The folder of annotations: below a data set's own folder by their usual names, or the given one itself."""
-    for name in ROOTS:
-        root = f"{folder}/{name}" if folder else name
-        if store.list_dirs(root):
-            return root
-    return folder
+def annotation_root(at: Location) -> str:
+    """The folder of annotations: below the folder of a data set by one of the usual names, or the given one itself."""
+    return next((root for root in map(at.join, ROOTS) if at.store.list_dirs(root)), at.path)
 
 
-def list_videos(store: Store, root: str) -> list[str]:
-    """Names of the videos, which are folders."""
+def video_folders(store: Store, root: str) -> list[str]:
+    """Names of the folders of videos."""
     return [name for name in store.list_dirs(root) if not name.startswith((".", "_"))]
 
 
+def has_object_folders(at: Location) -> bool:
+    """Whether the first video has a folder for each object, as SA-V has them."""
+    root = annotation_root(at)
+    return any(at.store.list_dirs(f"{root}/{name}" if root else name) for name in video_folders(at.store, root)[:1])
+
+
 def read_png_video(store: Store, root: str, video: str, *, object_ids: Mapping[int, int] | None = None) -> pa.Table:
-    """All masks of one video, in either layout.
+    """MASK_ROWS of one video in either layout, video_id being the folder's name.
+
+    In DAVIS's layout every object of the video has a row on each frame, in SA-V's where there is a file.
 
     Args:
-        object_ids: objects by palette index, where they are not the same.
-
-    In DAVIS's every object of the video has a row in each frame, in SA-V's where a file says so.
+        object_ids: object ids by palette index, where they differ.
 
     Raises:
-        UsageError: A file is not where or what the layout wants.
+        UsageError: A file has another name, place or kind than the layout prescribes.
     """
     folder = f"{root}/{video}" if root else video
     files = sorted(entry.path for entry in store.list(folder) if entry.path.lower().endswith(".png"))

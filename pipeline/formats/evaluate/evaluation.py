@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from pipeline.errors import UsageError
-from pipeline.formats.evaluate.measures import BOUND_TH
-from pipeline.formats.evaluate.scores import MaskletScore, Missing, Protocol, score_video
-from pipeline.formats.sources import Problem, Source
+from pipeline.formats.evaluate.scores import MaskletScore, Missing, score_video
+from pipeline.formats.sources import FrameProtocol, MaskSource, Problem
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +22,6 @@ READ_ROWS = 20_000
 
 INLINE_ROWS = 1_500
 """Below this much work starting processes takes longer than it saves."""
-
-DEFAULT_PROTOCOL: Mapping[str, Protocol] = {"sav": "sav", "png by object": "sav", "labels": "all"}
-"""How truths of a kind are meant to be used; `davis` where nothing else is said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,18 +34,16 @@ class Evaluation:
     """Videos of the truth without any mask, scored as empty ones, or left out where that was asked for."""
     extra_videos: int
     """Videos with masks but no truth, which are not scored."""
-    protocol: Protocol
-    bound_th: float
+    protocol: FrameProtocol
 
 
 def evaluate(
-    found: Source,
-    truth: Source,
+    found: MaskSource,
+    truth: MaskSource,
     *,
-    protocol: Protocol | None = None,
+    protocol: FrameProtocol | None = None,
     missing: Missing = "empty",
     workers: int | None = None,
-    bound_th: float = BOUND_TH,
     watch: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """J, F and presence of each masklet of the truth.
@@ -63,8 +57,8 @@ def evaluate(
     Raises:
         UsageError: The two have no video in common.
     """
-    protocol = protocol or DEFAULT_PROTOCOL.get(truth.kind, "davis")
-    known, there = truth.rows(), found.rows()
+    protocol = protocol or truth.protocol
+    known, there = truth.row_counts(), found.row_counts()
     wanted = known
     absent = [video_id for video_id in wanted if video_id not in there]
     if wanted and len(absent) == len(wanted):
@@ -78,7 +72,7 @@ def evaluate(
     scored = _scored(
         tasks,
         sum(wanted.values()),
-        functools.partial(_score, protocol=protocol, missing=missing, bound_th=bound_th),
+        functools.partial(_score, protocol=protocol, missing=missing),
         workers,
     )
     for done, (some, issues) in enumerate(scored, start=1):
@@ -92,7 +86,6 @@ def evaluate(
         missing_videos=tuple(absent),
         extra_videos=len(there) - (len(known) - len(absent)),
         protocol=protocol,
-        bound_th=bound_th,
     )
 
 
@@ -101,7 +94,7 @@ Scored = tuple[list[MaskletScore], list[Problem]]
 
 
 def _tasks(
-    found: Source, truth: Source, wanted: Mapping[str, int], there: set[str], problems: list[Problem]
+    found: MaskSource, truth: MaskSource, wanted: Mapping[str, int], there: set[str], problems: list[Problem]
 ) -> Iterator[Task]:
     for video_ids in _groups(wanted):
         truths, unreadable = truth.read(video_ids)
@@ -142,6 +135,6 @@ def _scored(tasks: Iterable[Task], rows: int, score: Callable[[Task], Scored], w
             yield waiting.popleft().result()
 
 
-def _score(task: Task, *, protocol: Protocol, missing: Missing, bound_th: float) -> Scored:
+def _score(task: Task, *, protocol: FrameProtocol, missing: Missing) -> Scored:
     video_id, truth, found = task
-    return score_video(video_id, truth, found, protocol=protocol, missing=missing, bound_th=bound_th)
+    return score_video(video_id, truth, found, protocol=protocol, missing=missing)

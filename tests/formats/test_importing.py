@@ -8,29 +8,22 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.formats import importers
-from pipeline.formats.export import export
-from pipeline.formats.registry import default_every, format_of
+from pipeline.formats.export import export_labels
+from pipeline.formats.importing import import_prompts
+from pipeline.formats.opening import open_masks
+from pipeline.formats.registry import format_of
 from pipeline.manifest import read_manifest
 from pipeline.masks import rle
 from pipeline.storage import Store
 
-IMPORTERS = {
-    "sav": importers.prompts_from_sav,
-    "davis": importers.prompts_from_davis,
-    "png": importers.prompts_from_davis,
-    "coco": importers.prompts_from_coco,
-    "yolo": importers.prompts_from_yolo,
-    "label-studio": importers.prompts_from_label_studio,
-    "cvat": importers.prompts_from_cvat,
-}
+NAMES = ("sav", "davis", "png", "coco", "youtube-vis", "yolo", "mots", "label-studio", "cvat")
 
 
-@pytest.fixture(scope="module", params=IMPORTERS)
+@pytest.fixture(scope="module", params=NAMES)
 def annotated(request, apart, tmp_path_factory):
     """An export of each format, and the labels it was made from."""
     folder = tmp_path_factory.mktemp(request.param)
-    export(apart.select(every=default_every(request.param)), Store(folder), request.param, format_of(request.param))
+    export_labels(apart.select(every=format_of(request.param).default_stride), Store(folder), format_of(request.param))
     return request.param, str(folder), apart.masks.to_pylist()
 
 
@@ -46,7 +39,7 @@ def boxes(table: pa.Table) -> dict[tuple[str, int, int], tuple[float, ...] | Non
 
 def test_the_first_frames_are_a_manifests_prompts(annotated) -> None:
     name, folder, masks = annotated
-    table = IMPORTERS[name](folder)
+    table = import_prompts(name, folder)
     expected = {
         (row["video_id"], row["object_id"], 0): tuple(row[side] for side in ("x_min", "y_min", "x_max", "y_max"))
         for row in masks
@@ -61,35 +54,50 @@ def test_the_first_frames_are_a_manifests_prompts(annotated) -> None:
     assert not manifest.bad_rows
     prompts = manifest.video(0).prompts
     assert [prompt.object_id for prompt in prompts] == [1, 2, 3]
-    if name in ("coco", "yolo", "label-studio", "cvat"):
+    if name not in ("sav", "davis", "png"):  # which have no classes
         assert [prompt.category for prompt in prompts] == ["cat", "dog", "dog"]
 
 
 def test_all_frames(annotated) -> None:
     name, folder, masks = annotated
-    table = IMPORTERS[name](folder, frames="all")
+    table = import_prompts(name, folder, frames="all")
     visible = {
         (row["video_id"], row["object_id"], row["frame_index"])
         for row in masks
-        if row["area"] and row["frame_index"] % default_every(name) == 0
+        if row["area"] and row["frame_index"] % format_of(name).default_stride == 0
     }
     assert boxes(table).keys() <= visible
     if name != "label-studio":  # which keeps keyframes only
         assert boxes(table).keys() == visible
 
 
-@pytest.mark.parametrize("name", ["sav", "png", "coco", "yolo", "cvat"])
-def test_masks_and_boxes(name: str, labels, tmp_path: Path) -> None:
-    export(labels.select(every=default_every(name)), Store(tmp_path), name, format_of(name))
-    masks, tight = (IMPORTERS[name](str(tmp_path), prompt=kind) for kind in ("mask", "box"))
-    assert masks.column("mask_counts").null_count == 0 == tight.column("x_min").null_count
-    assert tight.column("mask_counts").null_count == tight.num_rows == masks.num_rows
-    found, expected = boxes(tight), boxes(masks)
-    assert all(found[key] == pytest.approx(expected[key]) for key in expected)
+@pytest.mark.parametrize("name", ["coco", "yolo"])
+def test_boxes_are_those_of_the_masks(name: str, labels, tmp_path: Path) -> None:
+    export_labels(labels.select(), Store(tmp_path), format_of(name))
+    table = import_prompts(name, str(tmp_path))
+    assert table.column("x_min").null_count == 0
+    assert table.column("mask_counts").null_count == table.num_rows
+    masks = open_masks(str(tmp_path))
+    tables, problems = masks.read(list(masks.row_counts()))
+    assert not problems
+    expected = {
+        (row["video_id"], row["object_id"], row["frame_index"]): rle.bbox(row["counts"], (row["height"], row["width"]))
+        for one in tables.values()
+        for row in one.to_pylist()
+    }
+    assert all(expected[key] == pytest.approx(box) for key, box in boxes(table).items())
+
+
+@pytest.mark.parametrize("name", ["sav", "png", "cvat"])
+def test_masks_are_prompts_as_they_are(name: str, labels, tmp_path: Path) -> None:
+    export_labels(labels.select(every=format_of(name).default_stride), Store(tmp_path), format_of(name))
+    table = import_prompts(name, str(tmp_path))
+    assert table.column("mask_counts").null_count == 0
+    assert table.column("x_min").null_count == table.num_rows
 
 
 def test_published_sav(shared) -> None:
-    table = importers.prompts_from_sav(str(shared / "videos/sav_000001_manual.json"))
+    table = import_prompts("sav", str(shared / "videos/sav_000001_manual.json"))
     assert table.column("frame_index").to_pylist() == [0, 0, 0, 452, 0]
     assert set(table.column("video_id").to_pylist()) == {"sav_000001"}
 
@@ -109,7 +117,7 @@ CVAT = """<?xml version="1.0" encoding="utf-8"?>
 
 def test_cvats_own_boxes_and_masks(tmp_path: Path) -> None:
     (tmp_path / "street.xml").write_text(CVAT)
-    box, mask = importers.prompts_from_cvat(str(tmp_path), frames="all").to_pylist()
+    box, mask = import_prompts("cvat", str(tmp_path), frames="all").to_pylist()
     assert (box["object_id"], box["frame_index"], box["x_min"], box["category"]) == (3, 2, 1.5, "car")
     drawn = rle.decode(mask["mask_counts"], (10, 20))
     assert {(int(y), int(x)) for y, x in np.argwhere(drawn)} == {(4, 4), (4, 5), (5, 5)}
@@ -120,8 +128,8 @@ def test_yolos_own_boxes(tmp_path: Path) -> None:
     (tmp_path / "labels/my_clip_000004.txt").write_text("1 0.5 0.5 0.2 0.4\n\n0 0.1 0.1 0.1 0.1\n")
     (tmp_path / "data.yaml").write_text("nc: 2\nnames: ['cat', 'dog']\n")
     with pytest.raises(UsageError, match="size of video 'my_clip' is unknown"):
-        importers.prompts_from_yolo(str(tmp_path))
-    first, _ = importers.prompts_from_yolo(str(tmp_path), sizes={"my_clip": (100, 200)}).to_pylist()
+        import_prompts("yolo", str(tmp_path))
+    first, _ = import_prompts("yolo", str(tmp_path), size=(100, 200)).to_pylist()
     assert (first["video_id"], first["frame_index"], first["category"]) == ("my_clip", 4, "dog")
     assert [first[side] for side in ("x_min", "y_min", "x_max", "y_max")] == pytest.approx([80, 30, 120, 70])
 
@@ -138,12 +146,12 @@ def test_label_studios_own_export(tmp_path: Path) -> None:
     }
     (tmp_path / "export.json").write_text(json.dumps([task]))
     with pytest.raises(UsageError, match="size of video 'street' is unknown"):
-        importers.prompts_from_label_studio(str(tmp_path))
-    (row,) = importers.prompts_from_label_studio(str(tmp_path), sizes={"street": (100, 200)}).to_pylist()
+        import_prompts("label-studio", str(tmp_path))
+    (row,) = import_prompts("label-studio", str(tmp_path), size=(100, 200)).to_pylist()
     assert (row["video_id"], row["frame_index"], row["x_min"], row["y_max"]) == ("street", 4, 20, 60)
 
 
 def test_nothing_annotated_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
     with pytest.raises(UsageError, match="nothing to prompt with"):
-        importers.prompts_from_coco(str(tmp_path))
+        import_prompts("coco", str(tmp_path))

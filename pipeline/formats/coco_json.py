@@ -1,0 +1,111 @@
+"""What COCO and YouTube-VIS have in common: one JSON document a split, classes, boxes and segmentations."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.errors import CorpusError, UsageError
+from pipeline.formats.format import Document, ExportContext, Section
+from pipeline.formats.location import Location
+from pipeline.formats.sources import MaskSource, TableMasks
+from pipeline.masks import rle
+from pipeline.masks.outlines import fill
+from pipeline.storage.paths import unquote_id
+
+ABOUT = {"description": "Labels made with SAM 2", "version": "1.0"}
+
+MALFORMED = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    CorpusError,
+    pa.ArrowException,
+)
+"""What reading a malformed document can raise."""
+
+
+def split_document(path: str, context: ExportContext, *sections: str) -> Document:
+    """A document that holds a list for each section, and the classes."""
+    parts: list[bytes | Section] = [b'{"info":' + to_json(ABOUT) + b',"licenses":[]']
+    for name in sections:
+        parts += [b',"' + name.encode() + b'":[\n', Section(name, b",\n"), b"\n]"]
+    categories = [{"id": at, "name": name, "supercategory": ""} for at, name in enumerate(context.categories, start=1)]
+    return Document(path, (*parts, b',"categories":' + to_json(categories) + b"}\n"))
+
+
+def to_json(value: object) -> bytes:
+    """Compact JSON."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def bbox(row: Mapping[str, Any]) -> list[int]:
+    """COCO's box of a mask row: x, y, width, height."""
+    return [row["x_min"], row["y_min"], row["x_max"] - row["x_min"], row["y_max"] - row["y_min"]]
+
+
+def open_documents(at: Location, read: Callable[..., pa.Table], kind: str) -> MaskSource:
+    """The masks of all JSON files at a location."""
+    tables = [read(at.read(path), name=at.name_of(path)) for path in at.files(".json")]
+    return TableMasks(pa.concat_tables(tables), kind)
+
+
+def load_document(data: bytes | str, name: str) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        UsageError: It is not JSON, or not an object.
+    """
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{name} is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise UsageError(f"{name} holds a {type(document).__name__}, not an object with annotations")
+    return document
+
+
+def category_names(document: Mapping[str, Any]) -> dict[Any, str]:
+    """Class names by number."""
+    return {one["id"]: str(one["name"]) for one in document.get("categories", ())}
+
+
+def frame_of_name(file_name: str) -> tuple[str, int]:
+    """The video id and frame index that the name of a picture gives: `VIDEO/000012.jpg`.
+
+    Raises:
+        ValueError: It is named otherwise.
+    """
+    path = PurePosixPath(file_name)
+    if not (path.parent.name and path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 10):
+        raise ValueError(f"image {file_name!r} is not named VIDEO/000012.jpg, so its video and frame are unknown")
+    return unquote_id(path.parent.name), int(path.stem)
+
+
+def to_counts(segmentation: Any, size: tuple[int, int]) -> str:
+    """Compressed counts of any segmentation that COCO defines: compressed or plain RLE, or polygons."""
+    if isinstance(segmentation, list):
+        height, width = size
+        mask = np.zeros(rle.check_size((height, width)), np.bool_)
+        for ring in segmentation:
+            points = np.array(ring, np.float64).reshape(-1, 2)
+            if len(points) >= 3:
+                mask |= fill([points], (height, width))
+        return rle.encode(mask[None])[0]
+    if tuple(segmentation["size"]) != size:
+        raise UsageError(f"a segmentation of {segmentation['size']} in an image of {list(size)}")
+    counts = segmentation["counts"]
+    if isinstance(counts, str):
+        rle.decompress(counts, size)
+        return counts
+    runs = np.array(counts, np.int64).reshape(-1)
+    height, width = rle.check_size(size)
+    if not runs.size or runs.min() < 0 or runs.max() > rle.MAX_PIXELS or int(runs.sum()) != height * width:
+        raise UsageError(f"the runs of a segmentation do not cover its {height} x {width} pixels")
+    return rle.compress(runs, np.array([runs.size]))[0]

@@ -1,0 +1,27 @@
+"""The files that all videos of an export share, joined from the parts that each chunk kept."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.formats.export_chunks import ChunkRecord
+from pipeline.formats.format import Document
+from pipeline.storage import Store
+
+
+def write_document(document: Document, records: Sequence[ChunkRecord], target: Store) -> None:
+    """Write a document; a local file holds it meanwhile, not memory."""
+    with tempfile.NamedTemporaryFile(prefix="sam2-corpus-export-") as file:
+        for part in document.parts:
+            if isinstance(part, bytes):
+                file.write(part)
+                continue
+            first = True
+            for record in records:
+                for path, section, start, stop in record.parts:
+                    if (path, section) == (document.path, part.name) and stop > start:
+                        file.write(b"" if first else part.separator)
+                        file.write(target.read_range(record.data_path, start, stop))
+                        first = False
+        file.flush()
+        target.put(document.path, Path(file.name))

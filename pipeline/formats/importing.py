@@ -1,0 +1,30 @@
+"""Annotations of another tool as prompts."""
+
+import pyarrow as pa
+
+from pipeline.formats.location import Location
+from pipeline.formats.prompts import Frames, PromptRequest, prompt_table
+from pipeline.formats.registry import format_of
+from pipeline.storage import Storage
+
+
+def import_prompts(
+    name: str,
+    uri: str,
+    *,
+    frames: Frames = "first",
+    size: tuple[int, int] | None = None,
+    storage: Storage | None = None,
+) -> pa.Table:
+    """The annotations at a path or fsspec URL as a table with the columns of PROMPTS.
+
+    Args:
+        name: the format of the annotations.
+        frames: `first` prompts on the first frame where an object is visible, `all` on every annotated frame.
+        size: height and width of all videos, where the annotations do not give it.
+
+    Raises:
+        UsageError: They are not this format, or nothing is annotated.
+    """
+    request, at = PromptRequest(frames=frames, size=size), Location.of(uri, storage)
+    return prompt_table(format_of(name).prompts(at, request), request, at)

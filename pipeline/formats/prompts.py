@@ -1,0 +1,111 @@
+"""Prompts from what other tools annotated: a flat prompt table, as `--prompts` and `jobs.manifest` take it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from pipeline.errors import RleError, UsageError
+from pipeline.formats.location import Location
+from pipeline.formats.rows import by_object
+from pipeline.formats.sources import MaskSource
+from pipeline.masks import rle
+
+Frames = Literal["first", "all"]
+Box = tuple[float, float, float, float]
+PromptRow = dict[str, Any]
+"""One row of PROMPTS."""
+
+PROMPTS = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("object_id", pa.int64()),
+        ("frame_index", pa.int64()),
+        ("x_min", pa.float32()),
+        ("y_min", pa.float32()),
+        ("x_max", pa.float32()),
+        ("y_max", pa.float32()),
+        ("mask_height", pa.int32()),
+        ("mask_width", pa.int32()),
+        ("mask_counts", pa.string()),
+        ("category", pa.string()),
+    ]
+)
+"""A row per video, object and frame: a box in pixels, or a mask."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptRequest:
+    """What is wanted of an annotation."""
+
+    frames: Frames = "first"
+    """`first`: the first frame where an object is visible. `all`: every annotated frame, as refinements."""
+    size: tuple[int, int] | None = None
+    """Height and width of all videos, where the annotations do not give it."""
+
+
+def mask_prompt(
+    video_id: str, object_id: int, frame_index: int, size: tuple[int, int], counts: str, category: str | None
+) -> PromptRow:
+    """The row of an RLE mask of [height, width]."""
+    return {
+        "video_id": video_id,
+        "object_id": object_id,
+        "frame_index": frame_index,
+        "mask_height": size[0],
+        "mask_width": size[1],
+        "mask_counts": counts,
+        "category": category,
+    }
+
+
+def box_prompt(video_id: str, object_id: int, frame_index: int, box: Box, category: str | None) -> PromptRow:
+    """The row of a box x_min, y_min, x_max, y_max in pixels."""
+    sides = dict(zip(("x_min", "y_min", "x_max", "y_max"), box, strict=True))
+    return {"video_id": video_id, "object_id": object_id, "frame_index": frame_index, **sides, "category": category}
+
+
+def prompts_of_masks(source: MaskSource, request: PromptRequest) -> Iterator[PromptRow]:
+    """Mask prompts of all objects where they are visible.
+
+    Raises:
+        UsageError: A video or a mask cannot be read.
+    """
+    for video_id in source.row_counts():
+        tables, problems = source.read([video_id])
+        if problems:
+            raise UsageError(str(problems[0]))
+        for object_id, table in by_object(tables[video_id]).items() if video_id in tables else ():
+            columns = (table.column(name).to_pylist() for name in ("frame_index", "height", "width", "counts"))
+            categories = table.column("category").to_pylist()
+            for frame, height, width, counts, category in zip(*columns, categories, strict=True):
+                try:
+                    area = int(rle.decompress(counts, (height, width))[1::2].sum())
+                except RleError as error:
+                    raise UsageError(f"video {video_id!r}, object {object_id}, frame {frame}: {error}") from error
+                if not area:
+                    continue
+                yield mask_prompt(video_id, object_id, frame, (height, width), counts, category)
+                if request.frames == "first":
+                    break
+
+
+def prompt_table(rows: Iterable[PromptRow], request: PromptRequest, at: Location) -> pa.Table:
+    """The requested rows, sorted by video, object and frame.
+
+    Raises:
+        UsageError: There are none, or a number is out of range.
+    """
+    ordered = sorted(rows, key=lambda row: (row["video_id"], row["object_id"], row["frame_index"]))
+    if request.frames == "first":
+        kept: dict[tuple[str, int], PromptRow] = {}
+        for row in ordered:
+            kept.setdefault((row["video_id"], row["object_id"]), row)
+        ordered = list(kept.values())
+    if not ordered:
+        raise UsageError(f"{at} annotates no object, so there is nothing to prompt with")
+    try:
+        return pa.Table.from_pylist(ordered, schema=PROMPTS)
+    except (pa.ArrowException, OverflowError) as error:
+        raise UsageError(f"{at} holds a number that is out of range: {error}") from error

@@ -79,6 +79,8 @@ def show_plan(prepared: "Prepared") -> None:
         for reason, count in plan.reasons().items():
             out.print(f"  {count:8} {reason}", markup=False)
         out.print(f"{plan.count('labelled')} labelled")
+    for note in prepared.notes:
+        out.print(note, markup=False)
     for state, meaning in (("quarantined", "in quarantine"), ("unreadable", "whose source cannot be found")):
         if plan.count(state):
             out.print(f"{plan.count(state)} {meaning}")
@@ -97,6 +99,8 @@ def show_report(report: "Report") -> None:
         )
         for reason, count in report.reasons.items():
             out.print(f"  {count:6} {reason}", markup=False)
+    for note in report.notes:
+        out.print(note, markup=False)
     if report.left:
         out.print(f"stopped before the end: {report.left} videos are left; the same command goes on")
     if report.failures:

@@ -1,29 +1,77 @@
-"""Hand the most doubtful videos to a reviewer: contact sheets, and a manifest of their current prompts to correct.
+"""Hand the most doubtful videos to a reviewer, and keep the corrections that come back.
 
-python -m jobs.review OUTPUT --worst 200 --folder review
-    ... look at review/sheets, correct prompts in review/manifest.parquet: move a point, add a box on a later frame ...
-python -m jobs.label --manifest review/manifest.parquet --output OUTPUT ...      redoes the corrected videos alone
+python -m jobs.review OUTPUT --worst 200 --folder review      writes contact sheets and the current prompts
+    ... look at review/sheets; in review/prompts.jsonl move a point or add a box on a later frame ...
+python -m jobs.review apply OUTPUT review/prompts.jsonl       keeps what changed as corrections of OUTPUT
+
+Corrections are laid over every manifest from then on: the next jobs.label or jobs.nightly labels the corrected videos
+again, and later runs keep them, also with the manifest as it was. Where a correction and a manifest both name an object
+and frame, the correction wins. All commands:
+
+OUTPUT          write the most doubtful videos to a folder (all options below)
+apply           keep the differences between a file of prompts and the present prompts as corrections
+list            show the corrections of an output, also those that were removed
+remove          put corrections out of force; the next run returns to the manifest's prompts
+export          write the corrected videos with all their prompts, as JSON lines or as a manifest
 """
 
 import argparse
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jobs import console
-from jobs.command import add_storage, open_storage, reported, start
+from jobs.command import add_storage, open_storage, open_store, reported, start
+from pipeline.errors import CorpusError, UsageError
+
+if TYPE_CHECKING:  # only for types: --help is shown without loading pyarrow
+    from pipeline.runs.corrections import Correction
+
+SHOWN = 20
+CODES = "exit codes: 0 done; 3 done, but some videos are left out; 2 wrong usage; 1 unexpected"
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """The command line of a review; the other commands have their own."""
     p = argparse.ArgumentParser(
         prog="python -m jobs.review",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="exit codes: 0 written; 3 written, but some videos are left out; 2 wrong usage; 1 unexpected",
+        epilog=CODES,
     )
     add = p.add_argument
     add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
-    add("--worst", type=int, default=200, metavar="N", help="how many videos, the most doubtful first (default: 200)")
-    add("--folder", type=Path, default=Path("review"), help="a local folder to write to (default: review)")
+    add("--worst", type=int, default=200, metavar="N", help="number of videos, most doubtful first (default: 200)")
+    add("--folder", type=Path, default=Path("review"), help="local folder to write to (default: review)")
+    add_storage(p)
+    return p
+
+
+def command_parser(command: str) -> argparse.ArgumentParser:
+    """The command line of apply, list, remove or export."""
+    about = {
+        "apply": "Keep the differences between a file of prompts and the present prompts as corrections.",
+        "list": "Show the corrections of an output, oldest first, also those that were removed.",
+        "remove": "Put corrections out of force; the next run returns to the prompts of the manifest.",
+        "export": "Write the corrected videos with all their prompts, to be merged into a manifest.",
+    }
+    p = argparse.ArgumentParser(prog=f"python -m jobs.review {command}", description=about[command], epilog=CODES)
+    add = p.add_argument
+    add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
+    if command == "apply":
+        add("fixes", metavar="FIXES", help="prompts.jsonl of a review, or its manifest.parquet, with corrected prompts")
+    if command == "export":
+        add("file", metavar="FILE", type=Path, help="local file to write: .jsonl, or .parquet for a manifest")
+    if command == "remove":
+        add("names", nargs="*", metavar="NAME", help="names of corrections, as list shows them")
+        add("--all", action="store_true", help="all corrections of the output")
+    if command != "apply":
+        add("--video", action="append", default=[], metavar="ID", help="only the corrections of this video; repeat")
+    if command in ("apply", "remove"):
+        add("--who", metavar="NAME", help="name to record (default: USER@HOST)")
+        add("--dry-run", action="store_true", help="say what would change, and change nothing")
     add_storage(p)
     return p
 
@@ -31,21 +79,130 @@ def parser() -> argparse.ArgumentParser:
 @reported
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    given = parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    commands: dict[str, Callable[[argparse.Namespace], int]] = {
+        "apply": apply, "list": show, "remove": remove, "export": export,
+    }  # fmt: skip
+    if arguments and arguments[0] in commands:
+        return commands[arguments[0]](command_parser(arguments[0]).parse_args(arguments[1:]))
+    return review(parser().parse_args(arguments))
+
+
+def review(given: argparse.Namespace) -> int:
+    """Write the most doubtful videos to a folder."""
     from pipeline.tables.query import open_labels  # these load much
     from pipeline.views.review import write_review
 
     storage = open_storage(given)
     with open_labels(given.output, storage=storage) as labels:
         done = write_review(labels, given.folder, worst=given.worst, storage=storage)
-    for line in done.left_out[:20]:
-        console.out.print(f"left out: {line}", markup=False)
+    _say_left_out(done.left_out)
     console.out.print(
-        f"{len(done.video_ids)} videos: look at {given.folder}/sheets, correct {given.folder}/manifest.parquet, then\n"
-        f"python -m jobs.label --manifest {given.folder}/manifest.parquet --output {given.output}",
+        f"{len(done.video_ids)} videos: look at {given.folder}/sheets, correct {given.folder}/prompts.jsonl, then\n"
+        f"python -m jobs.review apply {given.output} {given.folder}/prompts.jsonl\n"
+        f"python -m jobs.label --manifest {given.folder}/manifest.parquet --output {given.output} ... "
+        "(or let the next night label them)",
         markup=False,
     )
     return 3 if done.left_out else 0
+
+
+def apply(given: argparse.Namespace) -> int:
+    """Keep corrections."""
+    from pipeline.runs.corrections import apply_fixes, read_fixes
+
+    fixes, store = read_fixes(given.fixes), open_store(given)
+    done = apply_fixes(store, fixes, who=_who(given), now=datetime.now(UTC), dry_run=given.dry_run)
+    _say_left_out(done.left_out)
+    for each in done.corrections[:SHOWN]:
+        console.out.print(f"{each.video_id!r}: {each.summary()}", markup=False)
+    verb = "would be corrected" if given.dry_run else "corrected"
+    console.out.print(f"{len(done.corrections)} videos {verb}, {done.unchanged} unchanged", markup=False)
+    if done.categories_only:
+        console.out.print(
+            f"{len(done.categories_only)} of them change nothing but a category: categories are not in the label key, "
+            "so the tables keep theirs until the video is labelled again for another reason"
+        )
+    return 3 if done.left_out else 0
+
+
+def show(given: argparse.Namespace) -> int:
+    """List corrections."""
+    from pipeline.runs.corrections import read_corrections
+
+    found = read_corrections(open_store(given), among=given.video or None)
+    for history in found.history.values():
+        for each in history:
+            removed = f"  (removed by {each.taken_back})" if each.taken_back else ""
+            console.out.print(f"{each.name}  {each.video_id!r}  {each.time}  {each.who}{removed}", markup=False)
+            console.out.print(f"    {each.summary()}", markup=False)
+    for video_id, reason in found.damaged.items():
+        console.out.print(f"{video_id!r} has a correction that cannot be used: {reason}", markup=False)
+    console.out.print(f"{len(found.in_force())} corrections in force")
+    return 3 if found.damaged else 0
+
+
+def remove(given: argparse.Namespace) -> int:
+    """Put corrections out of force."""
+    from pipeline.runs.corrections import read_corrections, remove_corrections
+
+    if not (given.names or given.video or given.all):
+        raise UsageError("say which corrections: their names, --video or --all")
+    store = open_store(given)
+    found = read_corrections(store, among=given.video or None).in_force()
+    names = {each.name for each in found}
+    if unknown := [name for name in given.names if name not in names]:
+        raise UsageError(f"no correction {unknown[0]!r} is in force; jobs.review list shows them")
+    chosen = [each for each in found if not given.names or each.name in given.names]
+    if not given.dry_run:
+        remove_corrections(store, chosen, who=_who(given), now=datetime.now(UTC))
+    verb = "would be removed" if given.dry_run else "removed"
+    console.out.print(f"{len(chosen)} corrections {verb}; the next run returns to the manifest's prompts")
+    return 0
+
+
+def export(given: argparse.Namespace) -> int:
+    """Write the corrected videos with all their prompts."""
+    from pipeline.runs.corrections import overlay_prompts, read_corrections
+    from pipeline.tables.query import open_labels
+    from pipeline.views.preview import load_videos
+    from pipeline.views.review import manifest_row, write_manifest_rows, write_prompt_lines
+
+    if given.file.suffix not in (".jsonl", ".parquet"):
+        raise UsageError(f"{given.file} must end in .jsonl or .parquet")
+    storage, store = open_storage(given), open_store(given)
+    by_video: dict[str, list[Correction]] = {}
+    for each in read_corrections(store, among=given.video or None).in_force():
+        by_video.setdefault(each.video_id, []).append(each)
+    rows, left_out = [], []
+    with open_labels(store) as labels:
+        for video_id, corrections in by_video.items():
+            try:
+                (labelled,) = load_videos(labels, [video_id])
+                prompts = overlay_prompts([dict(prompt) for prompt in labelled.prompts], corrections)
+                rows.append(manifest_row(labelled.video, prompts, storage=storage))
+            except CorpusError as error:
+                left_out.append(f"{video_id!r}: {error}")
+        if given.file.suffix == ".jsonl":
+            write_prompt_lines(rows, given.file)
+        else:
+            write_manifest_rows(labels, rows, given.file)
+    _say_left_out(left_out)
+    console.out.print(f"{len(rows)} corrected videos are in {given.file}", markup=False)
+    return 3 if left_out else 0
+
+
+def _who(given: argparse.Namespace) -> str:
+    from pipeline.runs.corrections import current_user
+
+    return given.who or current_user()
+
+
+def _say_left_out(left_out: "tuple[str, ...] | list[str]") -> None:
+    for line in left_out[:SHOWN]:
+        console.out.print(f"left out: {line}", markup=False)
+    if len(left_out) > SHOWN:
+        console.out.print(f"and {len(left_out) - SHOWN} more")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ ENCODER_COST, OBJECT_COST = 1.0, 2.0
 BYTES_PER_FRAME = 20_000
 """To guess the length of a video whose num_frames is not given: about 5 Mbit/s at 30 frames a second."""
 
+CORRECTED = "prompts corrected"
+"""The reason of a video whose prompts changed by a correction kept with the output."""
 STATES = ("pending", "labelled", "quarantined", "unreadable")
 ROWS_AT_ONCE = 65_536
 """Rows that are Python objects at the same time."""
@@ -63,6 +65,7 @@ def make_plan(
     committed: Collection[tuple[str, str]],
     quarantined: Collection[tuple[str, str]],
     retried: Collection[tuple[str, str]] = (),
+    corrected: Collection[str] = (),
 ) -> Plan:
     """Decide what of a manifest is pending.
 
@@ -77,6 +80,7 @@ def make_plan(
         committed: (video_id, label_key) of the committed parts, those that are published too left out or not.
         quarantined: (video_id, label_key) of the failure records that are not to be tried again.
         retried: (video_id, label_key) of those that are.
+        corrected: videos whose prompts are not the manifest's own, but corrected ones.
     """
     settings = parameters.to_json()
     table = pa.table(
@@ -105,6 +109,8 @@ def make_plan(
             codes[row] = STATES.index("quarantined")
     pending = np.flatnonzero(codes == STATES.index("pending"))
     reasons = _reasons(table.take(pending), labelled, where.take(pending))
+    by_hand = pc.is_in(table["video_id"].take(pending), value_set=pa.array(corrected, pa.string()))
+    reasons = pc.if_else(pc.and_(by_hand, pc.equal(reasons, "prompts changed")), CORRECTED, reasons)
     reasons = pc.if_else(pa.array(due[pending]), "retry due", reasons)
     frames = _frames(manifest, sizes)
     objects = _objects(manifest)

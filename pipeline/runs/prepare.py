@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,9 @@ from pipeline.labels.failures import RETRIED_UNASKED, Failure, read_failures
 from pipeline.manifest import BadRow, Manifest, prompt_digests, read_manifest
 from pipeline.manifest.bad_rows import clip
 from pipeline.runs.config import RunConfig
-from pipeline.runs.plan import Plan, make_plan, places_of
+from pipeline.runs.corrections import Overlay, overlay_manifest, read_corrections
+from pipeline.runs.plan import CORRECTED, Plan, make_plan, places_of
+from pipeline.runs.returns import describe_returns, find_returns
 from pipeline.storage import Entry, Storage, Store, open_source, parse_path
 from pipeline.storage.paths import PARTS
 from pipeline.tables.query import labelled_videos
@@ -40,6 +42,10 @@ class Prepared:
     """Of this manifest and these keys; not tried again by this run."""
     failures: dict[str, list[Failure]]
     """All failure records by video id: obsolete once the video is labelled."""
+    returns: dict[str, int] = field(default_factory=dict)
+    """Videos whose published labels give way to older ones, by the run that made those."""
+    notes: list[str] = field(default_factory=list)
+    """What else a user must know of the plan, a line each: corrections, and labels that return."""
 
 
 def prepare(
@@ -65,7 +71,8 @@ def prepare(
             on_bad_row=config.on_bad_row,
             open_file=lambda uri: open_source(uri, storage=storage)[0],
         )
-    manifest = _select(_allowed(manifest, config), config)
+    overlay = _corrected(_select(_allowed(manifest, config), config), config, store)
+    manifest = overlay.manifest
     model = resolve(config.model, revision=config.revision)
     versions, sizes = _versions(manifest, storage)
     failures = {(failure.video_id, failure.label_key): failure for failure in read_failures(store)}
@@ -82,8 +89,10 @@ def prepare(
         committed=committed,
         quarantined=failures.keys() - retried,
         retried=retried,
+        corrected=overlay.corrected,
     )
-    _refuse_large_relabel(plan, config, labelled.num_rows)
+    returns = find_returns(store, plan, labelled)
+    _refuse_large_relabel(plan, config, labelled.num_rows, returns)
     kept = plan.table.filter(pc.equal(plan.table["state"], "quarantined"))
     keys = zip(kept["video_id"].to_pylist(), kept["label_key"].to_pylist(), strict=True)
     return Prepared(
@@ -95,7 +104,22 @@ def prepare(
         plan=plan,
         quarantined=[failures[key] for key in keys],
         failures={v: list(group) for v, group in itertools.groupby(failures.values(), lambda f: f.video_id)},
+        returns=returns,
+        notes=[*overlay.notes(), *describe_returns(returns)],
     )
+
+
+def _corrected(manifest: Manifest, config: RunConfig, store: Store) -> Overlay:
+    """The manifest with the corrections that are kept with the output.
+
+    Raises:
+        ManifestError: Corrections do not fit their rows, and bad rows are not to be left out.
+    """
+    overlay = overlay_manifest(manifest, read_corrections(store, among=manifest.table["video_id"]))
+    bad = overlay.manifest.bad_rows[len(manifest.bad_rows) :]
+    if bad and config.on_bad_row == "fail":
+        raise ManifestError(f"{bad[0]}" + (f" (and {len(bad) - 1} more such rows)" if len(bad) > 1 else ""))
+    return overlay
 
 
 def _labels(store: Store) -> tuple[pa.Table, set[tuple[str, str]]]:
@@ -185,14 +209,16 @@ def _take(manifest: Manifest, keep: np.ndarray) -> Manifest:
     return replace(manifest, table=manifest.table.filter(pa.array(keep)), rows=manifest.rows[keep])
 
 
-def _refuse_large_relabel(plan: Plan, config: RunConfig, labelled: int) -> None:
+def _refuse_large_relabel(plan: Plan, config: RunConfig, labelled: int, returns: dict[str, int]) -> None:
+    """A UsageError where more published labels would be replaced than --max-relabel allows."""
     if config.max_relabel is None:
         return
-    reasons = {reason: n for reason, n in plan.reasons().items() if reason.endswith(" changed")}
-    again = sum(reasons.values())
-    if again > config.max_relabel * labelled:
-        why = ", ".join(f"{n} because of {reason}" for reason, n in reasons.items())
+    reasons = {why: n for why, n in plan.reasons().items() if why.endswith(" changed") or why == CORRECTED}
+    again, returning = sum(reasons.values()), sum(returns.values())
+    if again + returning > config.max_relabel * labelled:
+        whys = [f"{n} because of {reason}" for reason, n in reasons.items()]
+        whys += [f"{n} would return to the older labels of run {run}" for run, n in returns.items()]
         raise UsageError(
-            f"{again} of {labelled} labelled videos would be labelled again ({why}); "
+            f"the labels of {again + returning} of {labelled} labelled videos would be replaced ({', '.join(whys)}); "
             f"--max-relabel allows {config.max_relabel:.3%}"
         )

@@ -74,6 +74,10 @@ class Report:
     """Workers that died or could not start, by cause."""
     stopped_by: StoppedBy | None
     published: Published | None
+    returns: dict[str, int] = field(default_factory=dict)
+    """Videos whose published labels gave way to older ones, by the run that made those."""
+    notes: list[str] = field(default_factory=list)
+    """What the plan said of corrections and returning labels, a line each."""
 
     @property
     def exit_code(self) -> int:

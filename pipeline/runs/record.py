@@ -2,10 +2,7 @@
 
 import json
 import platform
-import secrets
 import time
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 
@@ -13,26 +10,7 @@ from pipeline.runs.prepare import Prepared
 from pipeline.storage.parquet import to_parquet
 from pipeline.storage.paths import run_path, wanted_path
 
-TIME = "%Y%m%dT%H%M%S.%fZ"
-"""The first part of a run's name."""
 PACKAGES = ("sam2-corpus", "torch", "transformers", "ray", "av", "pyarrow")
-
-
-def next_run_id(runs: Iterable[str], now: datetime) -> str:
-    """A name that sorts after those of all `runs`, also of one whose machine's clock was ahead.
-
-    Of two runs that want different labels of a video, publishing believes the one whose name sorts last.
-    """
-    newest = next((at for run in sorted(runs, reverse=True) if (at := _time_of(run))), None)
-    at = max(now, newest + timedelta(microseconds=1)) if newest else now
-    return f"{at:{TIME}}-{secrets.token_hex(2)}"
-
-
-def _time_of(run_id: str) -> datetime | None:
-    try:
-        return datetime.strptime(run_id.partition("-")[0], TIME).replace(tzinfo=UTC)
-    except ValueError:
-        return None
 
 
 def record_run(prepared: Prepared, run_id: str) -> None:
@@ -47,6 +25,8 @@ def record_run(prepared: Prepared, run_id: str) -> None:
         "videos": plan.table.num_rows,
         "pending": len(plan.order),
         "reasons": plan.reasons(),
+        "returns": prepared.returns,
+        "notes": prepared.notes,
         "bad_rows": len(prepared.manifest.bad_rows),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},

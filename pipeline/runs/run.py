@@ -16,9 +16,10 @@ from pipeline.labels.attempts import ALONE, Attempt
 from pipeline.labels.failures import Failure, failure_of, write_failure
 from pipeline.manifest import Manifest, Video
 from pipeline.runs.config import RunConfig
+from pipeline.runs.names import next_name
 from pipeline.runs.prepare import Prepared, prepare
 from pipeline.runs.progress import FLIGHTS_SHOWN, Progress, Report
-from pipeline.runs.record import next_run_id, record_run
+from pipeline.runs.record import record_run
 from pipeline.runs.shards import lease_folder, wait_for_overlapping
 from pipeline.runs.stops import Stops
 from pipeline.storage import Store
@@ -67,13 +68,15 @@ def label_corpus(
     store.check_writable()
     reasons = ", ".join(f"{count} {reason}" for reason, count in plan.reasons().items())
     log.info("%d of %d videos pending%s", len(plan.order), plan.table.num_rows, f": {reasons}" if reasons else "")
+    for note in prepared.notes:
+        log.info(note)
     failures, stopped_by = list(prepared.quarantined), None
     with (
         Stops(config) as stops,
         Lease(store, lease_folder(config.shard), who=holder, on_lost=lambda: stops.ask("lease")),
     ):
         wait_for_overlapping(store, config.shard)
-        run_id, now = next_run_id(store.list_dirs(RUNS), datetime.now(UTC)), time.time()
+        run_id, now = next_name(store.list_dirs(RUNS), datetime.now(UTC)), time.time()
         progress = Progress(run_id=run_id, videos=len(plan.order), cost=plan.total("cost"), started=now, now=now)
         record_run(prepared, run_id)
         _show(progress, store, watch)
@@ -108,6 +111,8 @@ def label_corpus(
         deaths=progress.deaths,
         stopped_by=stopped_by if left else None,
         published=published,
+        returns=prepared.returns,
+        notes=prepared.notes,
     )
 
 

@@ -3,6 +3,7 @@
     parts/HH/VIDEO/KEY.parquet                  committed labels of one video under one label key
     failures/HH/VIDEO/KEY.json                  why a video has no labels
     checkpoints/HH/VIDEO/KEY/                   unfinished long videos: FRAMES-NAME.state and NAME.parquet
+    corrections/HH/VIDEO/NAME.json              prompts that replace those of manifests, or their removal
     runs/RUN/                                   wanted.parquet, run.json, progress.json
     nights/NIGHT/                               report.json, report.html and attempt-NNN/
     leases/SHARD/NNNNNNNNN.json                 which driver is at work
@@ -22,6 +23,7 @@ from pipeline.errors import UsageError
 PARTS = "parts"
 FAILURES = "failures"
 CHECKPOINTS = "checkpoints"
+CORRECTIONS = "corrections"
 RUNS = "runs"
 NIGHTS = "nights"
 LEASES = "leases"
@@ -38,7 +40,8 @@ PUBLISH_INTENTS = f"{PUBLISH}/intents"
 PUBLISHER_LEASES = f"{PUBLISH}/turns"
 
 OUTPUT_FOLDERS = (
-    MASKS_TABLE, MASKLETS_TABLE, VIDEOS_TABLE, PARTS, FAILURES, CHECKPOINTS, RUNS, NIGHTS, LEASES, PUBLISH, PROBES,
+    MASKS_TABLE, MASKLETS_TABLE, VIDEOS_TABLE, PARTS, FAILURES, CHECKPOINTS, CORRECTIONS, RUNS, NIGHTS, LEASES, PUBLISH,
+    PROBES,
 )  # fmt: skip
 """Names of all folders that an output may hold."""
 CHECKPOINT_STATE = ".state"
@@ -102,6 +105,11 @@ def checkpoint_rows_path(video_id: str, key: str, name: str) -> str:
 def checkpoint_state_path(video_id: str, key: str, *, frames: int, name: str) -> str:
     """The state after `frames` frames; names sort by progress."""
     return f"{checkpoint_dir(video_id, key)}/{frames:012d}-{name}{CHECKPOINT_STATE}"
+
+
+def correction_path(video_id: str, name: str) -> str:
+    """Where one record of the corrections of a video lies."""
+    return f"{CORRECTIONS}/{video_dir(video_id)}/{name}.json"
 
 
 def parse_path(path: str) -> tuple[str, str] | None:

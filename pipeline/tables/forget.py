@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 
 from pipeline.storage import Store, video_dir
 from pipeline.storage.parquet import read_parquet, to_parquet
-from pipeline.storage.paths import CHECKPOINTS, FAILURES, NIGHTS, PARTS, PUBLISH, RUNS
+from pipeline.storage.paths import CHECKPOINTS, CORRECTIONS, FAILURES, NIGHTS, PARTS, PUBLISH, RUNS
 from pipeline.tables import delete_videos, drop_history, fenced_turn
 
 log = logging.getLogger(__name__)
 
-ROOMS = (PARTS, FAILURES, CHECKPOINTS, "previews")
+ROOMS = (PARTS, FAILURES, CHECKPOINTS, CORRECTIONS, "previews")
 RECORDS = (RUNS, PUBLISH, NIGHTS)
 
 
@@ -25,7 +25,7 @@ class Forgotten:
     """What was erased."""
 
     objects: int
-    """Parts, failure records, checkpoints and previews."""
+    """Parts, failure records, checkpoints, corrections and previews."""
     mask_rows: int
     table_files: int
     """Files of the tables' past."""
@@ -34,7 +34,7 @@ class Forgotten:
 
 
 def forget(store: Store, video_ids: Collection[str]) -> Forgotten:
-    """Erase these videos: parts, failures, checkpoints, previews, rows and older versions of the tables, run records.
+    """Erase these videos: parts, failures, checkpoints, corrections, rows, older versions of tables, run records.
 
     The tables lose their history with it: time travel to before this moment is over. Run no labelling meanwhile.
     """

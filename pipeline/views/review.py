@@ -1,8 +1,8 @@
-"""What a reviewer needs: pictures of the most doubtful videos, and the prompts that made them, to be corrected."""
+"""Reviews: pictures of the most doubtful videos, and the prompts that made their labels, to be corrected."""
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from pipeline.manifest import SCHEMA
 from pipeline.storage import Storage
 from pipeline.tables.query import Labels
 from pipeline.video.content import content_version, open_labelled
-from pipeline.views.preview import LabelledVideo, contact_sheet, load_videos
+from pipeline.views.preview import contact_sheet, load_videos
 
 log = logging.getLogger(__name__)
+
+PromptRecords = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,25 +41,25 @@ def write_review(
     storage: Storage | None = None,
     watch: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Review:
-    """Write contact sheets and a manifest of the most doubtful videos.
+    """Write contact sheets and the prompts of the most doubtful videos.
 
-        FOLDER/sheets/0001-VIDEO.png   a contact sheet, by rank
-        FOLDER/manifest.parquet        their current prompts, for `jobs.label` once corrected
-        FOLDER/prompts.jsonl           the same, one video a line, to edit by hand or read by a labelling tool
+        FOLDER/sheets/0001-VIDEO.png   a contact sheet; numbers are ranks
+        FOLDER/prompts.jsonl           current prompts, one video a line, for `jobs.review apply` once corrected
+        FOLDER/manifest.parquet        the same as a manifest
 
-    A video whose row is left as it is has the label key that it had, so that labelling the manifest redoes those alone
-    that were corrected.
+    A video whose row is left as it is keeps its label key, so that only corrected videos are labelled again.
 
     Raises:
         UsageError: A number is out of range.
     """
     if worst < 1:
-        raise UsageError(f"the worst {worst} videos are none; allowed is 1 or more")
+        raise UsageError(f"--worst must be at least 1 (got {worst})")
     chosen = labels.sql(
         f"SELECT video_id FROM videos ORDER BY doubt DESC NULLS LAST, video_id LIMIT {worst}"
     ).fetchall()
     (folder / "sheets").mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
+    keys: list[str] = []
     left_out: list[str] = []
     for rank, (video_id,) in enumerate(chosen, start=1):
         (labelled,) = load_videos(labels, [video_id])
@@ -68,25 +70,31 @@ def write_review(
                 contact_sheet(labelled, reader).save(
                     folder / "sheets" / f"{rank:04d}-{quote(video_id, safe='')[:150]}.png"
                 )
-            rows.append(_row(labelled, storage))
+            rows.append(manifest_row(labelled.video, labelled.prompts, storage=storage))
+            keys.append(labelled.video["label_key"])
         except CorpusError as error:
             left_out.append(f"{video_id!r}: {error}")
         watch(rank, len(chosen))
-    _write(folder, rows)
+    write_manifest_rows(labels, rows, folder / "manifest.parquet")
+    lines = [{**row, "reviewed_key": key} for row, key in zip(rows, keys, strict=True)]
+    write_prompt_lines(lines, folder / "prompts.jsonl")
     return Review(video_ids=tuple(row["video_id"] for row in rows), left_out=tuple(left_out))
 
 
-def _row(labelled: LabelledVideo, storage: Storage | None) -> dict[str, Any]:
-    """The video's row of a manifest that would give the same label key."""
-    video = labelled.video
+def manifest_row(video: Mapping[str, Any], prompts: PromptRecords, *, storage: Storage | None = None) -> dict[str, Any]:
+    """A row of the videos table as the row of a manifest that gives the same label key, apart from `prompts`.
+
+    Raises:
+        StorageError: The video cannot be reached.
+    """
     version = content_version(str(video["uri"]), storage=storage)
-    known = {name: value for name, value in video.items() if name not in VIDEOS.names and value is not None}
-    if "manifest_fps" in known:  # the videos table has the name for itself
-        known["fps"] = known.pop("manifest_fps")
-    return known | {
+    extra = {name: value for name, value in video.items() if name not in VIDEOS.names and value is not None}
+    if "manifest_fps" in extra:  # the videos table has the name for itself
+        extra["fps"] = extra.pop("manifest_fps")
+    return extra | {
         "video_id": video["video_id"],
         "video_uri": video["uri"],
-        "prompts": list(labelled.prompts),
+        "prompts": [dict(prompt) for prompt in prompts],
         "start_s": video["start_s"],
         "end_s": video["end_s"],
         "num_frames": video["frames"],
@@ -94,10 +102,18 @@ def _row(labelled: LabelledVideo, storage: Storage | None) -> dict[str, Any]:
     }
 
 
-def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+def write_manifest_rows(labels: Labels, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Rows as a Parquet manifest; columns that manifests carry along keep their type in the videos table."""
+    table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
+    kept = labels.arrow("videos").schema
     for name in sorted({name for row in rows for name in row} - set(SCHEMA.names)):
-        table = table.append_column(name, pa.array([row.get(name) for row in rows]))
-    pq.write_table(table, folder / "manifest.parquet", compression="zstd")
+        table = table.append_column(name, pa.array([row.get(name) for row in rows], kept.field(name).type))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, compression="zstd")
+
+
+def write_prompt_lines(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Rows as JSON lines, without what is absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({name: value for name, value in row.items() if value is not None}, default=str) for row in rows]
-    (folder / "prompts.jsonl").write_text("".join(line + "\n" for line in lines))
+    path.write_text("".join(line + "\n" for line in lines))

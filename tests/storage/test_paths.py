@@ -16,6 +16,7 @@ from pipeline.storage.paths import (
     attempt_dir,
     checkpoint_rows_path,
     checkpoint_state_path,
+    correction_path,
     intent_path,
     lease_path,
     night_page_path,
@@ -96,7 +97,7 @@ def test_each_record_of_an_output_lies_where_earlier_versions_put_it() -> None:
 
 
 def test_every_path_lies_in_a_listed_folder_of_an_output() -> None:
-    of_videos = (part_path("v", "ab"), failure_path("v", "ab"), checkpoint_dir("v", "ab"))
+    of_videos = (part_path("v", "ab"), failure_path("v", "ab"), checkpoint_dir("v", "ab"), correction_path("v", "n"))
     of_tables = (PUBLISH_STATE, PUBLISHER_LEASES, intent_path("n"), table_log_path("videos", 0))
     made = (*of_videos, *of_tables, wanted_path("r"), attempt_dir("n", 1))
     assert {path.partition("/")[0] for path in made} <= set(OUTPUT_FOLDERS)

@@ -24,6 +24,7 @@ def render(record: Mapping[str, Any], *, attempts: Sequence[dict[str, Any]], ear
         _head(record),
         _tiles(night, earlier, record, hours=_hours([*attempts, record])),
         _reasons(record, again=bool(attempts)),
+        _notes(record),
         _failures(record),
         _deaths(record),
         _skipped(record),
@@ -110,6 +111,8 @@ def _reasons(record: Mapping[str, Any], *, again: bool) -> str:
     reasons: Mapping[str, int] = record.get("reasons") or {}
     if not reasons:
         nothing = "Nothing more after the attempts before" if again else "Nothing: no video is new or changed"
+        if record.get("returns"):
+            nothing = "No video to label, but labels made before return"
         return f"<section>\n<h2>What was to do</h2>\n<p>{nothing}.</p>\n</section>"
     most = max(reasons.values())
     rows = "\n".join(
@@ -117,6 +120,14 @@ def _reasons(record: Mapping[str, Any], *, again: bool) -> str:
         for reason, videos in reasons.items()
     )
     return f'<section>\n<h2>What was to do, and why</h2>\n<ul class="bars">\n{rows}\n</ul>\n</section>'
+
+
+def _notes(record: Mapping[str, Any]) -> str:
+    notes: Sequence[str] = record.get("notes") or []
+    if not notes:
+        return ""
+    rows = "\n".join(f"<li>{text(note)}</li>" for note in notes)
+    return f'<section>\n<h2>Corrections and earlier labels</h2>\n<ul class="plain">\n{rows}\n</ul>\n</section>'
 
 
 def _failures(record: Mapping[str, Any]) -> str:

@@ -76,6 +76,8 @@ def run_record(report: Report, settings: NightSettings) -> dict[str, Any]:
         "run_id": report.run_id,
         "planned": report.planned,
         "reasons": report.reasons,
+        "returns": report.returns,
+        "notes": report.notes,
         "labelled": report.labelled,
         "failed": len(new),
         "failed_by_class": dict(Counter(failure.failure_class for failure in new).most_common()),

@@ -1,0 +1,19 @@
+"""Corrections of prompts, kept with the output, so that every later run plans with them."""
+
+from pipeline.runs.corrections.fixes import Applied, apply_fixes, read_fixes
+from pipeline.runs.corrections.overlay import Overlay, overlay_manifest, overlay_prompts
+from pipeline.runs.corrections.record import Correction, Corrections, current_user, read_corrections, remove_corrections
+
+__all__ = [
+    "Applied",
+    "Correction",
+    "Corrections",
+    "Overlay",
+    "apply_fixes",
+    "current_user",
+    "overlay_manifest",
+    "overlay_prompts",
+    "read_corrections",
+    "read_fixes",
+    "remove_corrections",
+]

@@ -1,0 +1,205 @@
+"""What a reviewer hands back: the prompts of videos as they should be. What differs from now becomes a correction."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from pipeline.errors import CorpusError, ManifestError, UsageError
+from pipeline.manifest import PROMPT, prompts_from_json, read_manifest
+from pipeline.runs.corrections.overlay import digests, overlay_prompts, place_of
+from pipeline.runs.corrections.record import (
+    Correction,
+    Corrections,
+    PromptRecord,
+    iso,
+    read_corrections,
+    write_correction,
+)
+from pipeline.runs.names import next_name
+from pipeline.storage import Store
+from pipeline.tables import dataset
+
+LABELLED = ("video_id", "label_key", "uri", "start_s", "end_s", "prompts")
+REVIEWED_KEY = "reviewed_key"
+"""Of a line: the label key of the labels that were reviewed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fix:
+    """All prompts that one video should have."""
+
+    where: str
+    """File and line, for messages."""
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """What applying fixes did."""
+
+    corrections: tuple[Correction, ...]
+    unchanged: int
+    """Videos whose prompts are already as the fixes want them."""
+    categories_only: tuple[str, ...]
+    """Corrected videos of which nothing but a category changes: no label key changes, so no video is labelled again."""
+    left_out: tuple[str, ...]
+    """Fixes that cannot be used, and why."""
+
+
+def read_fixes(path: str) -> list[Fix]:
+    """The fixes in a file: JSON lines as jobs.review writes them, or a manifest (.parquet).
+
+    Raises:
+        UsageError: The file cannot be read.
+    """
+    if path.endswith((".parquet", ".pq")):
+        table = read_manifest(path).table
+        return [Fix(where=f"{path}, row {row}", record=record) for row, record in enumerate(table.to_pylist())]
+    try:
+        lines = Path(path).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the corrections in {path}: {error}") from None
+    return [_parsed(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def apply_fixes(store: Store, fixes: Sequence[Fix], *, who: str, now: datetime, dry_run: bool = False) -> Applied:
+    """Keep what the fixes change as corrections of the output; the next run labels these videos again.
+
+    A video's prompts are replaced as a whole: a prompt that its fix does not have is removed. Applying the same file
+    again changes nothing.
+
+    Raises:
+        UsageError: Nothing is published there.
+        StorageError: The output cannot be read or written.
+    """
+    ids = [str(fix.record.get("video_id")) for fix in fixes]
+    labelled = labelled_prompts(store, ids)
+    existing = read_corrections(store, among=ids)
+    corrections, left_out, categories_only, unchanged = [], [], [], 0
+    seen: set[str] = set()
+    for fix, video_id in zip(fixes, ids, strict=True):
+        try:
+            if video_id in seen:
+                raise UsageError("the file has this video twice; one line a video is allowed")
+            seen.add(video_id)
+            found = _difference(fix, labelled.get(video_id), existing, who=who, now=now)
+        except CorpusError as error:
+            left_out.append(f"{fix.where}, video {video_id!r}: {error}")
+            continue
+        if found is None:
+            unchanged += 1
+            continue
+        correction, same_masks = found
+        corrections.append(correction)
+        categories_only += [video_id] if same_masks else []
+        if not dry_run:
+            write_correction(store, correction)
+    return Applied(
+        corrections=tuple(corrections),
+        unchanged=unchanged,
+        categories_only=tuple(categories_only),
+        left_out=tuple(left_out),
+    )
+
+
+def labelled_prompts(store: Store, video_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Rows of the videos table by video id, with the columns of LABELLED; `prompts` as JSON, null in old labels.
+
+    Raises:
+        UsageError: Nothing is published there.
+    """
+    found = dataset(store, "videos")
+    if found is None:
+        raise UsageError(f"{store} holds no published labels; publish them first: python -m jobs.publish {store}")
+    columns = [name for name in LABELLED if name in found.schema.names]
+    chosen = ds.field("video_id").isin(pa.array(list(video_ids), pa.string()))
+    return {row["video_id"]: row for row in found.to_table(columns=columns, filter=chosen).to_pylist()}
+
+
+def _difference(
+    fix: Fix, labelled: Mapping[str, Any] | None, existing: Corrections, *, who: str, now: datetime
+) -> tuple[Correction, bool] | None:
+    """The correction that makes a video's prompts those of its fix, and whether its masks stay; None for no change."""
+    if labelled is None:
+        raise UsageError("it has no published labels, so there is nothing to correct; change its manifest instead")
+    video_id = labelled["video_id"]
+    if video_id in existing.damaged:
+        raise UsageError(f"an earlier correction cannot be used: {existing.damaged[video_id]}")
+    if not labelled.get("prompts"):
+        raise UsageError("its labels are older than the prompts kept with them; label it once more first")
+    for name in ("start_s", "end_s"):
+        if name in fix.record and fix.record[name] != labelled[name]:
+            raise UsageError(f"{name} is {fix.record[name]}, its labels have {labelled[name]}; only prompts can change")
+    kept = _canonical(prompts_from_json(labelled["prompts"]), labelled)
+    current = overlay_prompts(kept, existing.in_force(video_id))
+    names = {prompt["object_id"]: prompt["category"] for prompt in current}
+    wanted = [
+        {**prompt, "category": prompt["category"] or names.get(prompt["object_id"])}
+        for prompt in overlay_prompts(_canonical(fix.record.get("prompts"), labelled), [])
+    ]
+    old, new = ({place_of(prompt): prompt for prompt in _plain(prompts)} for prompts in (current, wanted))
+    changed = [_without_category(prompt, names) for place, prompt in new.items() if prompt != old.get(place)]
+    removed = [prompt for place, prompt in old.items() if place not in new]
+    if not (changed or removed):
+        return None
+    if fix.record.get(REVIEWED_KEY, labelled["label_key"]) != labelled["label_key"]:
+        raise UsageError("its labels have changed since this review was written; write the review again")
+    before, after = digests([current, wanted])
+    correction = Correction(
+        video_id=video_id,
+        name=next_name([each.name for each in existing.history.get(video_id, ())], now),
+        time=iso(now),
+        who=who,
+        start_s=labelled["start_s"],
+        over=before,
+        prompts=changed,
+        removed=[
+            {k: prompt[k] for k in ("object_id", "frame_index", "time_s") if prompt[k] is not None}
+            for prompt in removed
+        ],
+    )
+    return correction, before == after
+
+
+def _canonical(prompts: Any, labelled: Mapping[str, Any]) -> list[PromptRecord]:
+    """Prompts as the manifest's reader gives them.
+
+    Raises:
+        UsageError: They break a rule of manifests.
+    """
+    row = {"video_id": labelled["video_id"], "video_uri": labelled["uri"], "prompts": prompts}
+    try:
+        manifest = read_manifest(pa.Table.from_pylist([row]), on_bad_row="skip")
+    except (pa.ArrowException, ManifestError, TypeError, ValueError) as error:
+        raise UsageError(f"prompts are no list of prompts: {error}") from None
+    for bad in manifest.bad_rows:
+        raise UsageError(f"{bad.column}, value {bad.value}: {bad.rule}")
+    found: list[PromptRecord] = manifest.table["prompts"][0].as_py()
+    return found
+
+
+def _plain(prompts: Sequence[PromptRecord]) -> list[PromptRecord]:
+    """The prompts with every field of the manifest, in its types: those of JSON may lack some."""
+    found: list[PromptRecord] = pa.array(prompts, PROMPT).to_pylist()
+    return found
+
+
+def _without_category(prompt: PromptRecord, names: Mapping[int, str | None]) -> PromptRecord:
+    """The prompt, with its category only where that changes, so that later changes of the manifest's count."""
+    return prompt | {"category": None} if prompt["category"] == names.get(prompt["object_id"]) else prompt
+
+
+def _parsed(line: str, where: str) -> Fix:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{where} is no JSON: {error}") from None
+    if not isinstance(record, dict) or not isinstance(record.get("video_id"), str):
+        raise UsageError(f"{where} has no video_id; each line is an object with video_id and prompts")
+    return Fix(where=where, record=record)

@@ -1,0 +1,177 @@
+"""Corrections laid over a manifest: where both name an object and frame, the correction wins. Pure.
+
+The frames of a correction count from the start of the segment that was labelled. A manifest that has another start_s
+for the video means other frames, so the correction is not applied, and the plan says so.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.manifest import PROMPT, SCHEMA, BadRow, Manifest, prompt_digests, read_manifest
+from pipeline.runs.corrections.record import Correction, Corrections, PromptRecord
+
+Place = tuple[int, int | None, float | None]
+
+SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlay:
+    """A manifest with its corrections."""
+
+    manifest: Manifest
+    """Rows whose corrections do not fit them are among its bad rows."""
+    corrected: tuple[str, ...] = ()
+    """Videos whose prompts differ from those of their row."""
+    outdated: tuple[str, ...] = ()
+    """Of these, videos whose row has changed since the correction was made."""
+    not_applied: tuple[str, ...] = ()
+    """Corrections that do not apply, and why."""
+
+    def notes(self) -> list[str]:
+        """What a plan says of corrections, a line each."""
+        found = []
+        if self.corrected:
+            found.append(f"{_videos(len(self.corrected))} labelled with corrections (see jobs.review list)")
+        if self.outdated:
+            names = ", ".join(repr(video_id) for video_id in self.outdated[:SHOWN])
+            found.append(
+                f"{_videos(len(self.outdated))} corrected whose prompts in the manifest have changed since; where both "
+                f"name an object and frame the correction wins: {names}{' ...' if len(self.outdated) > SHOWN else ''}"
+            )
+        found += self.not_applied[:SHOWN]
+        if len(self.not_applied) > SHOWN:
+            found.append(f"and {len(self.not_applied) - SHOWN} more corrections that are not applied")
+        return found
+
+
+def overlay_manifest(manifest: Manifest, corrections: Corrections) -> Overlay:
+    """The manifest with its corrections, in the same order of rows.
+
+    Rows that break a rule of manifests once they are corrected, or whose corrections cannot be read, are left out and
+    listed in `bad_rows`: their labels stay as they are.
+    """
+    ids = manifest.table["video_id"]
+    concerned = pa.array([*corrections.history, *corrections.damaged], pa.string())
+    rows = np.flatnonzero(pc.is_in(ids, value_set=concerned).to_numpy())
+    if not len(rows):
+        return Overlay(manifest=manifest)
+    records = manifest.table.select(["video_id", "video_uri", "prompts", "start_s"]).take(pa.array(rows)).to_pylist()
+    changed: dict[int, list[PromptRecord]] = {}
+    outdated, not_applied, bad = [], [], []
+    for row, record in zip(rows.tolist(), records, strict=True):
+        video_id, prompts = record["video_id"], record["prompts"]
+        if video_id in corrections.damaged:
+            bad.append(_bad_row(manifest, row, video_id, corrections.damaged[video_id]))
+            continue
+        applied = []
+        for each in corrections.in_force(video_id):
+            if each.start_s == record["start_s"]:
+                applied.append(each)
+            else:
+                not_applied.append(_other_segment(each, record["start_s"]))
+        overlaid = overlay_prompts(prompts, applied)
+        if applied and digests([overlaid]) != digests([prompts]):
+            changed[row] = overlaid
+            if is_outdated(prompts, applied):
+                outdated.append(video_id)
+    fitting, misfits = _checked(manifest, changed)
+    bad += misfits
+    left_out = {each.row for each in bad}
+    table = _replace_prompts(manifest.table, fitting)
+    keep = pa.array(~np.isin(manifest.rows, list(left_out)))
+    return Overlay(
+        manifest=replace(
+            manifest,
+            table=table.filter(keep),
+            rows=manifest.rows[keep.to_numpy(zero_copy_only=False)],
+            bad_rows=[*manifest.bad_rows, *bad],
+        ),
+        corrected=tuple(ids[row].as_py() for row in fitting),
+        outdated=tuple(outdated),
+        not_applied=tuple(not_applied),
+    )
+
+
+def overlay_prompts(prompts: Sequence[PromptRecord], corrections: Sequence[Correction]) -> list[PromptRecord]:
+    """The prompts of one video with its corrections; an object's category is the last one that a correction gives."""
+    found = {place_of(prompt): prompt for prompt in prompts}
+    for correction in corrections:
+        for gone in correction.removed:
+            found.pop(place_of(gone), None)
+        found |= {place_of(prompt): prompt for prompt in correction.prompts}
+    given = [*prompts, *(prompt for correction in corrections for prompt in correction.prompts)]
+    categories = {prompt["object_id"]: name for prompt in given if (name := prompt.get("category"))}
+    return [{**prompt, "category": categories.get(prompt["object_id"])} for prompt in found.values()]
+
+
+def place_of(prompt: PromptRecord) -> Place:
+    """What a prompt is known by within its video: object, and frame or time."""
+    return prompt["object_id"], prompt.get("frame_index"), prompt.get("time_s")
+
+
+def is_outdated(prompts: Sequence[PromptRecord], corrections: Sequence[Correction]) -> bool:
+    """Whether a correction was made over other prompts than these and the corrections before it."""
+    before = [overlay_prompts(prompts, corrections[:i]) for i in range(len(corrections))]
+    return digests(before) != [each.over for each in corrections]
+
+
+def digests(prompts: Sequence[Sequence[PromptRecord]]) -> list[str]:
+    """The digest of each video's prompts, as its label key holds it."""
+    table = pa.table({"prompts": pa.array(list(prompts), pa.list_(PROMPT))})
+    found: list[str] = prompt_digests(Manifest(table=table, rows=np.arange(len(prompts)), bad_rows=[])).to_pylist()
+    return found
+
+
+def _checked(manifest: Manifest, changed: dict[int, list[PromptRecord]]) -> tuple[dict[int, pa.Scalar], list[BadRow]]:
+    """The corrected prompts in canonical order by row of the manifest, and the rows that break a rule with them."""
+    at = list(changed)
+    table = manifest.table.select(["video_id", "video_uri"]).take(pa.array(at, pa.int64()))
+    table = table.append_column("prompts", pa.array(changed.values(), pa.list_(PROMPT)))
+    checked = read_manifest(table, on_bad_row="skip")
+    prompts = checked.table["prompts"]
+    good = {at[row]: prompts[i] for i, row in enumerate(checked.rows.tolist())}
+    bad = [
+        replace(
+            each, row=int(manifest.rows[at[each.row]]), rule=f"{each.rule} (after its corrections: jobs.review list)"
+        )
+        for each in checked.bad_rows
+    ]
+    return good, bad
+
+
+def _replace_prompts(table: pa.Table, new: dict[int, pa.Scalar]) -> pa.Table:
+    """The table with other prompts in these rows; only chunks that hold such a row are copied."""
+    chunks, start, rows = [], 0, sorted(new)
+    for chunk in table["prompts"].chunks:
+        inside = [row for row in rows if start <= row < start + len(chunk)]
+        if inside:
+            index = np.arange(len(chunk))
+            index[np.array(inside) - start] = len(chunk) + np.arange(len(inside))
+            values = pa.array([new[row].as_py() for row in inside], chunk.type)
+            chunk = pa.concat_arrays([chunk, values]).take(pa.array(index))
+        chunks.append(chunk)
+        start += len(chunk)
+    column = table.schema.get_field_index("prompts")
+    return table.set_column(column, SCHEMA.field("prompts"), pa.chunked_array(chunks, table["prompts"].type))
+
+
+def _bad_row(manifest: Manifest, row: int, video_id: str, reason: str) -> BadRow:
+    rule = f"its correction cannot be used ({reason}); the video keeps the labels that it has"
+    return BadRow(int(manifest.rows[row]), video_id, "prompts", "", rule)
+
+
+def _other_segment(correction: Correction, start_s: Any) -> str:
+    return (
+        f"correction {correction.name} of {correction.video_id!r} is not applied: it was made for start_s "
+        f"{correction.start_s}, the manifest has {start_s}"
+    )
+
+
+def _videos(count: int) -> str:
+    return f"{count} video is" if count == 1 else f"{count} videos are"

@@ -1,0 +1,84 @@
+"""Videos whose published labels a run replaces by labels made before: nothing is pending, and yet tables change."""
+
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.runs.plan import Plan
+from pipeline.storage import MissingError, Store
+from pipeline.tables.parts import UnreadablePart, find_part
+from pipeline.tables.query import labelled_videos
+
+READERS = 16
+UNKNOWN_RUN = "unknown"
+
+
+class Made(NamedTuple):
+    """By which run labels were made, and when; None where old labels do not say."""
+
+    run_id: str | None
+    at: datetime | None
+
+
+def find_returns(store: Store, plan: Plan, labelled: pa.Table) -> dict[str, int]:
+    """How many videos return to older labels, by the run that made those; most videos first.
+
+    Args:
+        store: the output.
+        plan: of the run; a return is a video that is labelled under another key than the published one.
+        labelled: the published videos: video_id and label_key.
+
+    Raises:
+        StorageError: The output cannot be read.
+    """
+    wanted = plan.table.select(["video_id", "label_key"]).filter(pc.equal(plan.table["state"], "labelled"))
+    where = pc.index_in(wanted["video_id"], value_set=labelled["video_id"])
+    differs = pc.not_equal(wanted["label_key"], labelled["label_key"].take(where))
+    pairs = wanted.filter(pc.fill_null(differs, False))
+    if not pairs.num_rows:
+        return {}
+    published = _published(store, pairs["video_id"])
+    with ThreadPoolExecutor(READERS) as threads:
+        parts = threads.map(lambda row: _made(store, row["video_id"], row["label_key"]), pairs.to_pylist())
+    found = zip(pairs["video_id"].to_pylist(), parts, strict=True)
+    runs = Counter(
+        made.run_id or UNKNOWN_RUN for video_id, made in found if made and _is_older(made, published[video_id])
+    )
+    return dict(runs.most_common())
+
+
+def describe_returns(returns: dict[str, int]) -> Iterable[str]:
+    """A line for each run whose labels come back."""
+    for run_id, count in returns.items():
+        videos = "1 video returns" if count == 1 else f"{count} videos return"
+        yield f"{videos} to labels of run {run_id}, which are older than the published ones"
+
+
+def _is_older(made: Made, published: Made) -> bool:
+    """Whether labels are older than the published ones: by their runs, whose names sort by time, else by the clock."""
+    if made.run_id and published.run_id:
+        return made.run_id < published.run_id
+    return not (made.at and published.at) or made.at < published.at
+
+
+def _published(store: Store, video_ids: pa.ChunkedArray) -> dict[str, Made]:
+    table = labelled_videos(store, ["video_id", "run_id", "committed_at"])
+    table = table.filter(pc.is_in(table["video_id"], value_set=video_ids))
+    return {row["video_id"]: Made(row["run_id"], row["committed_at"]) for row in table.to_pylist()}
+
+
+def _made(store: Store, video_id: str, label_key: str) -> Made | None:
+    """Of a committed part; None where it is gone or damaged, so that it will not be published."""
+    try:
+        part = find_part(store, video_id, label_key)
+    except MissingError:
+        return None
+    if isinstance(part, UnreadablePart):
+        return None
+    row = part.header.video.to_pylist()[0]
+    return Made(row.get("run_id"), row.get("committed_at"))

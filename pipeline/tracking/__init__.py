@@ -5,26 +5,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.tracking.engine import Engine
-    from pipeline.tracking.finish import Finish
-    from pipeline.tracking.prompts import Direction, FramePrompt, FrameSource, TrackedFrame, TrackedObject
+    from pipeline.tracking.objects import Direction, FramePrompt, FrameSource, TrackedFrame, TrackedObject
+    from pipeline.tracking.postprocess import MaskPostprocessor
     from pipeline.tracking.propagation import Propagation
 
 __all__ = [
     "Direction",
     "Engine",
-    "Finish",
     "FramePrompt",
     "FrameSource",
+    "MaskPostprocessor",
     "Propagation",
     "TrackedFrame",
     "TrackedObject",
 ]
 
-_HOMES = {"Engine": "engine", "Finish": "finish", "Propagation": "propagation"}
+_HOMES = {"Engine": "engine", "MaskPostprocessor": "postprocess", "Propagation": "propagation"}
 
 
 def __getattr__(name: str) -> Any:
     """Import the module of a public name on first use: a driver resolves a model's files without torch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'prompts')}"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'objects')}"), name)

@@ -1,4 +1,4 @@
-"""What one object remembers of past frames: bounded by construction, saved to tensors and loaded back exactly."""
+"""The memory bank of one object: bounded in size, saved to tensors and loaded back exactly."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,16 +9,16 @@ import torch
 @dataclass(frozen=True, kw_only=True)
 class BankLimits:
     memories: int
-    """Latest tracked frames whose spatial memory is attended (6)."""
+    """Number of latest tracked frames whose spatial memory is attended (SAM2: 6)."""
     pointers: int
-    """Latest tracked frames whose object pointer is attended (15)."""
+    """Number of latest tracked frames whose object pointer is attended (SAM2: 15)."""
     conditioning: int
-    """Prompted frames attended, the closest ones; -1 for all of them."""
+    """Number of prompted frames attended, the closest ones; -1 for all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recall:
-    """What a frame attends to, in transformers' order: prompted frames first, then the farthest to the nearest."""
+class MemoryContext:
+    """What a frame attends to, in transformers' order: prompted frames, then the farthest to the nearest."""
 
     memories: list[torch.Tensor]
     ages: tuple[int, ...]
@@ -27,7 +27,7 @@ class Recall:
     distances: tuple[int, ...]
     """Per pointer: its distance in frames."""
     max_pointers: int
-    """min(video length, the model's limit): what the distances are scaled by, plus one."""
+    """min(video length, the model's limit). Distances are divided by this number minus one."""
 
 
 @dataclass(kw_only=True)
@@ -36,7 +36,7 @@ class MemoryBank:
     """The object's earliest prompted frame."""
     limits: BankLimits
     keep_start: bool
-    """Keep the frames right after `start` through a forward pass, because a backward pass will follow."""
+    """Keep the frames right after `start` during the forward pass, for the backward pass that follows."""
     prompted: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     """Memory (HW, C) bf16 and pointer (D,) fp32 by frame, in frame order."""
     memories: dict[int, torch.Tensor] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class MemoryBank:
         self.prompted[frame] = (_own(memory), _own(pointer))
 
     def add_tracked(self, frame: int, memory: torch.Tensor, pointer: torch.Tensor, *, reverse: bool) -> None:
-        """Remember a tracked frame, and forget what no later frame of this pass (or the next one) attends."""
+        """Add a tracked frame, and drop the frames that no later frame of this pass or the next one attends."""
         keep = self.keep_start and not reverse and frame - self.start <= self.limits.pointers
         self.memories[frame] = _own(memory) if keep else memory
         self.pointers[frame] = _own(pointer) if keep else pointer
@@ -57,8 +57,8 @@ class MemoryBank:
     def _needed_later(self, frame: int, reach: int, reverse: bool) -> bool:
         return self.keep_start and not reverse and frame - self.start < reach
 
-    def recall(self, frame: int, *, reverse: bool, max_pointers: int) -> Recall:
-        """What `frame` attends to. `max_pointers` is min(video length, the model's limit)."""
+    def context(self, frame: int, *, reverse: bool, max_pointers: int) -> MemoryContext:
+        """The memories that `frame` attends to. `max_pointers` is min(video length, the model's limit)."""
         sign = -1 if reverse else 1
         chosen = self._closest_prompted(frame)
         memories = [self.prompted[t][0] for t in chosen]
@@ -82,7 +82,7 @@ class MemoryBank:
             if tracked is not None:
                 pointers.append(tracked)
                 distances.append(distance)
-        return Recall(
+        return MemoryContext(
             memories=memories,
             ages=tuple(ages),
             pointers=pointers,
@@ -91,7 +91,10 @@ class MemoryBank:
         )
 
     def _closest_prompted(self, frame: int) -> list[int]:
-        """transformers' `_select_closest_cond_frames`: nearest before, nearest from here on, then the nearest rest."""
+        """The attended prompted frames: nearest before, nearest at or after, then the nearest of the rest.
+
+        The order is that of transformers' `_select_closest_cond_frames`.
+        """
         limit = self.limits.conditioning
         if limit == -1 or len(self.prompted) <= limit:
             return list(self.prompted)
@@ -123,5 +126,5 @@ class MemoryBank:
 
 
 def _own(tensor: torch.Tensor) -> torch.Tensor:
-    """Not a view: a kept row must not keep the whole batch it was computed in."""
+    """A copy: a view would keep the whole batch that the row was computed in."""
     return tensor.clone()

@@ -1,33 +1,31 @@
-"""The engine: one loaded model that several videos share, each a lane, stepped together."""
+"""The engine: one loaded model shared by several videos, each in a lane, stepped together."""
 
 from collections.abc import Sequence
 
 import torch
 
 from pipeline.tracking.bank import BankLimits
+from pipeline.tracking.clocks import batch_clock
 from pipeline.tracking.lanes import Lanes
-from pipeline.tracking.model import Sam2
-from pipeline.tracking.prompts import Direction, FrameSource, TrackedObject
+from pipeline.tracking.objects import Direction, FramePrompt, FrameSource, TrackedObject
 from pipeline.tracking.propagation import Propagation
 from pipeline.tracking.results import Results
-from pipeline.tracking.sam2.encoder import Features
-from pipeline.tracking.sam2.step import Stepper
-from pipeline.tracking.work import Done, Work
+from pipeline.tracking.stepping import Features, LoadedModel, ModelPrompt, StepRequest, StepResult
 
 
 class Engine:
     """Propagates prompted objects through videos. Call `propagate` from as many threads as there are lanes."""
 
-    def __init__(self, sam2: Sam2, *, dtype: torch.dtype = torch.float32, lanes: int = 1) -> None:
-        """`lanes` bounds how many videos are stepped in one batch."""
+    def __init__(self, model: LoadedModel, *, dtype: torch.dtype = torch.float32, lanes: int = 1) -> None:
+        """`lanes` is the maximum number of videos stepped in one batch."""
         if dtype not in (torch.float32, torch.bfloat16):
             raise ValueError(f"Invalid dtype ({dtype}). Supported values are torch.float32, torch.bfloat16.")
         if lanes < 1:
-            raise ValueError(f"Invalid lanes ({lanes}). There must be at least one.")
-        self.image_size = sam2.image_size
-        self.device = sam2.device
-        self._stepper = Stepper(sam2, dtype=dtype)
-        self._lanes: Lanes[Work, Done] = Lanes(self._run, most=lanes)
+            raise ValueError(f"Invalid lanes ({lanes}). It must be at least 1.")
+        self.device = model.device
+        self.image_size = model.image_size
+        self._stepper = model.stepper(dtype=dtype)
+        self._lanes: Lanes[StepRequest, StepResult] = Lanes(self._run, max_lanes=lanes, clock=batch_clock(model.device))
 
     @property
     def limits(self) -> BankLimits:
@@ -39,9 +37,13 @@ class Engine:
 
     @property
     def frames_ahead(self) -> int:
-        """How many frames of one video to encode together: the lanes of a batch share the encoder's."""
-        together = min(len(self._lanes), self._lanes.most)
-        return max(1, self._stepper.frames_at_once // max(1, together))
+        """Number of frames of one video to encode together. The lanes of a batch share the encoder's batch."""
+        return max(1, self._stepper.frames_at_once // max(1, min(self.open_lanes, self._lanes.max_lanes)))
+
+    @property
+    def open_lanes(self) -> int:
+        """Number of propagations that have begun and not ended."""
+        return len(self._lanes)
 
     def propagate(
         self,
@@ -53,9 +55,12 @@ class Engine:
     ) -> Propagation:
         """Tracked frames: the forward pass ascending, then the backward pass descending.
 
-        `resume` is a `Propagation.checkpoint()` of the same objects: the frames after it follow, as without a break.
+        `resume` is a `Propagation.checkpoint()` of the same objects: the frames after it follow, bit by bit the same.
         """
         return Propagation(self, source, objects, direction=direction, resume=resume)
+
+    def prepare(self, prompt: FramePrompt, *, height: int, width: int) -> ModelPrompt:
+        return self._stepper.prepare(prompt, height=height, width=width)
 
     def join(self, lane: object) -> None:
         self._lanes.join(lane)
@@ -63,35 +68,34 @@ class Engine:
     def leave(self, lane: object) -> None:
         self._lanes.leave(lane)
 
-    def submit(self, lane: object, work: Work) -> Done:
-        return self._lanes.submit(lane, work)
+    def submit(self, lane: object, request: StepRequest) -> StepResult:
+        return self._lanes.submit(lane, request)
 
-    def _run(self, works: Sequence[Work]) -> list[Done]:
-        """All lanes' frames, prompts and tracks, each kind in one go."""
-        with self._stepper.inference():
-            pixels = [p for work in works for p in work.encode]
-            encoded = iter(self._stepper.encode(pixels) if pixels else [])
-            features = [[next(encoded) for _ in work.encode] for work in works]
+    def _run(self, requests: Sequence[StepRequest]) -> list[StepResult]:
+        """All lanes' frames, prompts, tracks and corrections, each kind in one batch."""
+        stepper = self._stepper
+        with stepper.inference():
+            pixels = [p for request in requests for p in request.encode]
+            encoded = iter(stepper.encode(pixels) if pixels else [])
+            features = [[next(encoded) for _ in request.encode] for request in requests]
 
             def of(lane: int, frame: Features | int) -> Features:
                 return features[lane][frame] if isinstance(frame, int) else frame
 
-            prompts = [(of(n, f), prompt) for n, work in enumerate(works) for f, prompt in work.prompts]
-            tracks = [(of(n, f), recall) for n, work in enumerate(works) for f, recall in work.tracks]
-            prompted = _split(self._stepper.prompt(prompts) if prompts else None, [len(w.prompts) for w in works])
-            corrections = [(f, correction) for work in works for f, correction in work.corrections]
-            tracked = _split(self._stepper.track(tracks) if tracks else None, [len(w.tracks) for w in works])
+            prompts = [(of(n, f), prompt) for n, request in enumerate(requests) for f, prompt in request.prompts]
+            tracks = [(of(n, f), context) for n, request in enumerate(requests) for f, context in request.tracks]
+            corrections = [item for request in requests for item in request.corrections]
+            prompted = _split(stepper.prompt(prompts) if prompts else None, [len(r.prompts) for r in requests])
+            tracked = _split(stepper.track(tracks) if tracks else None, [len(r.tracks) for r in requests])
             corrected = _split(
-                self._stepper.correct(corrections) if corrections else None, [len(w.corrections) for w in works]
+                stepper.correct(corrections) if corrections else None, [len(r.corrections) for r in requests]
             )
-        done = zip(features, prompted, tracked, corrected, strict=True)
-        return [Done(features=f, prompts=p, tracks=t, corrections=c) for f, p, t, c in done]
+        results = zip(features, prompted, tracked, corrected, strict=True)
+        return [StepResult(features=f, prompts=p, tracks=t, corrections=c) for f, p, t, c in results]
 
 
 def _split(results: Results | None, counts: Sequence[int]) -> list[Results | None]:
-    parts: list[Results | None] = []
-    first = 0
-    for count in counts:
-        parts.append(results.rows(first, first + count) if results is not None and count else None)
-        first += count
-    return parts
+    """Each lane's rows; None for a lane that asked for none."""
+    if results is None:
+        return [None] * len(counts)
+    return [rows if count else None for rows, count in zip(results.split(counts), counts, strict=True)]

@@ -1,86 +1,26 @@
-"""Load a SAM2 video model. Safetensors only, no remote code."""
+"""Load a video model of any family that the engine runs."""
 
-import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from transformers import Sam2VideoModel, Sam2VideoProcessor
-from transformers.utils import logging as transformers_logging
 
 from pipeline.errors import ModelError
-from pipeline.tracking.modelfiles import HUB_TIMEOUT_S, first_line, resolve
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sam2:
-    model: Sam2VideoModel
-    """fp32, in evaluation mode, on `device`."""
-    processor: Sam2VideoProcessor
-    name: str
-    digest: str
-    image_size: int
-    device: torch.device
-
-    def preprocess(self, rgb: NDArray[np.uint8]) -> torch.Tensor:
-        """A displayed frame, uint8 (H, W, 3), to fp32 (3, S, S) on the CPU: bit-identical to the video processor."""
-        processor = self.processor.video_processor
-        frame = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1).contiguous()[None]
-        frame = processor.resize(frame, size=_size(processor.size), resample=processor.resample)
-        pixels: torch.Tensor = processor.rescale_and_normalize(
-            frame,
-            processor.do_rescale,
-            processor.rescale_factor,
-            processor.do_normalize,
-            tuple(processor.image_mean),
-            tuple(processor.image_std),
-        )
-        return pixels[0]
+from pipeline.tracking.families import FAMILIES
+from pipeline.tracking.modelfiles import HUB_TIMEOUT_S, resolve
+from pipeline.tracking.stepping import LoadedModel
 
 
-def load(name: str, *, revision: str | None = None, device: str = "auto", timeout_s: float = HUB_TIMEOUT_S) -> Sam2:
-    """Load a model in fp32 for inference. `device` is `auto` (CUDA where there is one), `cpu` or `cuda`."""
+def load(
+    name: str, *, revision: str | None = None, device: str = "auto", timeout_s: float = HUB_TIMEOUT_S
+) -> LoadedModel:
+    """The model in fp32, for inference. `device` is `auto` (CUDA if PyTorch sees a device), `cpu` or `cuda`.
+
+    Raises:
+        ModelError: The model or the device cannot be found, or the model's weights are incomplete.
+    """
     place = _device(device)
     resolved = resolve(name, revision=revision, timeout_s=timeout_s)
-    try:
-        with _quiet():
-            loaded: Any = Sam2VideoModel.from_pretrained(
-                resolved.folder,
-                dtype=torch.float32,  # a half-precision checkpoint would otherwise load as float16
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-            processor = Sam2VideoProcessor.from_pretrained(resolved.folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise ModelError(f"Cannot load model {name} from {resolved.folder}: {first_line(error)}") from error
-    model, report = loaded
-    missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
-    if missing:
-        raise ModelError(
-            f"Model {name} at {resolved.folder} lacks {len(missing)} weights of a SAM2 video model, "
-            f"the first is {missing[0]}."
-        )
-    return wrap(model, processor, name=name, digest=resolved.digest, device=place)
-
-
-def wrap(model: Sam2VideoModel, processor: Sam2VideoProcessor, *, name: str, digest: str, device: torch.device) -> Sam2:
-    """A Sam2 around a model that is already in memory."""
-    return Sam2(
-        model=cast(Any, model).float().eval().requires_grad_(False).to(device),
-        processor=processor,
-        name=name,
-        digest=digest,
-        image_size=int(cast(Any, model).config.image_size),
-        device=device,
-    )
+    return FAMILIES[resolved.model_type].load(resolved, place)
 
 
 def _device(name: str) -> torch.device:
@@ -89,24 +29,5 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name != "cpu" and not torch.cuda.is_available():
-        raise ModelError(f"Device {name} was asked for, but PyTorch sees no CUDA device; use cpu or auto.")
+        raise ModelError(f"Device {name} was requested, but PyTorch sees no CUDA device; use cpu or auto.")
     return torch.device(name)
-
-
-def _size(size: Any) -> Any:
-    from transformers.image_utils import SizeDict
-
-    return SizeDict(height=size["height"], width=size["width"])
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' progress bar on stderr."""
-    switch: Any = transformers_logging
-    was_on = switch.is_progress_bar_enabled()
-    switch.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_on:
-            switch.enable_progress_bar()

@@ -1,4 +1,4 @@
-"""Find a SAM2 video model's files and digest its weights: what a driver needs to know of a model, without torch."""
+"""Find a model's files and digest its weights: what a driver needs to know of a model. Does not import torch."""
 
 import hashlib
 import json
@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.errors import ModelError
+from pipeline.tracking.families import FAMILIES
 
 logger = logging.getLogger(__name__)
 
 EMBEDDED = Path(__file__).parents[1] / "demo" / "embedded"
 HUB_TIMEOUT_S = 15.0
-"""How long the hub may take to answer before it counts as unreachable."""
+"""The hub counts as unreachable if it does not answer within this time."""
 
 _FILES = ["config.json", "*processor_config.json", "*.safetensors", "*.safetensors.index.json"]
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -24,39 +25,12 @@ _ALLOWED = (
     "a model is `embedded`, a folder with config.json and safetensors, or a hub id such as facebook/sam2.1-hiera-tiny"
 )
 
-_CONFIG_IN_DIGEST = {
-    "": (
-        "image_size num_maskmem sigmoid_scale_for_mem_enc sigmoid_bias_for_mem_enc enable_occlusion_spatial_embedding "
-        "multimask_output_in_sam multimask_min_pt_num multimask_max_pt_num multimask_output_for_tracking "
-        "max_object_pointers_in_encoder max_cond_frame_num enable_temporal_pos_encoding_for_object_pointers "
-        "memory_attention_num_attention_heads memory_attention_feed_forward_hidden_act mask_downsampler_stride "
-        "mask_downsampler_padding mask_downsampler_hidden_act memory_fuser_padding memory_fuser_hidden_act "
-        "memory_attention_rope_feat_sizes rope_parameters"
-    ),
-    "prompt_encoder_config": "image_size patch_size hidden_act layer_norm_eps",
-    "mask_decoder_config": (
-        "num_attention_heads dynamic_multimask_via_stability dynamic_multimask_stability_delta "
-        "dynamic_multimask_stability_thresh"
-    ),
-    "vision_config": (
-        "fpn_kernel_size fpn_stride fpn_padding fpn_top_down_levels num_feature_levels backbone_feature_sizes"
-    ),
-    "vision_config.backbone_config": (
-        "patch_kernel_size patch_stride patch_padding query_stride window_size_per_stage global_attention_blocks "
-        "num_attention_heads_per_stage num_query_pool_stages hidden_act layer_norm_eps"
-    ),
-}
-"""What changes masks and does not show in the weights' names and shapes. A fixed list, so that a new transformers
-version with more defaults does not relabel a corpus."""
-
-_PROCESSOR_IN_DIGEST = "size resample do_rescale rescale_factor do_normalize image_mean image_std"
-
 _DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
     "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
     "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
-"""What safetensors calls a type, and what digests call it."""
+"""The names of tensor types in safetensors files and in digests."""
 _READ_BYTES = 2**24
 
 T = TypeVar("T")
@@ -65,17 +39,21 @@ T = TypeVar("T")
 @dataclass(frozen=True, kw_only=True)
 class ResolvedModel:
     name: str
-    """What the user asked for."""
+    """The name that the user gave."""
+    model_type: str
+    """A key of `FAMILIES`."""
     folder: Path
     digest: str
-    """sha256 of the weights and of the settings that change masks; the name and the place do not enter."""
+    """sha256 of the weights and of the settings that change masks. It does not depend on the name or the folder."""
 
 
 def resolve(name: str, *, revision: str | None = None, timeout_s: float = HUB_TIMEOUT_S) -> ResolvedModel:
     """Find a model's files, downloading them when `name` is a hub id, and digest its weights. Loads nothing."""
     folder = _find(name, revision, timeout_s)
     config = _read_config(folder, name)
-    return ResolvedModel(name=name, folder=folder, digest=_digest(folder, config, name))
+    return ResolvedModel(
+        name=name, model_type=config["model_type"], folder=folder, digest=_digest(folder, config, name)
+    )
 
 
 def _find(name: str, revision: str | None, timeout_s: float) -> Path:
@@ -93,7 +71,7 @@ def _download(name: str, revision: str | None, timeout_s: float) -> Path:
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every retry, also after our deadline
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs every retry, also after our deadline
 
     def cached() -> Path | None:
         try:
@@ -103,7 +81,7 @@ def _download(name: str, revision: str | None, timeout_s: float) -> Path:
 
     at = f"{name}@{revision}" if revision else name
     try:
-        # The hub's client retries an unreachable hub for minutes: ask for one small file with a deadline first.
+        # The hub's client retries an unreachable hub for minutes, so one small file is requested with a deadline first.
         _within(timeout_s, lambda: hf_hub_download(name, "config.json", revision=revision, etag_timeout=timeout_s))
         return Path(snapshot_download(name, revision=revision, allow_patterns=_FILES, etag_timeout=timeout_s))
     except (TimeoutError, LocalEntryNotFoundError, OSError) as error:
@@ -121,7 +99,7 @@ def _download(name: str, revision: str | None, timeout_s: float) -> Path:
 
 
 def _within(seconds: float, call: Callable[[], T]) -> T:
-    """The call's result, or TimeoutError; an overdue call is left behind in a daemon thread."""
+    """The call's result, or TimeoutError; a call that takes longer goes on in a daemon thread."""
     outcome: list[T] = []
     failure: list[BaseException] = []
 
@@ -150,13 +128,14 @@ def _read_config(folder: Path, name: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"Model {name}: {path} is not readable JSON: {first_line(error)}") from error
     kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind != "sam2_video":
-        raise ModelError(f"Model {name} at {folder} has model_type {kind!r}; a SAM2 video model has 'sam2_video'.")
+    if kind not in FAMILIES:
+        allowed = ", ".join(f"{key!r} ({family.title})" for key, family in FAMILIES.items())
+        raise ModelError(f"Model {name} at {folder} has model_type {kind!r}. Supported values are {allowed}.")
     return dict(config)
 
 
 def _digest(folder: Path, config: Mapping[str, Any], name: str) -> str:
-    """sha256 over the checkpoint's tensors (name, dtype, shape, bytes, in name order) and the settings above."""
+    """sha256 over the checkpoint's tensors (name, dtype, shape, bytes, in name order) and its family's settings."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ModelError(f"Model {name}: no *.safetensors in {folder} (pickled weights are not loaded).")
@@ -176,15 +155,15 @@ def _digest(folder: Path, config: Mapping[str, Any], name: str) -> str:
 
 
 def _tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
-    """Type, shape, place and size in bytes of each tensor of a safetensors file, from its header.
+    """Type, shape, offset and size in bytes of each tensor of a safetensors file, from its header.
 
     Raises:
-        ValueError: It is damaged: its tensors do not fill it exactly.
+        ValueError: The file is damaged: its tensors do not fill it exactly.
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > path.stat().st_size:
-            raise ValueError(f"{path.name} is shorter than its header says")
+            raise ValueError(f"{path.name} is shorter than its header states")
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)
     found = {}
@@ -192,13 +171,14 @@ def _tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
         start, end = tensor["data_offsets"]
         found[key] = (tensor["dtype"], tuple(tensor["shape"]), 8 + length + start, end - start)
     if 8 + length + sum(size for *_, size in found.values()) != path.stat().st_size:
-        raise ValueError(f"{path.name} is not as long as its header says")
+        raise ValueError(f"{path.name} does not have the length that its header states")
     return found
 
 
 def _settings(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    family = FAMILIES[config["model_type"]]
     settings: dict[str, Any] = {}
-    for part, keys in _CONFIG_IN_DIGEST.items():
+    for part, keys in family.config_in_digest.items():
         values: Any = config
         for step in filter(None, part.split(".")):
             values = values.get(step) or {}
@@ -209,10 +189,10 @@ def _settings(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
             read = json.loads((folder / file).read_text())
             processor = read.get(inner, {}) if inner else read
             break
-    settings["processor"] = {key: processor[key] for key in _PROCESSOR_IN_DIGEST.split() if key in processor}
+    settings["processor"] = {key: processor[key] for key in family.processor_in_digest.split() if key in processor}
     return settings
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without the rest of its story."""
+    """The first line of an error's message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

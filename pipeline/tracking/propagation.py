@@ -1,4 +1,4 @@
-"""The order of things: prompted frames first, then forward, then backward; what is yielded, and what a resume needs."""
+"""The order of a propagation: prompted frames, then the forward pass, then the backward pass."""
 
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -6,22 +6,24 @@ from types import TracebackType
 
 import torch
 
-from pipeline.tracking.bank import MemoryBank, Recall
+from pipeline.tracking.bank import MemoryBank, MemoryContext
+from pipeline.tracking.objects import Direction, FrameSource, TrackedFrame, TrackedObject, check
 from pipeline.tracking.priming import prime
-from pipeline.tracking.prompts import Direction, FrameSource, TrackedFrame, TrackedObject, check, to_model
-from pipeline.tracking.reading import Frame, chain, closing, read_on
+from pipeline.tracking.reading import Frame, PendingFrame, chain, closing, read_on
 from pipeline.tracking.results import Results
-from pipeline.tracking.sam2.encoder import Features
 from pipeline.tracking.state import Rows, State
-from pipeline.tracking.work import Correction, Model, Work
+from pipeline.tracking.stepping import Correction, Features, SteppedModel, StepRequest
 
 
 class Propagation(Iterator[TrackedFrame]):
-    """Tracked frames of one video, in the order stepped; close it when leaving early. Not to be shared by threads."""
+    """Tracked frames of one video, in the order in which they are stepped.
+
+    Close it when it is left early. It must not be shared by threads.
+    """
 
     def __init__(
         self,
-        model: Model,
+        model: SteppedModel,
         source: FrameSource,
         objects: Sequence[TrackedObject],
         *,
@@ -48,6 +50,7 @@ class Propagation(Iterator[TrackedFrame]):
         return next(self._frames)
 
     def close(self) -> None:
+        """Leave the shared batches and end the source's decoder."""
         self._frames.close()
 
     def __enter__(self) -> "Propagation":
@@ -61,7 +64,7 @@ class Propagation(Iterator[TrackedFrame]):
             self.close()
 
     def checkpoint(self) -> bytes:
-        """All that continues from the frames yielded so far, as safetensors; call it between two frames."""
+        """The state after the frames yielded so far, as safetensors. Call it between two frames."""
         return self._state.to_bytes(self._identity())
 
     def _identity(self) -> dict[str, object]:
@@ -85,8 +88,8 @@ class Propagation(Iterator[TrackedFrame]):
 
     def _passes(self) -> Iterator[TrackedFrame]:
         if not self._state.primed:
-            starts_alone = self._direction == "backward"
-            prime(self._state, self._objects, self._source, self._model, self._lane, starts_alone=starts_alone)
+            earliest_only = self._direction == "backward"
+            prime(self._state, self._objects, self._source, self._model, self._lane, earliest_only=earliest_only)
         if not self._state.reverse:
             yield from self._pass(self._source.forward(self._state.next))
             if self._direction == "forward":
@@ -99,17 +102,17 @@ class Propagation(Iterator[TrackedFrame]):
         yield from self._pass(self._source.backward(self._state.next))
 
     def _pass(self, frames: Iterator[Frame]) -> Iterator[TrackedFrame]:
-        ready: deque[tuple[int, torch.Tensor | Features | None]] = deque()
+        pending: deque[PendingFrame] = deque()
         with closing(frames if self._state.reverse else self._peek(frames)) as frames:
             while True:
-                if not ready:
-                    self._fill(ready, frames)
-                if not ready:
+                if not pending:
+                    self._fill(pending, frames)
+                if not pending:
                     return
-                yield self._step(ready)
+                yield self._step(pending)
 
-    def _fill(self, ready: deque[tuple[int, torch.Tensor | Features | None]], frames: Iterator[Frame]) -> None:
-        """Read on until enough frames are together that must be encoded."""
+    def _fill(self, pending: deque[PendingFrame], frames: Iterator[Frame]) -> None:
+        """Read frames until there is a batch of them for the encoder."""
         wanted = self._model.frames_ahead
         while wanted > 0:
             frame = next(frames, None)
@@ -117,102 +120,109 @@ class Propagation(Iterator[TrackedFrame]):
                 return
             t, pixels = frame
             needed = any(t not in o.prompts for _, o in self._active(t))
-            ready.append((t, pixels if needed else None))
+            pending.append(PendingFrame(index=t, pixels=pixels if needed else None))
             wanted -= needed
-            if not needed and len(ready) == 1:
+            if not needed and len(pending) == 1:
                 return
 
     def _active(self, t: int) -> list[tuple[int, TrackedObject]]:
-        """The objects that have a row on frame t in this pass."""
+        """The objects that have a row on frame t in this pass, with their positions."""
         if not self._state.reverse:
             return [(i, o) for i, o in enumerate(self._objects) if o.start <= t]
         own_row = self._direction == "backward"
         return [(i, o) for i, o in enumerate(self._objects) if t < o.start or (own_row and t == o.start)]
 
-    def _step(self, ready: deque[tuple[int, torch.Tensor | Features | None]]) -> TrackedFrame:
-        t, frame = ready[0]
+    def _step(self, pending: deque[PendingFrame]) -> TrackedFrame:
+        """Step the first pending frame and remove it."""
+        t = pending[0].index
         active = self._active(t)
         tracked = [i for i, o in active if t not in o.prompts]
-        results = None
-        if tracked:
-            assert self._state.max_pointers is not None
-            work = Work()
-            if isinstance(frame, torch.Tensor):
-                work.encode = [pixels for _, pixels in ready if isinstance(pixels, torch.Tensor)]
-            features: Features | int = frame if isinstance(frame, Features) else 0
-            recalls = [
-                self._state.banks[i].recall(t, reverse=self._state.reverse, max_pointers=self._state.max_pointers)
-                for i in tracked
-            ]
-            work.tracks = [(features, recall) for recall in recalls]
-            done = self._model.submit(self._lane, work)
-            encoded = iter(done.features)
-            for n, (index, pixels) in enumerate(ready):
-                if isinstance(pixels, torch.Tensor):
-                    ready[n] = (index, next(encoded))
-            results = done.tracks
-            assert results is not None
-            results = self._corrected(t, ready[0][1], tracked, recalls, results)
-            for n, i in enumerate(tracked):
-                self._state.banks[i].add_tracked(t, results.memory[n], results.pointer[n], reverse=self._state.reverse)
-        ready.popleft()
-        rows: list[Rows] = []
-        if results is not None and len(tracked) == len(active):
-            rows.append((results.logits, results.object_logit, results.predicted_iou))
-        else:
-            for i, o in active:
-                if t in o.prompts:
-                    rows.append(self._state.prompted.pop((t, i)))
-                elif results is not None:
-                    n = tracked.index(i)
-                    row = results.rows(n, n + 1)
-                    rows.append((row.logits, row.object_logit, row.predicted_iou))
-        logits, object_logit, predicted_iou = (
-            torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*rows, strict=True)
-        )
+        results = self._track(pending, tracked) if tracked else None
+        pending.popleft()
+        rows = self._rows(t, active, tracked, results)
         # From here on a checkpoint continues after frame t.
         self._state.next = t - 1 if self._state.reverse else t + 1
         return TrackedFrame(
             frame_index=t,
             object_ids=tuple(o.object_id for _, o in active),
-            is_prompted=tuple(o.says(t) for _, o in active),
-            logits=logits,
-            object_logit=object_logit,
-            predicted_iou=predicted_iou,
+            is_prompted=tuple(o.is_prompted(t) for _, o in active),
+            logits=rows.logits,
+            object_logit=rows.object_logit,
+            predicted_iou=rows.predicted_iou,
         )
 
+    def _track(self, pending: Sequence[PendingFrame], tracked: Sequence[int]) -> Results:
+        """Track objects on the first pending frame and add the results to their banks.
+
+        Encodes all pending frames that are not encoded yet.
+        """
+        first = pending[0]
+        contexts = [self._context(i, first.index) for i in tracked]
+        new = [frame for frame in pending if frame.pixels is not None] if first.features is None else []
+        features: Features | int = first.features if first.features is not None else 0
+        request = StepRequest(
+            encode=[frame.pixels for frame in new if frame.pixels is not None],
+            tracks=[(features, context) for context in contexts],
+        )
+        result = self._model.submit(self._lane, request)
+        for frame, encoded in zip(new, result.features, strict=True):
+            frame.features, frame.pixels = encoded, None
+        assert result.tracks is not None
+        results = self._corrected(first, tracked, contexts, result.tracks)
+        for n, i in enumerate(tracked):
+            bank = self._state.banks[i]
+            bank.add_tracked(first.index, results.memory[n], results.pointer[n], reverse=self._state.reverse)
+        return results
+
+    def _context(self, position: int, t: int) -> MemoryContext:
+        assert self._state.max_pointers is not None
+        bank = self._state.banks[position]
+        return bank.context(t, reverse=self._state.reverse, max_pointers=self._state.max_pointers)
+
     def _corrected(
-        self,
-        t: int,
-        features: torch.Tensor | Features | None,
-        tracked: Sequence[int],
-        recalls: Sequence[Recall],
-        results: Results,
+        self, frame: PendingFrame, tracked: Sequence[int], contexts: Sequence[MemoryContext], results: Results
     ) -> Results:
-        """The results, those of objects that have a correction on frame t replaced."""
+        """The results, with those of objects that have a correction on the frame replaced."""
+        t = frame.index
         places = [n for n, i in enumerate(tracked) if t in self._objects[i].corrections]
         if not places:
             return results
-        assert isinstance(features, Features)
-        work = Work()
+        request = StepRequest()
         for n in places:
-            said = self._objects[tracked[n]].corrections[t]
-            prompt = to_model(said, self._source, target=self._model.image_size)
-            work.corrections.append((features, Correction(recall=recalls[n], prompt=prompt, logits=results.logits[n])))
-        corrected = self._model.submit(self._lane, work).corrections
-        assert corrected is not None
+            correction = self._objects[tracked[n]].corrections[t]
+            prompt = self._model.prepare(correction, height=self._source.height, width=self._source.width)
+            corrected = Correction(context=contexts[n], prompt=prompt, logits=results.logits[n])
+            request.corrections.append((frame.features, corrected))
+        replaced = self._model.submit(self._lane, request).corrections
+        assert replaced is not None
         order = [len(tracked) + places.index(n) if n in places else n for n in range(len(tracked))]
-        return Results.cat([results, corrected]).ordered(order)
+        return Results.cat([results, replaced]).ordered(order)
+
+    def _rows(
+        self, t: int, active: Sequence[tuple[int, TrackedObject]], tracked: Sequence[int], results: Results | None
+    ) -> Rows:
+        """The rows of all active objects: those tracked now, and those of prompts that were run before."""
+        if results is not None and len(tracked) == len(active):
+            return Rows(results.logits, results.object_logit, results.predicted_iou)
+        rows: list[Rows] = []
+        for i, o in active:
+            if t in o.prompts:
+                rows.append(self._state.prompted.pop((t, i)))
+            elif results is not None:
+                n = tracked.index(i)
+                row = results.rows(n, n + 1)
+                rows.append(Rows(row.logits, row.object_logit, row.predicted_iou))
+        return rows[0] if len(rows) == 1 else Rows(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
 
     def _peek(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """Read ahead as far as it takes to know min(video length, the pointers' limit): pointers are scaled by it."""
+        """The frames, after reading ahead until min(video length, the pointers' limit) is known."""
         if self._state.max_pointers is not None:
             return frames
         self._state.max_pointers, head = read_on(frames, self._known_frames(), self._model.max_pointers)
         return chain(head, frames)
 
     def _count_frames(self) -> None:
-        """The same for a backward pass that no forward pass came before."""
+        """Find min(video length, the pointers' limit) for a backward pass without a forward pass before it."""
         if self._state.max_pointers is not None:
             return
         known, limit = self._known_frames(), self._model.max_pointers

@@ -1,36 +1,44 @@
-"""Where a propagation stands between two frames: all that a later one needs to go on as if there had been no break."""
+"""The state of a propagation between two frames: all that another propagation needs to continue from there."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load, save
 
 from pipeline.tracking.bank import MemoryBank
 
-Rows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""(n, h, w) logits, (n,) object logits, (n,) predicted IoUs."""
+
+class Rows(NamedTuple):
+    """The result rows of n objects on one frame."""
+
+    logits: torch.Tensor
+    """(n, h, w)"""
+    object_logit: torch.Tensor
+    """(n,)"""
+    predicted_iou: torch.Tensor
+    """(n,)"""
 
 
 @dataclass(kw_only=True)
 class State:
     banks: Sequence[MemoryBank]
-    """By the objects' positions."""
+    """In the objects' order."""
     reverse: bool
-    """In the backward pass."""
+    """Whether the propagation is in its backward pass."""
     next: int
-    """The frame that is stepped next."""
+    """The index of the next frame."""
     primed: bool = False
-    """The prompted frames have been run."""
+    """Whether the prompted frames have been run."""
     max_pointers: int | None = None
-    """min(video length, the model's limit), once it is known."""
+    """min(video length, the model's limit), or None before it is known."""
     prompted: dict[tuple[int, int], Rows] = field(default_factory=dict)
-    """Rows of prompted frames that are not yet yielded, by frame and object's position."""
+    """Rows of prompted frames that are not yet yielded, by frame and position of the object."""
 
     def to_bytes(self, owner: Mapping[str, Any]) -> bytes:
-        """As safetensors; `owner` (JSON values) says whose state it is."""
+        """The state as safetensors; `owner` (JSON values) identifies the propagation it belongs to."""
         tensors = {f"{i}/{name}": t for i, bank in enumerate(self.banks) for name, t in bank.to_tensors().items()}
         for (frame, i), row in self.prompted.items():
             tensors |= {f"row/{frame}/{i}/{n}": part for n, part in enumerate(row)}
@@ -39,10 +47,10 @@ class State:
         return save({name: t.contiguous().cpu() for name, t in tensors.items()}, header)
 
     def load(self, data: bytes, owner: Mapping[str, Any], device: torch.device) -> None:
-        """Stand where `to_bytes` was called.
+        """Set this state to the one that `to_bytes` saved.
 
         Raises:
-            ValueError: The state belongs to another owner.
+            ValueError: The saved state belongs to another owner.
         """
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         place = json.loads(header["__metadata__"]["propagation"])
@@ -55,7 +63,6 @@ class State:
         for name in tensors:
             if name.startswith("row/") and name.endswith("/0"):
                 _, frame, position, _ = name.split("/")
-                logits, object_logit, predicted_iou = (tensors[name[:-1] + str(n)] for n in range(3))
-                self.prompted[int(frame), int(position)] = (logits, object_logit, predicted_iou)
+                self.prompted[int(frame), int(position)] = Rows(*(tensors[name[:-1] + str(n)] for n in range(3)))
         self.primed, self.reverse = place["primed"], place["reverse"]
         self.next, self.max_pointers = place["next"], place["max_pointers"]

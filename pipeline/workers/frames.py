@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
-from pipeline.tracking.model import Sam2
+from pipeline.tracking.stepping import LoadedModel
 from pipeline.video import Frame, VideoReader, prefetch
 from pipeline.workers.metrics import Totals
 
@@ -15,8 +15,8 @@ FRAMES_AHEAD = 4
 class ModelFrames:
     """A video's frames as the model takes them, decoded and scaled in a thread that runs ahead."""
 
-    def __init__(self, reader: VideoReader, sam2: Sam2, clocks: Sequence[Totals]) -> None:
-        self._reader, self._sam2, self._clocks = reader, sam2, clocks
+    def __init__(self, reader: VideoReader, model: LoadedModel, clocks: Sequence[Totals]) -> None:
+        self._reader, self._model, self._clocks = reader, model, clocks
         self.height, self.width = reader.info.height, reader.info.width
         self.times: dict[int, float] = {}
         """Presentation time, in seconds, of every frame read so far."""
@@ -41,4 +41,4 @@ class ModelFrames:
 
     def _take(self, frame: Frame) -> tuple[int, torch.Tensor]:
         self.times[frame.index] = frame.time_s
-        return frame.index, self._sam2.preprocess(frame.rgb)
+        return frame.index, self._model.preprocess(frame.rgb)

@@ -24,9 +24,9 @@ from pipeline.logs import bound
 from pipeline.manifest import prompts_to_json
 from pipeline.masks import rle
 from pipeline.storage import Store, Version, part_path
-from pipeline.tracking import Engine, Finish, FramePrompt, Propagation, TrackedFrame, TrackedObject
+from pipeline.tracking import Engine, FramePrompt, MaskPostprocessor, Propagation, TrackedFrame, TrackedObject
+from pipeline.tracking.merging import merge_passes
 from pipeline.tracking.model import load
-from pipeline.tracking.passes import merge_passes
 from pipeline.video import VideoReader, keep_freed_memory, prefetch
 from pipeline.video.content import content_version, open_uri
 from pipeline.workers.checkpoint import Checkpoints
@@ -59,7 +59,7 @@ class Labeler:
             )
         parameters = settings.parameters
         self._engine = Engine(self._sam2, dtype=getattr(torch, parameters.dtype), lanes=settings.lanes)
-        self._finish = Finish(
+        self._postprocessor = MaskPostprocessor(
             mask_threshold=parameters.mask_threshold,
             max_hole_area=parameters.max_hole_area,
             max_sprinkle_area=parameters.max_sprinkle_area,
@@ -201,7 +201,7 @@ class Labeler:
             with closing(prefetch(steps, depth=RESULTS_AHEAD)) as results:
                 for step in results:
                     assert isinstance(step, TrackedFrame)
-                    columns = mask_columns(step, self._finish, size)
+                    columns = mask_columns(step, self._postprocessor, size)
                     again.add(step.frame_index, frames.times[step.frame_index], columns)
                     if step.frame_index == end:
                         break
@@ -228,7 +228,7 @@ class Labeler:
         """The label rows of one frame: its masks and what tells of their quality."""
         threshold = self.settings.parameters.mask_threshold
         return {
-            **mask_columns(frame, self._finish, (height, width)),
+            **mask_columns(frame, self._postprocessor, (height, width)),
             **measure(frame.logits, frame.object_ids, mask_threshold=threshold),
         }
 
@@ -276,9 +276,11 @@ class Labeler:
         }
 
 
-def mask_columns(frame: TrackedFrame, finish: Finish, size: tuple[int, int]) -> dict[str, Sequence[Any]]:
+def mask_columns(
+    frame: TrackedFrame, postprocessor: MaskPostprocessor, size: tuple[int, int]
+) -> dict[str, Sequence[Any]]:
     """The label rows of one frame of this (height, width): finished masks as RLE, their measures, and the scores."""
-    counts = rle.encode(finish.masks(frame.logits, height=size[0], width=size[1]).cpu().numpy())
+    counts = rle.encode(postprocessor.masks(frame.logits, height=size[0], width=size[1]).cpu().numpy())
     return {
         "object_id": frame.object_ids,
         "is_prompted": frame.is_prompted,

@@ -23,7 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.tracking import Engine, TrackedObject
-from pipeline.tracking.model import Sam2
+from pipeline.tracking.sam2.model import Sam2
+from pipeline.tracking.sam2.step import Sam2Stepper
 from pipeline.video import keep_freed_memory
 from tests.tracking import models, videos
 
@@ -36,6 +37,25 @@ def _linear_flops(x: Any, weight: Any, *_: Any, **__: Any) -> int:
 
 
 ONEDNN_FLOPS: dict[Any, Any] = {torch.ops.mkldnn._linear_pointwise: _linear_flops}
+
+
+class Work(contextlib.AbstractContextManager["Work"]):
+    """Sums the floating-point operations of steps while it is counting."""
+
+    def __init__(self) -> None:
+        self.counting = False
+        self.total = 0
+
+    def __enter__(self) -> "Work":
+        self._mode = FlopCounterMode(display=False, custom_mapping=ONEDNN_FLOPS) if self.counting else None
+        if self._mode:
+            self._mode.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._mode:
+            self._mode.__exit__(*error)
+            self.total += self._mode.get_total_flops()
 
 
 class Launches(TorchDispatchMode):
@@ -143,44 +163,62 @@ def told(spent: dict[str, list[float]], **share: int) -> str:
     return ", ".join(words)
 
 
-def count_launches(iterator: Iterator[int], *, frames: int = 8) -> tuple[float, Counter[str]]:
+def count_launches(iterator: Iterator[int], watch: Launches, *, frames: int = 8) -> tuple[float, Counter[str]]:
+    """Launches per frame with a full memory; `watch` is active where the model runs."""
     for _ in range(WARM):
         next(iterator)
-    with torch.inference_mode(), Launches() as launches:
-        for _ in range(frames):
-            next(iterator)
-    counts = Counter({name: n / frames for name, n in launches.counts.items()})
-    return launches.total / frames, counts
+    watch.counts.clear()
+    for _ in range(frames):
+        next(iterator)
+    counts = Counter({name: n / frames for name, n in watch.counts.items()})
+    return watch.total / frames, counts
+
+
+def watched(sam2: Sam2, watch: contextlib.AbstractContextManager[Any]) -> Sam2:
+    """The model with `watch` active in its steps: a dispatch mode belongs to one thread, and steps have their own."""
+
+    class Watched(Sam2Stepper):
+        @contextlib.contextmanager
+        def inference(self) -> Iterator[None]:
+            with super().inference(), watch:
+                yield
+
+    return models.with_stepper(sam2, Watched)
 
 
 def launches(sam2: Sam2, *, top: int = 0) -> None:
     video = videos.video(WARM + 12)
-    reference = {n: count_launches(transformers_frames(sam2, video, n))[0] for n in (1, 8)}
+    reference = {}
+    for n in (1, 8):
+        with torch.inference_mode(), Launches() as watch:
+            reference[n] = count_launches(transformers_frames(sam2, video, n), watch)[0]
     for n, wanted in ((1, 0.8), (8, 1 / 3.5)):
-        ours, counts = count_launches(engine_frames(Engine(sam2), sam2, video, n))
+        watch = Launches()
+        ours, counts = count_launches(engine_frames(Engine(watched(sam2, watch)), sam2, video, n), watch)
         print(
             f"launches, {n} objects: transformers {reference[n]:.0f}, engine {ours:.0f} a frame: "
             f"{ours / reference[n]:.3f} (wanted at most {wanted:.3f})"
         )
         for name, k in counts.most_common(top):
             print(f"    {k:6.1f} {name}")
-    engine = Engine(sam2, lanes=8)
-    stepper: Any = engine
-    run = stepper._lanes._run
-    total = 0
     batches = []
 
-    def counted(works: Any) -> Any:  # the dispatch mode belongs to a thread; whoever runs the batch counts it
-        nonlocal total
-        with Launches() as mode:
-            done = run(works)
-        batches.append((len(works), sum(len(w.tracks) for w in works), mode.total))
-        return done
+    class Batches(Sam2Stepper):
+        @contextlib.contextmanager
+        def inference(self) -> Iterator[None]:
+            self.tracks = 0
+            with super().inference(), Launches() as mode:
+                yield
+            batches.append((self.tracks, mode.total))
 
-    stepper._lanes._run = counted
+        def track(self, items: Any) -> Any:
+            self.tracks = len(items)
+            return super().track(items)
+
+    engine = Engine(models.with_stepper(sam2, Batches), lanes=8)
     for _ in lane_frames(engine, sam2, [videos.video(WARM + 12, seed=n) for n in range(8)]):
         pass
-    full = [ops for works, tracks, ops in batches[WARM:] if works == tracks == 8]
+    full = [ops for tracks, ops in batches[WARM:] if tracks == 8]
     ours = min(full) / 8
     print(
         f"launches, 8 lanes: transformers {reference[1]:.0f}, engine {ours:.0f} a frame: {ours / reference[1]:.3f} "
@@ -215,19 +253,23 @@ def lanes_speed(name: str, sam2: Sam2, lanes: int, *, rounds: int, together: int
 def where_time_goes(name: str, sam2: Sam2, count: int, *, dtype: torch.dtype = torch.float32) -> None:
     """Share of time in products, attention and convolutions; achieved GFLOP/s against one matrix product's."""
     video = videos.video(WARM + 8)
-    frames = engine_frames(Engine(sam2, dtype=dtype), sam2, video, count)
+    work = Work()
+    frames = engine_frames(Engine(watched(sam2, work), dtype=dtype), sam2, video, count)
     for _ in range(WARM):
         next(frames)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    every_thread = torch._C._profiler._ExperimentalConfig(profile_all_threads=True)  # steps have a thread of their own
+    cpu = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=cpu, experimental_config=every_thread) as profile:
         for _ in range(4):
             next(frames)
     spent = {e.key: e.self_cpu_time_total for e in profile.key_averages()}
     heavy = ("addmm", "mm", "bmm", "conv", "attention", "linear", "softmax")
     share = sum(t for key, t in spent.items() if any(word in key for word in heavy)) / sum(spent.values())
-    with torch.inference_mode(), FlopCounterMode(display=False, custom_mapping=ONEDNN_FLOPS) as flops:
-        for _ in range(2):
-            next(frames)
-    work = flops.get_total_flops() / 2
+    work.counting = True
+    for _ in range(2):
+        next(frames)
+    work.counting = False
+    flops = work.total / 2
     started = time.process_time()
     for _ in range(2):
         next(frames)
@@ -237,8 +279,8 @@ def where_time_goes(name: str, sam2: Sam2, count: int, *, dtype: torch.dtype = t
     limit = 2 * 1024**3 / product / 1e9
     print(
         f"{name}, {count} objects, {str(dtype).removeprefix('torch.')}: {100 * share:.0f} % of the time in products, "
-        f"attention and convolutions; {work / 1e9:.1f} GFLOP a frame at {work / seconds / 1e9:.0f} GFLOP/s, "
-        f"{work / seconds / 1e9 / limit:.2f} of a matrix product's {limit:.0f}",
+        f"attention and convolutions; {flops / 1e9:.1f} GFLOP a frame at {flops / seconds / 1e9:.0f} GFLOP/s, "
+        f"{flops / seconds / 1e9 / limit:.2f} of a matrix product's {limit:.0f}",
         flush=True,
     )
     for key, t in sorted(spent.items(), key=lambda item: -item[1])[:12]:

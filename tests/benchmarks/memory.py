@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from pipeline.tracking import Engine
-from pipeline.tracking.model import Sam2
+from pipeline.tracking.sam2.model import Sam2
 from pipeline.video import keep_freed_memory
 from tests.benchmarks.engine import engine_frames, transformers_frames
 from tests.tracking import models, videos

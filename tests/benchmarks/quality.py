@@ -16,7 +16,7 @@ from pipeline.labels.builder import PartBuilder
 from pipeline.labels.measures.doubt import masklet_quality
 from pipeline.labels.measures.frames import measure
 from pipeline.labels.measures.motion import add_motion
-from pipeline.tracking import Engine, Finish
+from pipeline.tracking import Engine, MaskPostprocessor
 from pipeline.workers.labeler import mask_columns
 from tests.benchmarks.engine import objects
 from tests.tracking import models, videos
@@ -41,7 +41,7 @@ def share(size: int, count: int) -> tuple[float, float]:
             start = time.process_time()
             measures = measure(frame.logits, frame.object_ids)
             quality += time.process_time() - start
-            columns = mask_columns(frame, Finish(), (height, width))
+            columns = mask_columns(frame, MaskPostprocessor(), (height, width))
             builder.add(frame.frame_index, float(frame.frame_index), {**columns, **measures})
         masklets: list[pa.Table] = [rows for _, rows in builder.by_object()]
     start = time.process_time()

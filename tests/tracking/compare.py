@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.tracking import Direction, Engine, Finish, TrackedFrame, TrackedObject
-from pipeline.tracking.model import Sam2
+from pipeline.tracking import Direction, Engine, MaskPostprocessor, TrackedFrame, TrackedObject
+from pipeline.tracking.sam2.model import Sam2
 from tests.tracking import reference
 from tests.tracking.videos import MemorySource
 
@@ -56,7 +56,7 @@ def to_transformers(
     seen = set()
     difference = Difference()
     for frame in (engine or Engine(sam2)).propagate(MemorySource(sam2, video), objects, direction=direction):
-        masks = Finish().masks(frame.logits, height=height, width=width).numpy()
+        masks = MaskPostprocessor().masks(frame.logits, height=height, width=width).numpy()
         for n, object_id in enumerate(frame.object_ids):
             key = (object_id, frame.frame_index)
             assert key not in seen, f"{key} came twice"

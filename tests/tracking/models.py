@@ -13,7 +13,9 @@ try:
 except ImportError:  # transformers before 5.20 calls the same class "fast"
     from transformers import Sam2ImageProcessorFast as Sam2ImageProcessor
 
-from pipeline.tracking.model import Sam2, load, wrap
+from pipeline.tracking.model import load
+from pipeline.tracking.sam2.model import Sam2, wrap
+from pipeline.tracking.sam2.step import Sam2Stepper
 
 
 @cache
@@ -99,6 +101,16 @@ def random_sam2(config: dict[str, Any], *, seed: int = 0) -> Sam2:
         target_size=size,
     )
     return wrap(model, processor, name="random", digest=f"random-{seed}", device=torch.device("cpu"))
+
+
+def with_stepper(sam2: Sam2, kind: type[Sam2Stepper]) -> Sam2:
+    """The model with another stepper, which may watch or fail."""
+
+    class Changed(Sam2):
+        def stepper(self, *, dtype: torch.dtype) -> Sam2Stepper:
+            return kind(self.model, self.device, dtype=dtype)
+
+    return Changed(**vars(sam2))
 
 
 def random_model_folder(folder: Path, sam2: Sam2 | None = None) -> str:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.tracking import Direction, FramePrompt, TrackedObject
-from pipeline.tracking.model import Sam2
+from pipeline.tracking.sam2.model import Sam2
 
 
 @dataclass(frozen=True)

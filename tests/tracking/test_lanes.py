@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.tracking import Direction, Engine, TrackedFrame, TrackedObject
+from pipeline.tracking.batching import BatchSize
 from pipeline.tracking.lanes import Lanes
+from pipeline.tracking.sam2.step import Sam2Stepper
 from tests.tracking import compare, models
 from tests.tracking import videos as v
 
@@ -67,18 +69,43 @@ def test_any_mix_of_videos_equals_one_at_a_time(jobs: list[Job], lanes: int) -> 
 
 
 def test_lanes_step_in_one_batch() -> None:
-    engine = Engine(SAM2, lanes=3)
-    sizes = []
-    lanes: Any = engine._lanes
-    run = lanes._run
-    lanes._run = lambda works: (sizes.append(len(works)), time.sleep(0.05), run(works))[-1]
+    sizes: list[int] = []
+
+    class Slow(Sam2Stepper):
+        def track(self, items: Any) -> Any:
+            sizes.append(len(items))
+            time.sleep(0.05)
+            return super().track(items)
+
+    engine = Engine(models.with_stepper(SAM2, Slow), lanes=3)
     objects = [v.tracked(0, f0=v.prompt("click"))]
     run_together(engine, [(v.MemorySource(SAM2, v.video(8, seed=n)), objects, "forward") for n in range(5)])
     assert max(sizes) == 3
     assert sum(sizes) / len(sizes) > 2
 
 
-def test_a_lane_that_stops_early_or_fails_holds_up_nobody() -> None:
+def test_one_thread_runs_the_batches_of_all_videos() -> None:
+    threads: set[threading.Thread] = set()
+
+    class Watched(Sam2Stepper):
+        def track(self, items: Any) -> Any:
+            threads.add(threading.current_thread())
+            return super().track(items)
+
+    engine = Engine(models.with_stepper(SAM2, Watched), lanes=2)
+    objects = [v.tracked(0, f0=v.prompt("click"))]
+    for seed in range(3):
+        jobs: list[Job] = [(v.MemorySource(SAM2, v.video(4, seed=seed + n)), objects, "forward") for n in range(2)]
+        run_together(engine, jobs)
+    assert len(threads) == 1
+    del engine
+    gc.collect()
+    (stepping,) = threads
+    stepping.join(60)
+    assert not stepping.is_alive(), "an engine that is dropped ends its thread"
+
+
+def test_a_lane_that_stops_early_or_fails_delays_no_other() -> None:
     engine = Engine(SAM2, lanes=8)
     objects = [v.tracked(0, f0=v.prompt("click"))]
     source = v.MemorySource(SAM2, v.video(5))
@@ -98,10 +125,10 @@ def test_a_lane_that_stops_early_or_fails_holds_up_nobody() -> None:
         list(broken)
     (frames,) = run_together(engine, [(source, objects, "forward")])
     assert len(frames) == 5
-    assert len(engine._lanes) == 1
+    assert engine.open_lanes == 1
     del suspended
     gc.collect()
-    assert len(engine._lanes) == 0
+    assert engine.open_lanes == 0
 
 
 def test_a_video_that_waits_for_a_lane_leaves_the_encoder_its_batch() -> None:
@@ -120,7 +147,7 @@ def test_one_lanes_error_is_its_own() -> None:
             raise ValueError("thirteen")
         return [10 * work for work in works]
 
-    lanes: Lanes[int, int] = Lanes(run, most=4)
+    lanes: Lanes[int, int] = Lanes(run, max_lanes=4)
     results: dict[int, object] = {}
 
     def lane(work: int) -> None:
@@ -143,31 +170,52 @@ def test_one_lanes_error_is_its_own() -> None:
 
 
 def test_running_out_of_memory_halves_the_batch(caplog: pytest.LogCaptureFixture) -> None:
-    engine = Engine(SAM2)
-    stepper: Any = engine._stepper
-    track = stepper._track
+    class LittleMemory(Sam2Stepper):
+        def track_batch(self, items: Sequence[Any]) -> Any:
+            if len(items) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().track_batch(items)
 
-    def little_memory(items: Sequence[Any]) -> Any:
-        if len(items) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return track(items)
-
-    stepper._track = little_memory
     objects = [v.tracked(n, f0=v.prompt(kind)) for n, kind in enumerate(v.KINDS)]
     source = v.MemorySource(SAM2, v.video(4))
-    made = list(engine.propagate(source, objects))
+    made = list(Engine(models.with_stepper(SAM2, LittleMemory)).propagate(source, objects))
     compare.frames_alike(made, Engine(SAM2).propagate(source, objects)).check()
-    assert stepper.tracks_at_once == 2
     assert "Out of memory with 5 in a batch: tracks_at_once is now 2." in caplog.text
 
 
-def test_running_out_of_memory_for_a_single_object_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Engine(SAM2)
+def test_running_out_of_memory_for_a_single_object_is_an_error() -> None:
+    class NoMemory(Sam2Stepper):
+        def track_batch(self, _: object) -> Any:
+            raise torch.OutOfMemoryError("CUDA out of memory")
 
-    def no_memory(_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(engine._stepper, "_track", no_memory)
     objects = [v.tracked(n, f0=v.prompt("click")) for n in range(3)]
     with pytest.raises(torch.OutOfMemoryError):
-        list(engine.propagate(v.MemorySource(SAM2, v.video(4)), objects))
+        list(Engine(models.with_stepper(SAM2, NoMemory)).propagate(v.MemorySource(SAM2, v.video(4)), objects))
+
+
+def test_a_halved_batch_grows_again_later_each_time_it_fails() -> None:
+    size = BatchSize("tracks_at_once", 8)
+    free = 4
+    tried: list[int] = []
+
+    def call(batch: Sequence[int]) -> int:
+        tried.append(len(batch))
+        if len(batch) > free:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return len(batch)
+
+    def batches_until_8() -> int:
+        tried.clear()
+        for count in range(2000):
+            size.run(range(4), call) if size.now == 4 else size.run(range(8), call)
+            if 8 in tried:
+                return count
+        raise AssertionError("no batch of 8 was tried again")
+
+    assert size.run(range(8), call) == [4, 4]
+    first = batches_until_8()
+    assert size.now == 4
+    assert batches_until_8() > 1.5 * first
+    free = 8
+    batches_until_8()
+    assert size.run(range(16), call) == [8, 8]

@@ -72,7 +72,7 @@ def test_sharded_weights_have_the_same_digest(folder: Path) -> None:
     names = sorted(weights)
     for n, part in enumerate((names[::2], names[1::2])):
         save_file({name: weights[name] for name in part}, folder / f"model-0000{n}-of-00002.safetensors")
-    assert modelfiles.resolve(str(folder)).digest == model.resolve("embedded").digest
+    assert modelfiles.resolve(str(folder)).digest == modelfiles.resolve("embedded").digest
 
 
 def test_wrong_models_are_refused_in_words(folder: Path, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from pipeline.errors import PromptError
-from pipeline.tracking import Direction, Engine, Finish, TrackedObject
-from pipeline.tracking.model import Sam2
+from pipeline.tracking import Direction, Engine, MaskPostprocessor, TrackedObject
+from pipeline.tracking.sam2.model import Sam2
 from tests.tracking import compare, models, reference
 from tests.tracking import videos as v
 
@@ -48,7 +48,7 @@ def test_an_absent_object_has_empty_masks() -> None:
     difference.check()
     for frame in Engine(sam2).propagate(v.MemorySource(sam2, v.video(2)), objects):
         assert frame.logits[0].eq(-1024).all()
-        assert not Finish().masks(frame.logits, height=9, width=9)[0].any()
+        assert not MaskPostprocessor().masks(frame.logits, height=9, width=9)[0].any()
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_non_overlapping_equals_transformers() -> None:
             original_sizes=[[v.HEIGHT, v.WIDTH]],
             apply_non_overlapping_constraints=True,
         )
-        made = Finish(non_overlapping=True).masks(frame.logits, height=v.HEIGHT, width=v.WIDTH)
+        made = MaskPostprocessor(non_overlapping=True).masks(frame.logits, height=v.HEIGHT, width=v.WIDTH)
         assert int((made != expected[:, 0]).sum()) <= 1
         assert not made.all(0).any()
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.tracking import FramePrompt, TrackedObject
-from pipeline.tracking.model import Sam2
+from pipeline.tracking.sam2.model import Sam2
 
 HEIGHT, WIDTH = 90, 140
 

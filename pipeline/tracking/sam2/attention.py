@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from pipeline.tracking.bank import Recall
+from pipeline.tracking.bank import MemoryContext
 from pipeline.tracking.sam2.weights import Weights
 
 _SCORES_OF_A_HEAD = 2 << 20
@@ -85,7 +85,9 @@ class MemoryAttention:
         x = x + self.layers[0].attend_self(x)
         return x, self.layers[0].queries(x)
 
-    def __call__(self, x_bnc: torch.Tensor, q_bhnd: torch.Tensor, groups: Sequence[Sequence[Recall]]) -> torch.Tensor:
+    def __call__(
+        self, x_bnc: torch.Tensor, q_bhnd: torch.Tensor, groups: Sequence[Sequence[MemoryContext]]
+    ) -> torch.Tensor:
         """`groups` are the B tracks' memories in order, those of the same shape together."""
         remembered = [self._gather(group) for group in groups]
         for n, layer in enumerate(self.layers):
@@ -96,17 +98,17 @@ class MemoryAttention:
             x_bnc = x_bnc + layer.feed_forward(x_bnc)
         return self.norm(x_bnc)
 
-    def _gather(self, group: Sequence[Recall]) -> "_Remembered":
+    def _gather(self, group: Sequence[MemoryContext]) -> "_Remembered":
         tracks = len(group)
         first = group[0]
-        spatial = torch.cat([m for recall in group for m in recall.memories]).view(tracks, -1, self.mem_dim)
+        spatial = torch.cat([m for context in group for m in context.memories]).view(tracks, -1, self.mem_dim)
         position = torch.cat([self.position_by_age[age] for age in first.ages])
-        pointers = torch.stack([p for recall in group for p in recall.pointers])
+        pointers = torch.stack([p for context in group for p in context.pointers])
         splits = pointers.shape[-1] // self.mem_dim if self.mem_dim < pointers.shape[-1] else 1
         pointers = pointers.view(tracks, -1, self.mem_dim)
         keyed = pointers
         if self.use_distance:
-            distances = [[d / (recall.max_pointers - 1) for d in recall.distances] for recall in group]
+            distances = [[d / (context.max_pointers - 1) for d in context.distances] for context in group]
             scaled = torch.tensor(distances, dtype=torch.float32)
             if self.device.type == "cuda":
                 scaled = scaled.pin_memory().to(self.device, non_blocking=True)

@@ -1,64 +1,76 @@
-"""One step of the model over a batch: frames to features, prompts and recalled memories to masks and new memories."""
+"""One step of SAM2 over a batch: frames to features, prompts and remembered frames to masks and new memories."""
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from pipeline.tracking.bank import BankLimits, Recall
-from pipeline.tracking.model import Sam2
-from pipeline.tracking.prompts import ModelPrompt
+from pipeline.errors import ModelError
+from pipeline.tracking.bank import BankLimits, MemoryContext
+from pipeline.tracking.batching import BatchSize, groups_of, inverse
+from pipeline.tracking.objects import FramePrompt
 from pipeline.tracking.results import Results
 from pipeline.tracking.sam2.attention import MemoryAttention
+from pipeline.tracking.sam2.batch import FrameBatch, memory_shape
 from pipeline.tracking.sam2.decoder import Decoded, Decoder
 from pipeline.tracking.sam2.encoder import Encoder, Features
 from pipeline.tracking.sam2.memory import MemoryEncoder
+from pipeline.tracking.sam2.prompts import ModelPrompt, to_model
 from pipeline.tracking.sam2.weights import Weights
-from pipeline.tracking.work import Correction
-
-logger = logging.getLogger(__name__)
+from pipeline.tracking.stepping import Correction
 
 _CPU_TOKENS = 1024
-"""CPU: more image tokens in one batch fall out of the cache and make a step slower; fewer leave it to launches."""
+"""Image tokens in one batch on a CPU: more do not fit into the cache; with fewer, the overhead per call dominates."""
 _GPU_TOKENS = 32 * 4096
 _FRAMES_AHEAD = 8
-"""More frames of one video at once only hold memory."""
-
-Item = TypeVar("Item")
-Out = TypeVar("Out")
+"""Maximum number of frames of one video that are encoded together. More use memory and are not faster."""
 
 
-class Stepper:
-    def __init__(self, sam2: Sam2, *, dtype: torch.dtype) -> None:
-        model: Any = sam2.model
+class Sam2Stepper:
+    """Runs batches of frames, prompts, tracks and corrections. The methods must be called inside `inference`."""
+
+    def __init__(self, model: Any, device: torch.device, *, dtype: torch.dtype) -> None:
         config = model.config
-        self.device = sam2.device
+        self.device = device
         self.limits = BankLimits(
             memories=config.num_maskmem - 1,
             pointers=config.max_object_pointers_in_encoder - 1,
             conditioning=config.max_cond_frame_num,
         )
         self.max_pointers = int(config.max_object_pointers_in_encoder)
+        if self.max_pointers < 2:
+            raise ModelError(
+                f"Invalid max_object_pointers_in_encoder ({self.max_pointers}) in config.json. It must be at least 2: "
+                " distances of pointers are divided by this number minus one."
+            )
         self._dtype = dtype
         self._model = model
         weights = Weights(dtype)
         with self.inference():
-            self._encoder = Encoder(model, weights, sam2.device)
-            self._attention = MemoryAttention(model, weights, sam2.device)
-            self._decoder = Decoder(model, weights, sam2.device)
+            self._encoder = Encoder(model, weights, device)
+            self._attention = MemoryAttention(model, weights, device)
+            self._decoder = Decoder(model, weights, device)
             self._memory = MemoryEncoder(model, weights)
         self._no_memory = model.no_memory_embedding.detach()[0]
         height, width = model.backbone_feature_sizes[-1]
-        tokens = _CPU_TOKENS if sam2.device.type == "cpu" else _GPU_TOKENS
-        self.tracks_at_once = max(1, tokens // (height * width))
-        self.frames_at_once = min(_FRAMES_AHEAD, max(1, tokens // (height * width) // 2))
+        tokens = _CPU_TOKENS if device.type == "cpu" else _GPU_TOKENS
+        self.tracks_at_once = BatchSize("tracks_at_once", max(1, tokens // (height * width)))
+        self._frames_at_once = BatchSize("frames_at_once", min(_FRAMES_AHEAD, max(1, tokens // (height * width) // 2)))
+
+    @property
+    def frames_at_once(self) -> int:
+        """The number of frames that are encoded in one batch."""
+        return self._frames_at_once.now
+
+    def prepare(self, prompt: FramePrompt, *, height: int, width: int) -> ModelPrompt:
+        """A prompt of a displayed frame of this size, in the model's coordinates."""
+        return to_model(prompt, height=height, width=width, target=self._model.config.image_size)
 
     @contextmanager
     def inference(self) -> Iterator[None]:
-        """What the rest must run in."""
+        """Inference mode and, for bfloat16, autocast."""
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._dtype == torch.bfloat16),
@@ -66,50 +78,38 @@ class Stepper:
             yield
 
     def encode(self, pixels: Sequence[torch.Tensor]) -> list[Features]:
-        def run(part: Sequence[torch.Tensor]) -> list[Features]:
-            batch = self._encoder(torch.stack(list(part)))
-            return [batch.frame(n) for n in range(len(part))]
+        """The features of frames, fp32 (3, S, S) each."""
 
-        return [f for part in self._in_parts("frames_at_once", pixels, run) for f in part]
+        def encode_batch(batch: Sequence[torch.Tensor]) -> list[Features]:
+            features = self._encoder(torch.stack(list(batch)))
+            return [features.frame(n) for n in range(len(batch))]
 
-    def track(self, items: Sequence[tuple[Features, Recall]]) -> Results:
-        order = sorted(range(len(items)), key=lambda n: _shape(items[n][1]))
-        parts = self._in_parts("tracks_at_once", [items[n] for n in order], self._track)
-        return Results.cat(parts).ordered(_inverse(order))
+        return [f for batch in self._frames_at_once.run(pixels, encode_batch) for f in batch]
+
+    def track(self, items: Sequence[tuple[Features, MemoryContext]]) -> Results:
+        """The results of tracks, in batches of the same memory shape."""
+        order = sorted(range(len(items)), key=lambda n: memory_shape(items[n][1]))
+        batches = self.tracks_at_once.run([items[n] for n in order], self.track_batch)
+        return Results.cat(batches).ordered(inverse(order))
 
     def prompt(self, items: Sequence[tuple[Features, ModelPrompt]]) -> Results:
+        """The results of prompts, in batches of the same signature, each prompt without memory."""
         order = sorted(range(len(items)), key=lambda n: items[n][1].signature)
-        parts: list[Results] = []
-        for same in _runs([items[n] for n in order], lambda item: item[1].signature):
-            parts += self._in_parts("tracks_at_once", same, self._prompt)
-        return Results.cat(parts).ordered(_inverse(order))
+        batches: list[Results] = []
+        for same in groups_of([items[n] for n in order], lambda item: item[1].signature):
+            batches += self.tracks_at_once.run(same, self._prompt)
+        return Results.cat(batches).ordered(inverse(order))
 
     def correct(self, items: Sequence[tuple[Features, Correction]]) -> Results:
-        """One by one: they are few."""
+        """The results of corrections. They are rare, so they run one by one."""
         return Results.cat([self._correct(features, correction) for features, correction in items])
 
-    def _in_parts(self, limit: str, items: Sequence[Item], run: Callable[[Sequence[Item]], Out]) -> list[Out]:
-        """Batches of at most `limit` items; when memory runs out the limit is halved for good."""
-        done: list[Out] = []
-        first = 0
-        while first < len(items):
-            part = items[first : first + getattr(self, limit)]
-            try:
-                done.append(run(part))
-            except torch.OutOfMemoryError:
-                if len(part) == 1:
-                    raise
-                setattr(self, limit, len(part) // 2)
-                logger.warning("Out of memory with %d in a batch: %s is now %d.", len(part), limit, len(part) // 2)
-            else:
-                first += len(part)
-        return done
-
-    def _track(self, items: Sequence[tuple[Features, Recall]]) -> Results:
-        frames = _Frames([features for features, _ in items])
+    def track_batch(self, items: Sequence[tuple[Features, MemoryContext]]) -> Results:
+        """The results of tracks in one batch; those of the same memory shape must be neighbours."""
+        frames = FrameBatch([features for features, _ in items])
         x, queries = frames.spread(*self._attention.start(frames.top_fnc))
-        recalls = [recall for _, recall in items]
-        image = self._attention(x, queries, _runs(recalls, _shape)) + self._decoder.no_mask_c
+        contexts = groups_of([context for _, context in items], memory_shape)
+        image = self._attention(x, queries, contexts) + self._decoder.no_mask_c
         decoded = self._decoder(
             image,
             frames.s1,
@@ -121,7 +121,7 @@ class Stepper:
 
     def _prompt(self, items: Sequence[tuple[Features, ModelPrompt]]) -> Results:
         """Prompts of one signature, each without memory."""
-        frames = _Frames([features for features, _ in items])
+        frames = FrameBatch([features for features, _ in items])
         (top,) = frames.spread(frames.top_fnc)
         prompts = [prompt for _, prompt in items]
         if prompts[0].mask is not None:
@@ -139,8 +139,8 @@ class Stepper:
         return self._remember(frames, decoded, self._memory.upscale(decoded.logits_bhw), binary=True)
 
     def _correct(self, features: Features, correction: Correction) -> Results:
-        """Meta's interactive step: the track's memory, its mask's logits there, clamped, and the new points."""
-        frames = _Frames([features])
+        """Meta's interactive step: the track's memory, the clamped logits of its mask, and the new points."""
+        frames = FrameBatch([features])
         x, queries = frames.spread(*self._attention.start(frames.top_fnc))
         assert correction.prompt.points is not None
         assert correction.prompt.labels is not None
@@ -149,7 +149,7 @@ class Stepper:
         before = correction.logits.clamp(-32.0, 32.0)[None, None]
         sparse, dense = self._model.prompt_encoder(points, labels, None, before)
         decoded = self._decoder(
-            self._attention(x, queries, [[correction.recall]]) + dense.flatten(2).transpose(1, 2),
+            self._attention(x, queries, [[correction.context]]) + dense.flatten(2).transpose(1, 2),
             frames.s1,
             frames.s0,
             started=self._decoder.start(sparse[:, 0]),
@@ -157,8 +157,8 @@ class Stepper:
         )
         return self._remember(frames, decoded, self._memory.upscale(decoded.logits_bhw), binary=True)
 
-    def _prompt_masks(self, frames: "_Frames", top_bnc: torch.Tensor, mask_b1ss: torch.Tensor) -> Results:
-        """A mask prompt is its own output; the decoder gives the object pointer alone. transformers' values."""
+    def _prompt_masks(self, frames: FrameBatch, top_bnc: torch.Tensor, mask_b1ss: torch.Tensor) -> Results:
+        """A mask prompt is its own output; the decoder gives the object pointer only. The values are transformers'."""
         mask = mask_b1ss.to(self.device)
         high = mask * 20.0 - 10.0
         low = F.interpolate(
@@ -190,7 +190,7 @@ class Stepper:
             pointer=results.pointer,
         )
 
-    def _remember(self, frames: "_Frames", decoded: Decoded, high_b1ss: torch.Tensor, *, binary: bool) -> Results:
+    def _remember(self, frames: FrameBatch, decoded: Decoded, high_b1ss: torch.Tensor, *, binary: bool) -> Results:
         (feature,) = frames.spread(self._memory.project(frames.top_fnc))
         memory = self._memory(feature, high_b1ss, decoded.object_logit_b, binary=binary)
         return Results(
@@ -200,50 +200,3 @@ class Stepper:
             memory=memory,
             pointer=decoded.pointer_bc,
         )
-
-
-class _Frames:
-    """The distinct frames of a batch of tracks, and how their features spread over the tracks."""
-
-    def __init__(self, of_track: Sequence[Features]) -> None:
-        distinct = list({id(f): f for f in of_track}.values())
-        place = {id(f): n for n, f in enumerate(distinct)}
-        self._of_track = [place[id(f)] for f in of_track]
-        self._count = len(distinct)
-        self.top_fnc = distinct[0].top_fnc if self._count == 1 else torch.cat([f.top_fnc for f in distinct])
-        if self._count == 1:  # broadcast over the tracks
-            self.s1, self.s0 = distinct[0].s1_fnpc, distinct[0].s0_fnppc
-        else:
-            self.s1 = torch.cat([f.s1_fnpc for f in of_track])
-            self.s0 = torch.cat([f.s0_fnppc for f in of_track])
-
-    def spread(self, *per_frame: torch.Tensor) -> list[torch.Tensor]:
-        """Each (F, ...) as (B, ...)."""
-        if self._count == 1:
-            return [x.expand(len(self._of_track), *x.shape[1:]) for x in per_frame]
-        if self._of_track == list(range(self._count)):
-            return list(per_frame)
-        return [torch.cat([x[f : f + 1] for f in self._of_track]) for x in per_frame]
-
-
-def _shape(recall: Recall) -> tuple[tuple[int, ...], int]:
-    """Recalls of the same shape attend together."""
-    return recall.ages, len(recall.pointers)
-
-
-def _runs(items: Sequence[Item], key: Callable[[Item], Any]) -> list[list[Item]]:
-    """Neighbours with the same key together."""
-    runs: list[list[Item]] = []
-    for n, item in enumerate(items):
-        if n and key(item) == key(items[n - 1]):
-            runs[-1].append(item)
-        else:
-            runs.append([item])
-    return runs
-
-
-def _inverse(order: Sequence[int]) -> list[int]:
-    inverse = [0] * len(order)
-    for n, place in enumerate(order):
-        inverse[place] = n
-    return inverse

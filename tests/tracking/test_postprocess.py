@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from pipeline.masks.components import drop_sprinkles, fill_holes
-from pipeline.tracking import Engine, Finish, TrackedFrame
+from pipeline.tracking import Engine, MaskPostprocessor, TrackedFrame
 from tests.tracking import compare, models
 from tests.tracking import videos as v
 from tests.tracking.clips import HEIGHT, WIDTH, clips
@@ -36,24 +36,24 @@ def test_holes_are_filled_before_sprinkles_are_dropped() -> None:
     logits[0, 30:32, 30:32] = 5  # a sprinkle of 4
     logits[0, 20:23, 20:23] = 5  # 9 with its hole
     logits[0, 21, 21] = -5
-    finish = Finish(max_hole_area=4, max_sprinkle_area=8)
+    finish = MaskPostprocessor(max_hole_area=4, max_sprinkle_area=8)
     (mask,) = finish.masks(logits, height=40, width=40)
     assert mask[5:15, 5:15].all()
     assert mask[20:23, 20:23].all()
     assert not mask[30:32, 30:32].any()
-    (untouched,) = Finish().masks(logits, height=40, width=40)
+    (untouched,) = MaskPostprocessor().masks(logits, height=40, width=40)
     assert torch.equal(untouched, logits[0] > 0)
 
 
 def test_a_contested_pixel_goes_to_the_highest_logit() -> None:
     logits = torch.tensor([[[1.0, 2.0, -1.0]], [[3.0, 1.0, -2.0]]])
-    masks = Finish(non_overlapping=True).masks(logits, height=1, width=3)
+    masks = MaskPostprocessor(non_overlapping=True).masks(logits, height=1, width=3)
     assert masks.tolist() == [[[False, True, False]], [[True, False, False]]]
 
 
 def test_the_threshold_is_exclusive() -> None:
     logits = torch.tensor([[[0.5, 1.0, 1.5]]])
-    assert Finish(mask_threshold=1.0).masks(logits, height=1, width=3).tolist() == [[[False, False, True]]]
+    assert MaskPostprocessor(mask_threshold=1.0).masks(logits, height=1, width=3).tolist() == [[[False, False, True]]]
 
 
 def overlaps(one: Iterable[TrackedFrame], other: Iterable[TrackedFrame]) -> tuple[list[float], list[float]]:
@@ -63,7 +63,7 @@ def overlaps(one: Iterable[TrackedFrame], other: Iterable[TrackedFrame]) -> tupl
     """
     every, sure = [], []
     for a, b in zip(one, other, strict=True):
-        left, right = (Finish().masks(f.logits, height=HEIGHT, width=WIDTH) for f in (a, b))
+        left, right = (MaskPostprocessor().masks(f.logits, height=HEIGHT, width=WIDTH) for f in (a, b))
         union = (left | right).sum((1, 2))
         ious = [float(i / u) if u else 1.0 for i, u in zip((left & right).sum((1, 2)), union, strict=True)]
         every += ious

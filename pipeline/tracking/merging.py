@@ -1,4 +1,4 @@
-"""Non-overlapping masks need all objects of a frame at once, which the two passes of direction `both` give in parts."""
+"""Merge the two passes of direction `both` into whole frames, as non-overlapping masks need them."""
 
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -11,10 +11,10 @@ from pipeline.tracking import TrackedFrame
 
 
 def merge_passes(frames: Iterable[TrackedFrame], *, last_start: int) -> Iterator[TrackedFrame]:
-    """Every frame once, with the objects that went forward to it and those that went backward.
+    """Every frame once, with the objects of the forward pass and those of the backward pass.
 
-    Frames before `last_start`, the latest of the objects' first prompts, are incomplete until the backward pass comes
-    by. Their logits wait in an unnamed temporary file, 4 h w bytes an object, so that memory does not grow.
+    Frames before `last_start`, the latest of the objects' first prompts, are incomplete until the backward pass reaches
+    them. Until then their logits are in an unnamed temporary file, 4 h w bytes per object: memory does not grow.
     """
     with tempfile.TemporaryFile(prefix="sam2-corpus-logits-") as file:
         held: dict[int, tuple[int, TrackedFrame]] = {}
@@ -22,7 +22,7 @@ def merge_passes(frames: Iterable[TrackedFrame], *, last_start: int) -> Iterator
         for frame in frames:
             index, shape = frame.frame_index, frame.logits.shape
             if index >= last_start:
-                backward = True  # the forward pass has come to where all objects take part
+                backward = True  # from here on all objects are in the forward pass
                 yield frame
             elif not backward:
                 held[index] = file.tell(), replace(frame, logits=frame.logits.new_empty(0))
@@ -38,7 +38,7 @@ def merge_passes(frames: Iterable[TrackedFrame], *, last_start: int) -> Iterator
 
 
 def _join(one: TrackedFrame, other: TrackedFrame) -> TrackedFrame:
-    """The objects of both, by id, so that ties between overlapping objects do not depend on the passes."""
+    """The objects of both frames, by id, so that ties between overlapping objects do not depend on the passes."""
     ids = (*one.object_ids, *other.object_ids)
     order = sorted(range(len(ids)), key=ids.__getitem__)
     prompted = (*one.is_prompted, *other.is_prompted)

@@ -1,4 +1,4 @@
-"""From low-resolution logits to masks of the displayed frame."""
+"""Low-resolution logits to masks of the displayed frame."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,16 @@ from pipeline.masks.components import drop_sprinkles, fill_holes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finish:
-    """How logits become masks: enlarged as transformers' `post_process_masks` does, then in the order of the fields."""
+class MaskPostprocessor:
+    """Enlarges logits as transformers' `post_process_masks` does, then applies its fields in their order."""
 
     mask_threshold: float = 0.0
     max_hole_area: float = 0.0
-    """Background areas of at most this many displayed pixels are filled."""
+    """Largest background area that is filled, in displayed pixels (default: 0, none)."""
     max_sprinkle_area: float = 0.0
-    """Mask areas of at most this many displayed pixels are dropped, after filling."""
+    """Largest mask area that is dropped, after filling, in displayed pixels (default: 0, none)."""
     non_overlapping: bool = False
-    """A pixel that several objects claim goes to the one with the highest logit."""
+    """Give a pixel that is in several masks to the object with the highest logit."""
 
     def masks(self, logits: torch.Tensor, *, height: int, width: int) -> torch.Tensor:
         """(O, h, w) logits of one frame to (O, height, width) bool on the host, with one wait for the device.

@@ -71,4 +71,4 @@ def _say(out: BinaryIO, data: memoryview | bytes = b"", **header: object) -> Non
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    main(json.load(sys.stdin))

@@ -19,6 +19,8 @@ from pipeline.video.failures import (
     NoVideoStreamError,
     TooLargeError,
     UnknownCodecError,
+    pyav_errors,
+    reason,
 )
 from pipeline.video.info import VideoLimits
 from pipeline.video.source import Feed, Source
@@ -31,6 +33,7 @@ _FORMATS = (
 )
 _BUFFER_BYTES = 1 << 17
 _MAX_DEMUX_ERRORS = 100
+_MAX_TIMESTAMP = 1 << 62
 
 
 class Decoder:
@@ -45,18 +48,19 @@ class Decoder:
         self._feed = Feed(source, patience_s=limits.stall_s)
         self._container = _open(self._feed, source, limits)
         try:
-            self.stream = _video_stream(self._container, source.name)
-            _check_size(self.stream, source.name, limits)
+            with pyav_errors(source.name, "its streams cannot be read"):
+                self.stream = _video_stream(self._container, source.name)
+                _check_size(self.stream, source.name, limits)
+                for other in self._container.streams:
+                    if other is not self.stream:
+                        other.discard = av.stream.Discard.all  # so that their bytes are not even read
+                context = self.stream.codec_context
+                context.thread_type = av.codec.context.ThreadType.SLICE
+                context.thread_count = 1
+                context.options = {"max_pixels": str(limits.max_pixels)}
         except BaseException:
             self._container.close()
             raise
-        for other in self._container.streams:
-            if other is not self.stream:
-                other.discard = av.stream.Discard.all  # so that their bytes are not even read
-        context = self.stream.codec_context
-        context.thread_type = av.codec.context.ThreadType.SLICE
-        context.thread_count = 1
-        context.options = {"max_pixels": str(limits.max_pixels)}
         self.damaged: set[int] = set()
         """Where damaged packets stand in the file."""
         self.last_error: Exception | None = None
@@ -106,7 +110,7 @@ class Decoder:
         self._reorder_depth = max(self._reorder_depth, context.reorder_depth)
         self._feed.restart()
         try:
-            self._container.seek(timestamp, stream=self.stream)
+            self._container.seek(max(-_MAX_TIMESTAMP, min(timestamp, _MAX_TIMESTAMP)), stream=self.stream)
         finally:
             self._check_feed()
         # A flush may reset the learnt depth, and frames would then come out of order (PyAV's `reorder_depth`).
@@ -136,7 +140,7 @@ class Decoder:
                 # A packet of a stream that appeared only now (MPEG-TS), which PyAV's demux does not expect.
                 packets = self._container.demux(self.stream)
                 continue
-            except (av.error.FFmpegError, OSError) as error:
+            except Exception as error:  # whatever PyAV raises, the packet is damaged
                 self._check_feed()
                 self.last_error = error
                 errors += 1
@@ -159,7 +163,7 @@ class Decoder:
             return packet.decode()
         except av.error.DecoderNotFoundError as error:
             raise UnknownCodecError(f"{self._source.name}: no decoder: {error}") from error
-        except (av.error.FFmpegError, ValueError) as error:
+        except Exception as error:
             self.last_error = error
             place = packet.pos if packet.pos is not None and packet.pos >= 0 else packet.dts
             self.damaged.add(place if place is not None else -1)
@@ -173,7 +177,7 @@ class Decoder:
                 frames += self.stream.codec_context.decode(None)
             except EOFError:
                 break
-            except av.error.FFmpegError as error:
+            except Exception as error:
                 self.last_error = error
         return frames
 
@@ -203,7 +207,7 @@ def _open(feed: Feed, source: Source, limits: VideoLimits) -> InputContainer:
             buffer_size=_BUFFER_BYTES,
             io_open=refuse,
         )
-    except (av.error.FFmpegError, OSError, ValueError) as error:
+    except Exception as error:
         failure = error
     source.check()
     if feed.overdue:
@@ -226,11 +230,6 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
     if best.codec_context is None:
         raise UnknownCodecError(f"{name}: the video's codec is unknown to the installed FFmpeg")
     return best
-
-
-def reason(error: Exception) -> str:
-    """FFmpeg's words, without PyAV's numbers and log lines."""
-    return str(getattr(error, "strerror", None) or error)
 
 
 def _check_size(stream: VideoStream, name: str, limits: VideoLimits) -> None:

@@ -7,13 +7,13 @@ from fractions import Fraction
 from typing import cast
 
 import numpy as np
-from av.buffer import Buffer
 from av.filter import Graph
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from pipeline.video.info import Rgb
+from pipeline.video.side_data import display_matrix
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,9 @@ EXIF_ORIENTATIONS = {
 
 
 def orientation_of(frame: VideoFrame) -> Orientation:
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    return Orientation() if matrix is None else Orientation.from_matrix(bytes(cast(Buffer, matrix)))
+    """How the frame's display matrix lays it for display."""
+    matrix = display_matrix(frame)
+    return Orientation() if matrix is None else Orientation.from_matrix(matrix)
 
 
 class RgbConverter:

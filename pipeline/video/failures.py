@@ -1,6 +1,9 @@
 """Why a video cannot be labelled: one class per cause, so that a quarantine can be counted by cause."""
 
-from pipeline.errors import VideoError
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipeline.errors import CorpusError, VideoError
 
 
 class NotAVideoError(VideoError):
@@ -61,3 +64,23 @@ FAILURE_CLASSES: frozenset[str] = frozenset(
     {VideoError.failure_class} | {error.failure_class for error in VideoError.__subclasses__()}
 )
 """Every `failure_class` that opening or decoding can raise, beside "prompt" and "storage"."""
+
+
+@contextmanager
+def pyav_errors(name: str, what: str) -> Iterator[None]:
+    """Raise a VideoError in place of what PyAV raises on unusual content, which may be of any class.
+
+    ValueError for an enumeration that PyAV does not know, struct.error and OverflowError for broken numbers. Errors of
+    this package and a lack of memory pass.
+    """
+    try:
+        yield
+    except (CorpusError, MemoryError):
+        raise
+    except Exception as error:
+        raise VideoError(f"{name}: {what}: {type(error).__name__}: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """FFmpeg's words for an error, without PyAV's numbers and log lines."""
+    return str(getattr(error, "strerror", None) or error)

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Self
 
-import av.error
 from av.video.frame import VideoFrame
 
 from pipeline.errors import PromptError, VideoError
@@ -107,7 +106,9 @@ class VideoFile:
     def _shown(self, index: int, frame: VideoFrame, convert: RgbConverter) -> Frame:
         try:
             rgb = convert(frame)
-        except av.error.FFmpegError as error:  # a broken header may name colours that do not exist
+        except MemoryError:
+            raise
+        except Exception as error:  # a broken header may name colours that do not exist
             raise VideoError(
                 f"{self.name}: frame {index} cannot be converted to RGB (pixels {frame.format.name}, color space "
                 f"{frame.colorspace}, transfer {frame.color_trc}, primaries {frame.color_primaries}): {error}"

@@ -3,15 +3,15 @@
 import io
 import re
 import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
-from pipeline.errors import StorageError
+from pipeline.errors import CorpusError, StorageError
 from pipeline.video.display import EXIF_ORIENTATIONS, Orientation
 from pipeline.video.failures import EncryptedError, NotAVideoError, NoVideoStreamError, TooLargeError
 from pipeline.video.info import Rgb, VideoLimits
@@ -22,8 +22,21 @@ _SUFFIXES = (".jpg", ".jpeg", ".png")
 _EXIF_ORIENTATION = 0x0112
 ImageFiles = Mapping[str, Callable[[], bytes]]
 """Image files by name, each with how to read it: what a folder in remote storage is given as."""
-UNREADABLE = (OSError, SyntaxError, ValueError, zipfile.BadZipFile)
-"""What Pillow and zipfile raise for damaged content."""
+
+
+class UnreadableImageError(Exception):
+    """An image file that Pillow or zipfile cannot read."""
+
+
+@contextmanager
+def image_errors() -> Iterator[None]:
+    """Raise UnreadableImageError in place of what Pillow and zipfile raise on damaged content: errors of any class."""
+    try:
+        yield
+    except (CorpusError, MemoryError):
+        raise
+    except Exception as error:
+        raise UnreadableImageError(str(error) or type(error).__name__) from error
 
 
 def read_folder(folder: Path) -> ImageFiles:
@@ -35,7 +48,7 @@ def read_zip(source: Source, limits: VideoLimits) -> ImageFiles:
     """The images of a zip, by their path in it."""
     try:
         archive = zipfile.ZipFile(io.BufferedReader(Cursor(source)))
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+    except Exception as error:  # also struct.error and OverflowError, for broken directories
         source.check()
         raise NotAVideoError(f"{source.name}: not a zip that can be read: {error}") from error
 
@@ -47,14 +60,12 @@ def read_zip(source: Source, limits: VideoLimits) -> ImageFiles:
                 raise TooLargeError(f"{source.name}: {info.filename} has {info.file_size} bytes")
             try:
                 return archive.read(info)
-            except (zlib.error, EOFError, NotImplementedError) as error:
-                raise zipfile.BadZipFile(str(error)) from error
             finally:
                 source.check()
 
         return read
 
-    return {info.filename: member(info) for info in archive.infolist() if not info.is_dir()}
+    return {info.filename: member(info) for info in archive.infolist() if not info.filename.endswith("/")}
 
 
 def _reader(path: Path) -> Callable[[], bytes]:

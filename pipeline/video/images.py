@@ -8,7 +8,15 @@ from PIL import Image
 
 from pipeline.errors import PromptError
 from pipeline.video.failures import DamagedError, NoFramesError, TooLargeError
-from pipeline.video.image_files import FORMATS, UNREADABLE, ImageFiles, exif_orientation, in_order, rgb_of
+from pipeline.video.image_files import (
+    FORMATS,
+    ImageFiles,
+    UnreadableImageError,
+    exif_orientation,
+    image_errors,
+    in_order,
+    rgb_of,
+)
 from pipeline.video.info import TOLERANCE_S, Damage, Frame, OnDamaged, Rgb, Segment, VideoInfo, VideoLimits
 
 DEFAULT_FPS = 24.0
@@ -50,7 +58,7 @@ class ImageSequence:
         self._first, self._count = within[0], len(within)
         try:
             rgb, self.info = self._probe()
-        except UNREADABLE as error:
+        except UnreadableImageError as error:
             raise NoFramesError(f"{name}: the first image, {self._names[0]}, cannot be decoded: {error}") from error
         self._shape = rgb.shape
 
@@ -100,7 +108,7 @@ class ImageSequence:
             try:
                 rgb = self._decode(place)
                 break
-            except UNREADABLE as error:
+            except UnreadableImageError as error:
                 self._damaged.add(place)
                 if self._on_damaged == "fail" or place == 0:
                     raise DamagedError(f"{self.name}: {self._names[place]} cannot be decoded: {error}") from error
@@ -114,21 +122,21 @@ class ImageSequence:
         return Frame(index, (self._first + index) / self._fps, rgb)
 
     def _decode(self, place: int) -> Rgb:
-        with self._open(place) as image:
+        with image_errors(), self._open(place) as image:
             return exif_orientation(image).apply(rgb_of(image))
 
     def _open(self, place: int) -> Image.Image:
         name = f"{self.name}: {self._names[place]}"
         try:
             image = Image.open(io.BytesIO(self._files[self._names[place]]()), formats=FORMATS)
-        except Image.DecompressionBombError as error:
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise TooLargeError(f"{name}: {error}") from error
         if image.width * image.height > self._limits.max_pixels:
             raise TooLargeError(f"{name}: {image.width} x {image.height}, more than {self._limits.max_pixels} pixels")
         return image
 
     def _probe(self) -> tuple[Rgb, VideoInfo]:
-        with self._open(0) as image:
+        with image_errors(), self._open(0) as image:
             mode, codec, orientation = image.mode, (image.format or "").lower(), exif_orientation(image)
         rgb = self._decode(0)
         return rgb, VideoInfo(

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -95,8 +95,8 @@ class IsolatedVideo:
         )
         assert self._source.descriptor is not None
         with subprocess.Popen(
-            [*self._command, request],
-            stdin=subprocess.DEVNULL,
+            self._command,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             pass_fds=[self._source.descriptor],
@@ -105,6 +105,8 @@ class IsolatedVideo:
             pipe = cast(io.BufferedReader, child.stdout)
             last = "before the first frame"
             try:
+                with suppress(BrokenPipeError), cast(io.BufferedWriter, child.stdin) as stdin:
+                    stdin.write(request.encode())  # as an argument it may be too long: it names frames or times
                 while True:
                     line = pipe.readline()
                     header: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {"bytes": 1}

@@ -8,10 +8,10 @@ from itertools import chain
 import av.error
 from av.video.frame import VideoFrame
 
-from pipeline.video.container import Decoder, reason
+from pipeline.video.container import Decoder
 from pipeline.video.display import orientation_of
 from pipeline.video.facts import facts_of
-from pipeline.video.failures import DamagedError, NoFramesError, TooLargeError
+from pipeline.video.failures import DamagedError, NoFramesError, TooLargeError, pyav_errors, reason
 from pipeline.video.info import TOLERANCE_S, Damage, OnDamaged, Segment, VideoLimits
 from pipeline.video.outline import ends_early
 from pipeline.video.source import Source
@@ -45,10 +45,11 @@ class Passes:
             first = next(frames, None)
             if first is None:
                 raise NoFramesError(f"{source.name}: no frame can be decoded{_because(decoder)}")
-            self.orientation = orientation_of(first)
-            self.facts = facts_of(decoder, first)
+            with pyav_errors(source.name, "its facts cannot be read"):
+                self.orientation = orientation_of(first)
+                self.facts = facts_of(decoder, first)
+                rate = decoder.stream.guessed_rate or decoder.stream.average_rate or 25
             self._by_dts = decoder.by_dts
-            rate = decoder.stream.guessed_rate or decoder.stream.average_rate or 25
             self._time_base = decoder.time_base
             self._step = max(1, round(1 / (rate * self._time_base)))
             self.tolerance_s = min(TOLERANCE_S, float(self._step * self._time_base) / 4)
@@ -128,7 +129,8 @@ class Passes:
     def _learn(self, stamp: int, frame: VideoFrame) -> None:
         if len(self.timeline) >= self._limits.max_frames:
             raise TooLargeError(f"{self._source.name}: more than {self._limits.max_frames} frames")
-        self.timeline.append(stamp, frame)
+        with pyav_errors(self._source.name, f"frame {len(self.timeline)} cannot be read"):
+            self.timeline.append(stamp, frame)
         self._concealed += bool(frame.is_corrupt)
         self._resized += (frame.width, frame.height) != self.size
         self._refuse_damage()
@@ -177,7 +179,7 @@ class Passes:
             decoder.damaged = set()
             try:
                 decoder.seek(self._zero + int((start - back) / self._time_base))
-            except av.error.FFmpegError:
+            except (av.error.FFmpegError, OverflowError):  # the second where start_s is infinite
                 return None
             frames = decoder.frames(from_key=True)
             first = next(frames, None)

@@ -11,6 +11,7 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
 _SAMPLED_ROWS = 16
+_MAX_STAMP = (1 << 63) - 1
 
 
 class Clock:
@@ -31,9 +32,9 @@ class Clock:
             expected = self._zero if self._previous is None else self._previous + self._step
             if stamp is not None:
                 self._shift = expected - stamp
-            self._previous = expected
+            self._previous = min(expected, _MAX_STAMP)
         else:
-            self._previous = stamp + self._shift
+            self._previous = min(stamp + self._shift, _MAX_STAMP)
         return self._previous
 
 
@@ -124,6 +125,9 @@ def fingerprint(frame: VideoFrame) -> int:
     value = 0
     for plane in frame.planes[:2]:
         if plane.line_size < 0:  # stored bottom up: PyAV's buffer would start at the last row
+            continue
+        if plane.line_size == 0:  # a palette
+            value = zlib.crc32(memoryview(plane), value)
             continue
         rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(plane.height, plane.line_size)
         used = _row_bytes(frame.format.name, plane.width)

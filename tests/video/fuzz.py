@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import VideoError
-from pipeline.video import VideoLimits, open_video
+from pipeline.video import ImageFiles, VideoLimits, open_video
 
 LIMITS = VideoLimits(max_pixels=1 << 20, max_frames=500, backward_bytes=1 << 20, stall_s=10.0)
 
@@ -37,8 +37,11 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
 
 
 def attempt(path: Path) -> str:
+    source: Path | ImageFiles = path
+    if path.suffix in (".png", ".jpg"):
+        source = {f"{number}{path.suffix}": path.read_bytes for number in range(2)}
     try:
-        with open_video(path, name="fuzz", limits=LIMITS) as video:
+        with open_video(source, name="fuzz", limits=LIMITS) as video:
             forward = [(frame.index, frame.time_s) for frame in video.forward()]
             backward = [(frame.index, frame.time_s) for frame in video.backward(len(forward) - 1)]
             assert backward == forward[::-1]

@@ -71,18 +71,21 @@ def _expected(entry: dict[str, str]) -> dict[str, object]:
     width, height = int(entry["width"]), int(entry["height"])
     top, bottom = entry["avg_frame_rate"].split("/")
     sar = entry["sar"].split(":")
-    return {
+    expected: dict[str, object] = {
         "frames": int(entry["expected_frames_ffprobe_5_1_9"]),
         "size": (height, width) if turn % 180 else (width, height),
         "rotation": turn,
         "rate": int(top) / int(bottom),
-        "variable": entry["r_frame_rate"] != entry["avg_frame_rate"],
-        "first time": float(entry["start_time"]),
         "codec": entry["codec"],
         "pixels": entry["pix_fmt"],
         "aspect": (int(sar[0]), int(sar[1])) if len(sar) == 2 else None,
         "container count": int(entry["container_nb_frames"]) if entry["container_nb_frames"] else None,
     }
+    if entry["r_frame_rate"]:
+        expected["variable"] = entry["r_frame_rate"] != entry["avg_frame_rate"]
+    if entry["start_time"]:
+        expected["first time"] = float(entry["start_time"])
+    return expected
 
 
 def _check(path: Path, expected: dict[str, object], sampled: bool) -> list[Row]:

@@ -25,7 +25,7 @@ def broken(self, packet):
         {what}
     return plain(self, packet)
 container.Decoder._decode = broken
-child.main(json.loads(sys.argv[1]))
+child.main(json.load(sys.stdin))
 """
 
 
@@ -45,6 +45,12 @@ def test_the_same_frames_facts_and_failures(clip: Callable[[Clip], Path], shared
         with pytest.raises(VideoError) as caught:
             open_video(shared / "hard" / name, name=name, isolate=True)
         assert caught.value.failure_class == "no_video_stream"
+
+
+def test_many_frames_are_asked_for_at_once(clip: Callable[[Clip], Path]):
+    """More than the 128 KiB that Linux allows one argument of a process."""
+    with open_video(clip(GOOD), name="isolated", isolate=True) as video:
+        assert video.index_at([frame / 25 for frame in range(40)] * 1000) == list(range(40)) * 1000
 
 
 def test_a_remote_segment(clip: Callable[[Clip], Path]):

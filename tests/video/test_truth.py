@@ -84,7 +84,7 @@ def test_hard_files_backward_are_forward(shared: Path):
             frames = forward(video)
             assert backward(video, len(frames) - 1) == frames[::-1], path.name
             checked += 1
-    assert checked == 11
+    assert checked >= 11
 
 
 @pytest.mark.slow

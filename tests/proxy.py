@@ -19,9 +19,11 @@ _NONE = (
     b"internal error.</Message></Error></DeleteResult>"
 )
 
-Trouble = Literal["refused", "undeleted", "reset", "lost answer", "slow"]
-"""A 503; a deletion of many that deletes none, and says so for a key; a connection reset before the request is passed
-on, or after it was served; an answer seconds late."""
+_DIGEST = b"<?xml version='1.0'?><Error><Code>BadDigest</Code><Message>bad digest</Message></Error>"
+
+Trouble = Literal["refused", "bad digest", "undeleted", "reset", "lost answer", "slow"]
+"""A 503; a 400; a deletion of many that deletes none, and says so for a key; a connection reset before the request is
+passed on, or after it was served; an answer seconds late."""
 
 SLOW_S = 4.0
 
@@ -120,6 +122,8 @@ class Proxy:
                 match trouble:
                     case "refused":
                         await _answer("503 Slow Down", _BUSY, data, reader, client)
+                    case "bad digest":
+                        await _answer("400 Bad Request", _DIGEST, data, reader, client)
                     case "undeleted":
                         await _answer("200 OK", _NONE, data, reader, client)
                     case "reset":

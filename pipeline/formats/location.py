@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.storage import Storage, Store
-from pipeline.storage.filesystems import local_path
+from pipeline.storage.uris import local_path
 
 EXPORT_STATE = "_export"
 """Folder below an export that holds its records; see `pipeline.formats.export`."""

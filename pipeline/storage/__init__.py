@@ -1,12 +1,11 @@
 """Storage: read, write once, list. The only room that opens a URL."""
 
+from pipeline.storage.access import Access, Storage
 from pipeline.storage.faults import ChangedError, MissingError, redact
-from pipeline.storage.filesystems import Access, Storage
-from pipeline.storage.listing import Entry
+from pipeline.storage.listing import Entry, Version
 from pipeline.storage.paths import checkpoint_dir, failure_path, parse_path, part_path, video_dir
-from pipeline.storage.sources import Version, open_source
+from pipeline.storage.sources import open_source, source_versions
 from pipeline.storage.store import Store
-from pipeline.storage.versions import source_versions
 
 __all__ = [
     "Access",

@@ -156,8 +156,10 @@ def explain(error: BaseException, *, what: str, uri: str, tried_s: float | None 
         return StorageError(f"{head}no space left; free some or choose another place")
     if isinstance(error, OSError) and error.errno == errno.EROFS:
         return StorageError(f"{head}the file system is read-only; choose another place")
-    if isinstance(error, (IsADirectoryError, NotADirectoryError, FileExistsError)):
-        return StorageError(f"{head}a folder stands where a file should be, or the other way round")
+    if isinstance(error, IsADirectoryError):
+        return StorageError(f"{head}expected a file, found a directory")
+    if isinstance(error, (NotADirectoryError, FileExistsError)):
+        return StorageError(f"{head}expected a directory, found a file")
     if name == "FileExpired":
         return ChangedError(f"{head}it was replaced while it was being read; run again")
     return StorageError(f"{head}{_words(error)}")

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from pipeline.errors import StorageError
 from pipeline.storage import ChangedError, MissingError, Storage, Store, Version, open_source, source_versions
-from pipeline.storage.filesystems import local_path
+from pipeline.storage.uris import local_path
 from pipeline.video.image_files import ImageFiles, check_holds_images
 from pipeline.video.info import OnDamaged, VideoLimits
 from pipeline.video.reader import VideoReader, open_video

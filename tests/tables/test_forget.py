@@ -10,7 +10,7 @@ from pipeline.labels import MASKS
 from pipeline.labels.attempts import Attempt
 from pipeline.labels.failures import failure_of, write_failure
 from pipeline.storage import Store
-from pipeline.storage.local import TEMPORARY
+from pipeline.storage.backends.local import TEMPORARY
 from pipeline.storage.paths import PUBLISH_STATE, PUBLISHER_LEASES
 from pipeline.tables import publish
 from pipeline.tables.doctor import examine

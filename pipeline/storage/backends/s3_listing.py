@@ -5,18 +5,16 @@ request (a presigned URL); answers are cut apart with regular expressions. Whate
 through s3fs, whose errors are the authoritative ones.
 """
 
-import dataclasses
 import functools
 import html
 import os
 import re
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 from fsspec.asyn import sync
 
-from pipeline.storage.listing import Entry
+from pipeline.storage.listing import Entry, Page
 
 _FIELDS = {name: re.compile(rf"<{name}>([^<]*)</{name}>") for name in ("Key", "Size", "ETag", "LastModified")}
 _TRUNCATED = re.compile(r"<IsTruncated>\s*true\s*</IsTruncated>")
@@ -25,30 +23,14 @@ _URL_ENCODED = re.compile(r"<EncodingType>\s*url\s*</EncodingType>")
 TIMEOUT_S = 60
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Page:
-    entries: list[Entry]
-    """Paths are whole keys."""
-    next_token: str | None
-    """Where the next page begins; None after the last."""
-
-
 class S3Lister:
     """Lists buckets through one s3fs file system's credentials; its calls are not retried here."""
 
     def __init__(self, fs: Any) -> None:
         self._fs = fs
 
-    def pages(self, bucket: str, prefix: str, *, retried: Any) -> Iterator[list[Entry]]:
-        """All objects below a prefix; `retried` runs one page's request as often as needed."""
-        token: str | None = ""
-        while token is not None:
-            page: Page = retried(lambda token=token: self.page(bucket, prefix, token=token))
-            yield page.entries
-            token = page.next_token
-
     def page(self, bucket: str, prefix: str, *, start_after: str = "", token: str = "", page_keys: int = 1000) -> Page:
-        """At most `page_keys` objects below a prefix, after a key or from where another page ended."""
+        """At most `page_keys` objects below a prefix, after a key or from where another page ended; paths are keys."""
         request: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": page_keys}
         request |= {"StartAfter": start_after} if start_after else {}
         request |= {"ContinuationToken": token} if token else {}

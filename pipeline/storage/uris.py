@@ -1,0 +1,38 @@
+"""What a URI says: which path of this machine it means, or which scheme serves it."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import unquote
+
+
+def scheme_of(uri: str) -> str:
+    """The scheme, such as "s3"; "" of a plain path."""
+    return uri.partition("://")[0] if "://" in uri else ""
+
+
+def local_path(uri: str | os.PathLike[str]) -> Path | None:
+    """The path that a URI means on this machine; None when another scheme serves it.
+
+    `~` and `~user` at the beginning of a plain path are home folders. `file://` URLs are percent-decoded (RFC 8089),
+    except where only the undecoded name exists: earlier versions wrote to it.
+    """
+    given = os.fspath(uri)
+    match scheme_of(given):
+        case "":
+            return expanded(given)
+        case "file":
+            raw = given.partition("://")[2]
+            raw = raw.removeprefix("localhost") if raw.startswith("localhost/") else raw
+            decoded = Path(unquote(raw))
+            return Path(raw) if Path(raw).exists() and not decoded.exists() else decoded
+        case "local":
+            return Path(given.partition("://")[2])
+    return None
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path with `~` or `~user` replaced by that home folder; unchanged where there is no such user."""
+    with suppress(RuntimeError):
+        return Path(path).expanduser()
+    return Path(path)

@@ -1,8 +1,10 @@
 """Labelling in this process: settings as a driver would send them, and tasks."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.labels.key import Parameters
+from pipeline.labels.rows import Columns, box_columns
 from pipeline.manifest import Video
 from pipeline.storage import Storage, open_source
 from pipeline.tracking.modelfiles import resolve
@@ -35,3 +37,16 @@ def task_of(video: Video, *, label_key: str = "key", version: str | None = None)
         file.close()
         version = found.token()
     return Task(video=video, label_key=label_key, version=version, prompts_digest="p", attempt=1, isolate=False)
+
+
+def mask_rows(frame_index: int, time_s: float, columns: Mapping[str, Any]) -> Columns:
+    """Columns of one frame's made-up masks: adds its time, is_present, and the columns of `boxes`, if given."""
+    made = dict(columns)
+    count = len(made["object_id"])
+    return {
+        "frame_index": [frame_index] * count,
+        "time_s": [time_s] * count,
+        "is_present": [area > 0 for area in made["area"]],
+        **box_columns(made.pop("boxes", [None] * count)),
+        **made,
+    }

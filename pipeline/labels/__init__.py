@@ -1,8 +1,8 @@
-"""The label tables: their schemas, and the part, one Parquet file that holds everything said about one video."""
+"""The label tables: their schemas, and the part, the Parquet file with all labels of one video."""
 
 from pipeline.labels.builder import PartBuilder
 from pipeline.labels.part import Part, PartHeader, read_part, read_part_header
-from pipeline.labels.schemas import MASKLETS, MASKS, VIDEOS, aggregate, video_table
+from pipeline.labels.schemas import MASKLETS, MASKS, VIDEOS, video_table
 
 __all__ = [
     "MASKLETS",
@@ -11,7 +11,6 @@ __all__ = [
     "Part",
     "PartBuilder",
     "PartHeader",
-    "aggregate",
     "read_part",
     "read_part_header",
     "video_table",

@@ -1,12 +1,10 @@
-"""The columns of the three label tables, and the rows of two of them."""
+"""The columns of the three label tables, and the row of the videos table."""
 
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from pipeline.labels.measures.doubt import masklet_quality
 from pipeline.storage import redact
 
 UTC_TIME = pa.timestamp("us", tz="UTC")
@@ -77,7 +75,7 @@ MASKLETS = pa.schema(
     ]
 )
 """One row per video and object; first to last and the means are over the frames where it is visible.
-From visible_share on: `pipeline.labels.measures.doubt`."""
+From visible_share on: `pipeline.labels.masklets`."""
 
 VIDEOS = pa.schema(
     [
@@ -126,42 +124,6 @@ VIDEOS = pa.schema(
 )
 """One row per video; the manifest's extra columns follow under their own names. Publishing sets published_at; doubt is
 that of its most doubtful object."""
-
-
-def aggregate(object_id: int, rows: pa.Table, *, pixels: int) -> dict[str, Any]:
-    """The masklet row of one object from its mask rows in frame order; `pixels` of a frame."""
-    frames = rows.column("frame_index").to_numpy()
-    present = rows.column("is_present").to_numpy()
-    visible = np.flatnonzero(present)
-    row: dict[str, Any] = {
-        "object_id": object_id,
-        "frames": len(frames),
-        "prompted_frames": int(np.count_nonzero(rows.column("is_prompted").to_numpy())),
-        "visible_frames": len(visible),
-        "gaps": 0,
-        "longest_gap": 0,
-        **masklet_quality(rows, pixels=pixels),
-    }
-    if not len(visible):
-        return row
-    first, last = visible[0], visible[-1]
-    absent = np.diff(visible) - 1
-    times = rows.column("time_s").to_numpy()
-    row |= {
-        "first_frame": int(frames[first]),
-        "last_frame": int(frames[last]),
-        "first_time_s": float(times[first]),
-        "last_time_s": float(times[last]),
-        "gaps": int(np.count_nonzero(absent)),
-        "longest_gap": int(absent.max(initial=0)),
-        "mean_area": float(rows.column("area").to_numpy()[visible].mean()),
-    }
-    for column, name in (("object_logit", "logit"), ("predicted_iou", "iou")):
-        scores = rows.column(column).to_numpy()[visible].astype(np.float64)
-        scores = scores[~np.isnan(scores)]
-        if scores.size:
-            row |= {f"mean_{name}": float(scores.mean()), f"min_{name}": float(scores.min())}
-    return row
 
 
 def video_table(row: Mapping[str, Any]) -> pa.Table:

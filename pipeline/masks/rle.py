@@ -151,7 +151,7 @@ def decompress(counts: str | bytes, size: Sequence[int]) -> Ints:
     height, width = check_size(size)
     runs = parse(counts, max_characters=height * width + 16)  # no encoder needs more than one character per pixel
     if int(runs.sum()) != height * width:
-        raise RleError(f"RLE counts cover {int(runs.sum())} pixels; {height} x {width} has {height * width}")
+        raise RleError(f"RLE counts cover {int(runs.sum())} pixels, not the {height * width} of {height} x {width}")
     return runs
 
 

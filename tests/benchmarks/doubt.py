@@ -20,7 +20,7 @@ import torch
 from pipeline.demo import corpus
 from pipeline.formats.evaluate import j_and_f
 from pipeline.labels import read_part
-from pipeline.labels.measures.doubt import REASONS, WEIGHTS, doubt_of, signs_of
+from pipeline.labels.measures.doubt import REASONS, WEIGHTS, doubt_of, signals_of
 from pipeline.manifest import read_manifest
 from pipeline.storage import part_path
 from pipeline.workers.labeler import Labeler
@@ -44,16 +44,16 @@ def label(folder: Path, manifests: dict[str, Path]) -> list[tuple[str, Path]]:
 
 
 def measure(folder: Path, parts: list[tuple[str, Path]]) -> tuple[Floats, Floats, list[str]]:
-    """Signs (n, signs), true J&F (n,) of each masklet over its frames that no prompt marks, and its prompt."""
+    """Signals (n, signals), true J&F (n,) of each masklet over its frames that no prompt marks, and its prompt."""
     truth = pq.read_table(folder / "truth.parquet").to_pylist()
     true = {(row["video_id"], row["object_id"], row["frame_index"]): row["counts"] for row in truth}
-    signs, scores, kinds = [], [], []
+    signals, scores, kinds = [], [], []
     for kind, path in parts:
         masks = read_part(path).masks
         for object_id in sorted(set(masks["object_id"].to_pylist())):
             rows = masks.filter(pa.compute.field("object_id") == object_id)
-            held = signs_of(rows, pixels=rows["height"][0].as_py() * rows["width"][0].as_py())
-            signs.append([held[name] for name in WEIGHTS])
+            held = signals_of(rows, pixels=rows["height"][0].as_py() * rows["width"][0].as_py())
+            signals.append([held[name] for name in WEIGHTS])
             frames = [
                 j_and_f(
                     true[row["video_id"], object_id, row["frame_index"]], row["counts"], (row["height"], row["width"])
@@ -65,7 +65,7 @@ def measure(folder: Path, parts: list[tuple[str, Path]]) -> tuple[Floats, Floats
             ]
             scores.append(float(np.mean(frames)))
             kinds.append(kind)
-    return np.array(signs), np.array(scores), kinds
+    return np.array(signals), np.array(scores), kinds
 
 
 def spearman(a: Floats, b: Floats) -> float:
@@ -77,17 +77,17 @@ def spearman(a: Floats, b: Floats) -> float:
 
 PRIOR = {"low_iou": 0.3, "unstable": 0.3, "whole_frame": 0.3, "merged": 0.3, "swap": 0.3, "border": 0.06, "drift": 0.3}
 HOLD = 0.1
-"""How strongly weights are held near PRIOR (0.15 for other signs), by cross-validation within the training split."""
+"""How strongly weights are held near PRIOR (0.15 for other signals), by cross-validation within the training split."""
 
 
-def fit(signs: Floats, scores: Floats) -> dict[str, float]:
-    """Weights, none negative, that make 1 - exp(-weights . signs) come close to 1 - J&F."""
+def fit(signals: Floats, scores: Floats) -> dict[str, float]:
+    """Weights, none negative, that make 1 - exp(-weights . signals) come close to 1 - J&F."""
     from scipy.optimize import minimize
 
     prior = np.array([PRIOR.get(name, 0.15) for name in WEIGHTS])
 
     def loss(weights: Floats) -> float:
-        error = 1 - np.exp(-signs @ weights) - (1 - scores)
+        error = 1 - np.exp(-signals @ weights) - (1 - scores)
         return float((error**2).mean() + HOLD * ((weights - prior) ** 2).mean())
 
     best = minimize(loss, prior + 0.01, bounds=[(0, 4)] * len(prior), method="L-BFGS-B")
@@ -109,8 +109,8 @@ def main() -> None:
             made = corpus.prompted_corpus(
                 where, "calibration", CALIBRATION_SEEDS, split="train", clips=args.clips, frames=args.frames
             )
-        signs, scores, _ = measure(where, label(where, made))
-        print(f"weights from {len(scores)} masklets of the training split: {fit(signs, scores)}")
+        signals, scores, _ = measure(where, label(where, made))
+        print(f"weights from {len(scores)} masklets of the training split: {fit(signals, scores)}")
     where = folder / "held-out"
     made = {kind: where / f"manifest-{kind}.parquet" for kind in corpus.PROMPTS}
     if not made["mask"].exists():
@@ -118,15 +118,15 @@ def main() -> None:
     report(*measure(where, label(where, made)))
 
 
-def report(signs: Floats, scores: Floats, kinds: list[str]) -> None:
+def report(signals: Floats, scores: Floats, kinds: list[str]) -> None:
     """The tables."""
     weights = np.array(list(WEIGHTS.values()))
-    doubt = np.array([doubt_of(dict(zip(WEIGHTS, row, strict=True)))[0] for row in signs.tolist()])
+    doubt = np.array([doubt_of(dict(zip(WEIGHTS, row, strict=True)))[0] for row in signals.tolist()])
     bad = scores < 0.5
     print(f"\n{len(scores)} held-out masklets: {kinds.count('click')} clicks, {kinds.count('box')} boxes, ", end="")
     print(f"{kinds.count('mask')} masks; mean J&F {scores.mean():.3f}; {bad.sum()} below 0.5")
     print(f"Spearman of doubt with J&F: {-spearman(doubt, scores):.3f} (required 0.6)")
-    first_pass = (signs * weights)[:, np.array(list(WEIGHTS)) != "drift"].sum(1)
+    first_pass = (signals * weights)[:, np.array(list(WEIGHTS)) != "drift"].sum(1)
     worst = np.argsort(-first_pass, kind="stable")[: max(1, round(0.1 * len(scores)))]
     print(f"without --check-drift: {spearman(first_pass, 1 - scores):.3f}, ", end="")
     print(f"the worst 10% finding {int(bad[worst].sum())} of {bad.sum()}")
@@ -138,16 +138,15 @@ def report(signs: Floats, scores: Floats, kinds: list[str]) -> None:
         print(
             f"{share:7.0%}    {found:4} of {bad.sum()} ({found / max(bad.sum(), 1):4.0%})   {scores[worst].mean():.3f}"
         )
-    print(f"\n{'reason':<44}{'weight':>7}{'share':>8}{'alone':>8}{'without':>9}")
-    parts = signs * weights
+    print(f"\n{'reason':<66}{'weight':>7}{'share':>8}{'alone':>8}{'without':>9}")
+    parts = signals * weights
     for at, name in enumerate(WEIGHTS):
         kept = np.arange(len(weights)) != at
         without = spearman(parts[:, kept].sum(1), 1 - scores)
         share = parts[:, at].sum() / parts.sum()
-        print(
-            f"{REASONS[name]:<44}{weights[at]:7.2f}{share:8.0%}{spearman(signs[:, at], 1 - scores):8.2f}{without:9.2f}"
-        )
-    print("share: of all doubt; alone: Spearman of that sign by itself; without: Spearman of doubt without it")
+        alone = spearman(signals[:, at], 1 - scores)
+        print(f"{REASONS[name]:<66}{weights[at]:7.2f}{share:8.0%}{alone:8.2f}{without:9.2f}")
+    print("share: of all doubt; alone: Spearman of that signal by itself; without: Spearman of doubt without it")
 
 
 if __name__ == "__main__":

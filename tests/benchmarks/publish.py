@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from pipeline.labels import PartBuilder, read_part
 from pipeline.labels.part import footer, parquet_settings
 from pipeline.storage import Store, part_path
+from tests.labelling import mask_rows
 
 OBJECTS = 5
 
@@ -38,17 +39,19 @@ def template(rows: int) -> bytes:
     with PartBuilder("template", label_key="00", height=1080, width=1920, memory_budget_bytes=1 << 30) as builder:
         for frame in range(rows // OBJECTS):
             builder.add(
-                frame,
-                frame / 30,
-                {
-                    "object_id": list(range(OBJECTS)),
-                    "is_prompted": [frame == 0] * OBJECTS,
-                    "counts": [""] * OBJECTS,
-                    "area": [rng.randrange(1, 99999) for _ in range(OBJECTS)],
-                    "boxes": [(1, 2, 300, 400)] * OBJECTS,
-                    "object_logit": [rng.random() for _ in range(OBJECTS)],
-                    "predicted_iou": [rng.random() for _ in range(OBJECTS)],
-                },
+                mask_rows(
+                    frame,
+                    frame / 30,
+                    {
+                        "object_id": list(range(OBJECTS)),
+                        "is_prompted": [frame == 0] * OBJECTS,
+                        "counts": [""] * OBJECTS,
+                        "area": [rng.randrange(1, 99999) for _ in range(OBJECTS)],
+                        "boxes": [(1, 2, 300, 400)] * OBJECTS,
+                        "object_logit": [rng.random() for _ in range(OBJECTS)],
+                        "predicted_iou": [rng.random() for _ in range(OBJECTS)],
+                    },
+                )
             )
         part = builder.finish({"outcome": "labelled", "uri": "s3://videos/x.mp4", "frames": rows // OBJECTS})
     assert isinstance(part, bytes)

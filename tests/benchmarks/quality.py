@@ -13,11 +13,11 @@ import pyarrow as pa
 import torch
 
 from pipeline.labels.builder import PartBuilder
-from pipeline.labels.measures.doubt import masklet_quality
-from pipeline.labels.measures.frames import measure
-from pipeline.labels.measures.motion import add_motion
+from pipeline.labels.masklets import masklet_quality
+from pipeline.labels.measures.frames import measure_logits
+from pipeline.labels.rows import measure_frame, measure_masklet
 from pipeline.tracking import Engine, MaskPostprocessor
-from pipeline.workers.labeler import mask_columns
+from pipeline.workers.frame_masks import count_logits, to_host
 from tests.benchmarks.engine import objects
 from tests.tracking import models, videos
 
@@ -39,14 +39,17 @@ def share(size: int, count: int) -> tuple[float, float]:
             if frame is None:
                 break
             start = time.process_time()
-            measures = measure(frame.logits, frame.object_ids)
+            counts = count_logits(frame.logits)
+            measure_logits(counts, frame.object_ids)
             quality += time.process_time() - start
-            columns = mask_columns(frame, MaskPostprocessor(), (height, width))
-            builder.add(frame.frame_index, float(frame.frame_index), {**columns, **measures})
+            masks = to_host(
+                frame, MaskPostprocessor(), time_s=frame.frame_index, size=(height, width), with_logits=True
+            )
+            builder.add(measure_frame(masks))
         masklets: list[pa.Table] = [rows for _, rows in builder.by_object()]
     start = time.process_time()
     for rows in masklets:
-        masklet_quality(add_motion(rows, height=height, width=width), pixels=height * width)
+        masklet_quality(measure_masklet(rows, None, height=height, width=width), pixels=height * width)
     quality += time.process_time() - start
     return tracking / FRAMES, quality / FRAMES
 

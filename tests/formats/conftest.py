@@ -11,6 +11,7 @@ from pipeline.formats.labels import connect
 from pipeline.formats.selection import Selection
 from pipeline.labels import PartBuilder, read_part
 from pipeline.masks import rle
+from tests.labelling import mask_rows
 
 SIZE = (72, 128)
 FRAMES = 9
@@ -52,7 +53,7 @@ def part(video_id: str, objects: dict[int, str | None], *, key: str = "k1", apar
                 "object_logit": [5.0] * len(objects),
                 "predicted_iou": [0.9 - 0.1 * at for at in range(len(objects))],
             }
-            builder.add(t, t / FPS, columns)
+            builder.add(mask_rows(t, t / FPS, columns))
         video = {
             "outcome": "labelled",
             "uri": f"videos/{video_id}.mp4",

@@ -1,10 +1,10 @@
-"""The second pass: where it turns, what it is compared with, and that it finds a masklet that lost its object."""
+"""The second pass: which masks prompt it, and how its masks are compared with those of the first."""
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.labels.measures.drift import Turn, turns, with_agreement
+from pipeline.labels.measures.drift import ReverseSeed, agreement, paired, reverse_seeds
 from pipeline.masks import rle
 
 SIZE = (6, 8)
@@ -32,26 +32,29 @@ def rows(counts, *, first=0, prompted=()):
     )
 
 
-def test_a_pass_turns_where_the_object_was_last_seen():
+def test_the_second_pass_starts_from_the_last_visible_mask():
     made = [
         (1, rows([box(0, 2), box(1, 3), EMPTY], first=4)),
         (2, rows([EMPTY, EMPTY])),
         (3, rows([box(0, 2), EMPTY])),
         (4, rows([EMPTY, box(1, 3), box(2, 4)])),
     ]
-    assert turns(made, backward=False) == {
-        1: Turn(frame=5, counts=box(1, 3), end=4),
-        4: Turn(frame=2, counts=box(2, 4), end=0),
+    assert reverse_seeds(made, backward=False) == {
+        1: ReverseSeed(frame=5, counts=box(1, 3), end=4),
+        4: ReverseSeed(frame=2, counts=box(2, 4), end=0),
     }
-    assert turns(made, backward=True) == {
-        1: Turn(frame=4, counts=box(0, 2), end=6),
-        3: Turn(frame=0, counts=box(0, 2), end=1),
-        4: Turn(frame=1, counts=box(1, 3), end=2),
+    assert reverse_seeds(made, backward=True) == {
+        1: ReverseSeed(frame=4, counts=box(0, 2), end=6),
+        3: ReverseSeed(frame=0, counts=box(0, 2), end=1),
+        4: ReverseSeed(frame=1, counts=box(1, 3), end=2),
     }
 
 
 def test_agreement_is_the_iou_of_the_two_masks_of_a_frame():
     made = [(1, rows([box(0, 2), box(0, 4), EMPTY, box(0, 2)])), (2, rows([box(0, 1)])), (5, rows([box(0, 2), EMPTY]))]
-    again = [(1, rows([box(0, 2), box(2, 6), EMPTY, box(0, 2)], prompted=[3])), (5, rows([EMPTY, EMPTY]))]
-    found = {key: table["agreement"].to_pylist() for key, table in with_agreement(made, again, size=SIZE)}
-    assert found == {1: [1, pytest.approx(2 / 6), 1, None], 2: [None], 5: [0, 1]}
+    second_pass = [(1, rows([box(0, 2), box(2, 6), EMPTY, box(0, 2)], prompted=[3])), (5, rows([EMPTY, EMPTY]))]
+    found = {
+        object_id: second and agreement(first, second, size=SIZE)["agreement"].to_pylist()
+        for object_id, first, second in paired(made, second_pass)
+    }
+    assert found == {1: [1, pytest.approx(2 / 6), 1, None], 2: None, 5: [0, 1]}

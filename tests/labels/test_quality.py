@@ -1,4 +1,4 @@
-"""Each measure against masks whose answer is plain, and doubt against what a reviewer would say."""
+"""Each measure on masks whose value is known, and doubt on masklets that a reviewer would or would not flag."""
 
 import math
 
@@ -7,9 +7,11 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline.labels.measures.doubt import NAMED_FROM, REASONS, WEIGHTS, doubt_of, masklet_quality, signs_of
-from pipeline.labels.measures.frames import measure
-from pipeline.labels.measures.motion import add_motion
+from pipeline.labels.masklets import masklet_quality
+from pipeline.labels.measures.doubt import NAMED_FROM, REASONS, WEIGHTS, doubt_of, signals_of
+from pipeline.labels.measures.frames import measure_logits
+from pipeline.labels.rows import measure_masklet
+from pipeline.workers.frame_masks import count_logits
 
 PIXELS = 100 * 100
 
@@ -20,8 +22,12 @@ def logits(*pictures):
     return torch.tensor([[[values[c] for c in line] for line in picture.split()] for picture in pictures])
 
 
+def measure(logits_ohw, object_ids, **threshold):
+    return measure_logits(count_logits(logits_ohw, **threshold), object_ids)
+
+
 def masklet(count=20, **columns):
-    """Mask rows of a calm object of 20 x 20 pixels; columns replace its own."""
+    """Mask rows of a steady object of 20 x 20 pixels; columns replace its own."""
     base = {
         "frame_index": list(range(count)),
         "is_prompted": [True] + [False] * (count - 1),
@@ -41,7 +47,7 @@ def masklet(count=20, **columns):
     } | columns
     types = {"touches_border": pa.bool_(), "area_change": pa.float32(), "center_shift": pa.float32()}
     table = pa.table({name: pa.array(values, types.get(name)) for name, values in base.items()})
-    return add_motion(table, height=100, width=100)
+    return measure_masklet(table, None, height=100, width=100)
 
 
 def test_stability_is_the_iou_of_a_lower_and_a_higher_threshold():
@@ -80,7 +86,7 @@ def test_motion_compares_with_the_frame_before_only_where_there_is_one():
     assert rows["touches_border"].to_pylist() == [False, False, False, None, True]
 
 
-def test_a_calm_object_is_hardly_doubted():
+def test_a_steady_object_has_low_doubt_and_no_reasons():
     quality = masklet_quality(masklet(), pixels=PIXELS)
     assert quality["doubt"] < 0.2
     assert quality["reasons"] == []
@@ -88,7 +94,7 @@ def test_a_calm_object_is_hardly_doubted():
     assert quality["visible_share"] == 1
 
 
-def test_signs_have_their_say():
+def test_each_kind_of_wrong_mask_raises_its_signal():
     wrong = {
         "flicker": masklet(area=[400, 0] * 10, x_min=[10, None] * 10),
         "jumps": masklet(area=[400, 1600] * 10),
@@ -103,14 +109,14 @@ def test_signs_have_their_say():
         "border": masklet(x_min=[0] * 20),
         "absent": masklet(area=[400] * 2 + [0] * 18, x_min=[10] * 2 + [None] * 18),
     }
-    calm = signs_of(masklet(), pixels=PIXELS)
+    steady = signals_of(masklet(), pixels=PIXELS)
     for name, rows in wrong.items():
-        assert signs_of(rows, pixels=PIXELS)[name] > calm[name] + 0.3, name
+        assert signals_of(rows, pixels=PIXELS)[name] > steady[name] + 0.3, name
     assert masklet_quality(wrong["swap"], pixels=PIXELS)["swap_suspicions"] == 1
     assert masklet_quality(wrong["whole_frame"], pixels=PIXELS)["whole_frame_masks"] == 19
 
 
-def test_doubt_rises_with_every_sign_and_stays_between_zero_and_one():
+def test_doubt_rises_with_every_signal_and_stays_between_zero_and_one():
     assert set(REASONS) == set(WEIGHTS)
     nothing = dict.fromkeys(WEIGHTS, 0.0)
     assert doubt_of(nothing) == (0.0, [])
@@ -124,7 +130,7 @@ def test_doubt_rises_with_every_sign_and_stays_between_zero_and_one():
     assert len(set(reasons)) == len(reasons)
 
 
-def test_an_object_that_is_never_there_and_scores_that_nobody_gave():
+def test_absent_objects_and_missing_scores_give_a_finite_doubt():
     empty = [0] * 20
     none = pa.array([None] * 20, pa.int32())
     rows = masklet(area=empty, x_min=none, object_logit=pa.array([None] * 20, pa.float32()))

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.labels import MASKLETS, MASKS, VIDEOS, PartBuilder, read_part, read_part_header, video_table
+from tests.labelling import mask_rows
 
 KEY = "0f" * 32
 ROW = {"outcome": "labelled", "uri": "s3://b/v.mp4", "extra": {"site": "north", "Width": 3, "none": None}}
@@ -41,7 +42,7 @@ def frames(count: int, start: int, objects: int) -> Iterator[tuple[int, dict[str
 def build(budget: int = 1 << 26, **given: Any) -> tuple[bytes, bool]:
     with PartBuilder("v/1", label_key=KEY, height=4, width=6, memory_budget_bytes=budget, **given) as builder:
         for index, columns in frames(60, 20, 4):
-            builder.add(index, index / 25, columns)
+            builder.add(mask_rows(index, index / 25, columns))
         part = builder.finish(ROW, masklets={1: {"category": "cat", "doubt": 0.5, "reasons": ["small"]}})
         return (part if isinstance(part, bytes) else part.read_bytes()), builder.spilled
 
@@ -107,7 +108,7 @@ def test_a_checkpoint_in_the_middle_changes_nothing(budget: int) -> None:
     steps = list(frames(60, 20, 4))
     with PartBuilder("v/1", label_key=KEY, height=4, width=6, memory_budget_bytes=budget) as builder:
         for at, (index, columns) in enumerate(steps[:45]):
-            builder.add(index, index / 25, columns)
+            builder.add(mask_rows(index, index / 25, columns))
             if at in (10, 11, 44):
                 saved.append(builder.drain())
         assert builder.drain().num_rows == 0
@@ -116,7 +117,7 @@ def test_a_checkpoint_in_the_middle_changes_nothing(budget: int) -> None:
             builder.add_rows(rows)
         assert builder.drain().num_rows == 0
         for index, columns in steps[45:]:
-            builder.add(index, index / 25, columns)
+            builder.add(mask_rows(index, index / 25, columns))
         part = builder.finish(ROW)
         resumed = read_part(part if isinstance(part, bytes) else part.read_bytes())
     assert resumed.masks.equals(read_part(build()[0]).masks)
@@ -162,9 +163,8 @@ def test_a_video_without_rows_is_a_part() -> None:
 def test_several_row_groups_with_tight_statistics() -> None:
     with PartBuilder("v", label_key=KEY, height=4, width=6) as builder:
         for index in range(20_000):
-            builder.add(
-                index, 0.0, {"object_id": [1, 2], "is_prompted": [False] * 2, "counts": ["a", "b"], "area": [1, 1]}
-            )
+            columns = {"object_id": [1, 2], "is_prompted": [False] * 2, "counts": ["a", "b"], "area": [1, 1]}
+            builder.add(mask_rows(index, 0.0, columns))
         part = builder.finish(ROW)
     assert isinstance(part, bytes)
     metadata = pq.ParquetFile(pa.BufferReader(part)).metadata
@@ -180,7 +180,7 @@ def test_several_row_groups_with_tight_statistics() -> None:
 def test_two_rows_for_one_frame_are_refused() -> None:
     with PartBuilder("v", label_key=KEY, height=4, width=6) as builder:
         for _ in range(2):
-            builder.add(7, 0.0, {"object_id": [1], "is_prompted": [False], "counts": ["a"], "area": [1]})
+            builder.add(mask_rows(7, 0.0, {"object_id": [1], "is_prompted": [False], "counts": ["a"], "area": [1]}))
         with pytest.raises(ValueError, match="object 1 has two rows for frame 7 of 'v'"):
             builder.finish(ROW)
 
@@ -189,9 +189,9 @@ def test_columns_that_do_not_fit_are_refused() -> None:
     with PartBuilder("v", label_key=KEY, height=4, width=6) as builder:
         row = {"object_id": [1], "is_prompted": [False], "counts": ["a"], "area": [1]}
         with pytest.raises(ValueError, match=r"unknown mask columns \['speed'\]"):
-            builder.add(0, 0.0, row | {"speed": [1]})
+            builder.add(mask_rows(0, 0.0, row | {"speed": [1]}))
         with pytest.raises(ValueError, match="column counts has 2 values for 1 objects"):
-            builder.add(0, 0.0, row | {"counts": ["a", "b"]})
+            builder.add(mask_rows(0, 0.0, row | {"counts": ["a", "b"]}))
 
 
 def test_secrets_in_uris_do_not_reach_the_labels() -> None:
@@ -210,17 +210,18 @@ def test_unknown_videos_columns_are_refused_and_taken_names_moved() -> None:
 HOUR = """
 import random, resource, sys
 from pipeline.labels import PartBuilder
+from tests.labelling import mask_rows
 frames, objects = int(sys.argv[1]), 20
 rng = random.Random(0)
 counts = ["".join(rng.choices("0123456789abcdefghijklmnop", k=150)) for _ in range(997)]
 with PartBuilder("v", label_key="ab", height=1080, width=1920) as builder:
     for frame in range(frames):
-        builder.add(frame, frame / 30, {
+        builder.add(mask_rows(frame, frame / 30, {
             "object_id": list(range(objects)), "is_prompted": [False] * objects,
             "counts": [counts[(frame * 31 + at * 7) % 997][at:] for at in range(objects)],
             "area": [frame + 1] * objects, "boxes": [(0, 0, 9, 9)] * objects,
             "object_logit": [0.5] * objects, "predicted_iou": [0.9] * objects,
-        })
+        }))
     part = builder.finish({"outcome": "labelled", "uri": "u"})
     size = len(part) if isinstance(part, bytes) else part.stat().st_size
 print(builder.rows, builder.spilled, size >> 20, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)

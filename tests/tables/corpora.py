@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from pipeline.labels import PartBuilder
 from pipeline.storage import Store, part_path
 from pipeline.tables import dataset
+from tests.labelling import mask_rows
 
 
 def key(name: str) -> str:
@@ -25,17 +26,19 @@ def make_part(
     with PartBuilder(video_id, label_key=label_key, height=8, width=8) as builder:
         for frame in range(frames):
             builder.add(
-                frame,
-                frame / 25,
-                {
-                    "object_id": list(range(objects)),
-                    "is_prompted": [frame == 0] * objects,
-                    "counts": [f"{object_id}{frame}x" for object_id in range(objects)],
-                    "area": [area] * objects,
-                    "boxes": [(0, 0, 8, 8)] * objects,
-                    "object_logit": [1.5] * objects,
-                    "predicted_iou": [0.9] * objects,
-                },
+                mask_rows(
+                    frame,
+                    frame / 25,
+                    {
+                        "object_id": list(range(objects)),
+                        "is_prompted": [frame == 0] * objects,
+                        "counts": [f"{object_id}{frame}x" for object_id in range(objects)],
+                        "area": [area] * objects,
+                        "boxes": [(0, 0, 8, 8)] * objects,
+                        "object_logit": [1.5] * objects,
+                        "predicted_iou": [0.9] * objects,
+                    },
+                )
             )
         row = {"outcome": "labelled", "uri": f"s3://videos/{video_id}", "frames": frames, "extra": dict(extra or {})}
         part = builder.finish(row, masklets={0: {"category": "cat"}})

@@ -16,6 +16,7 @@ from pipeline.storage import Store, part_path
 from pipeline.tables import publish
 from pipeline.tables.query import open_labels
 from tests.clips import HEIGHT, WIDTH, write_clip
+from tests.labelling import mask_rows
 
 HOSTILE = "</script><img src=x onerror=alert(1)> .. '\""
 REVERSED = HOSTILE + "\u202e"
@@ -34,20 +35,22 @@ def label(store: Store, video_id: str, uri: str, *, frames: int, steady: bool) -
             masks[1, 34 : 34 + size, 68 - t : 68 - t + size] = True
             counts = rle.encode(masks)
             builder.add(
-                t,
-                t / 10,
-                {
-                    "object_id": [1, BIG],
-                    "is_prompted": [t == 0, t == 0],
-                    "counts": counts,
-                    "area": masks.sum((1, 2)).tolist(),
-                    "boxes": [rle.bbox(each, (HEIGHT, WIDTH)) for each in counts],
-                    "object_logit": [9.0, 9.0 if steady else 0.5],
-                    "predicted_iou": [0.95, 0.95 if steady else 0.4],
-                    "stability": [0.97, 0.97 if steady else 0.5],
-                    "parts": [1, 1],
-                    "overlap": [0.0, 0.0],
-                },
+                mask_rows(
+                    t,
+                    t / 10,
+                    {
+                        "object_id": [1, BIG],
+                        "is_prompted": [t == 0, t == 0],
+                        "counts": counts,
+                        "area": masks.sum((1, 2)).tolist(),
+                        "boxes": [rle.bbox(each, (HEIGHT, WIDTH)) for each in counts],
+                        "object_logit": [9.0, 9.0 if steady else 0.5],
+                        "predicted_iou": [0.95, 0.95 if steady else 0.4],
+                        "stability": [0.97, 0.97 if steady else 0.5],
+                        "parts": [1, 1],
+                        "overlap": [0.0, 0.0],
+                    },
+                )
             )
         row = {
             "outcome": "labelled", "uri": uri, "frames": frames, "fps": 10.0, "height": HEIGHT, "width": WIDTH,

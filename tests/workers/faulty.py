@@ -1,4 +1,4 @@
-"""The real labeler, struck down in some of its tries, as tests/runs/chaos.py's settings say."""
+"""The real labeler with faults injected into some attempts, as tests/runs/chaos.py's settings say."""
 
 import json
 import os
@@ -12,10 +12,10 @@ from tests.workers.simulated import die
 
 
 class FaultyLabeler(Labeler):
-    """Leaves a file for every try, and in it the time of every frame."""
+    """Writes a file per attempt with the time of every frame."""
 
     def __init__(self, settings):
-        super().__init__(settings)
+        super().__init__(settings, on_frame=self._write_time)
         self._lane = threading.local()
 
     def label(self, task):
@@ -31,13 +31,12 @@ class FaultyLabeler(Labeler):
         with (folder / "frames" / f"{name}~{number}").open("wb") as self._lane.file:
             return super().label(task)
 
-    def _columns(self, frame, height, width):
+    def _write_time(self, _):
         self._lane.file.write(struct.pack("d", time.time()))
         self._lane.file.flush()
         self._lane.done += 1
         if str(self._lane.done) == self._lane.ends_at:
             strike(self._lane.fault)
-        return super()._columns(frame, height, width)
 
 
 def strike(fault):

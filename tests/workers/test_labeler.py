@@ -121,8 +121,7 @@ def test_an_interrupted_video_goes_on_elsewhere_as_if_nothing_had_happened(setti
     first.label(task(path, prompts, key="calm"))
     unfinished = replace(task(path, prompts, key="troubled"), resume=True)
     for frames in (3, 4):
-        labeler = Labeler(replace(settings, checkpoint_every_s=0.0))
-        stop_at(labeler, frames)
+        labeler = stopping_after(frames, replace(settings, checkpoint_every_s=0.0))
         with pytest.raises(InterruptedLabelingError):
             labeler.label(unfinished)
     last = Labeler(settings)
@@ -135,16 +134,11 @@ def test_an_interrupted_video_goes_on_elsewhere_as_if_nothing_had_happened(setti
     assert not list((tmp_path / "out").glob("checkpoints/**/*.state"))
 
 
-def stop_at(labeler, frames):
-    """Stop it while it encodes its n-th frame."""
-    encode, numbers = labeler._columns, itertools.count(1)
-
-    def columns(*given):
-        if next(numbers) == frames:
-            labeler.stop()
-        return encode(*given)
-
-    labeler._columns = columns
+def stopping_after(frames, settings):
+    """A labeler that is stopped while it encodes its n-th frame."""
+    numbers = itertools.count(1)
+    labeler = Labeler(settings, on_frame=lambda _: labeler.stop() if next(numbers) == frames else None)
+    return labeler
 
 
 def test_what_is_committed_already_is_not_done_again(settings, clip):
@@ -161,33 +155,27 @@ def test_a_source_that_was_replaced_since_it_was_planned_is_not_labelled(setting
 
 
 def test_a_source_that_is_replaced_while_it_is_labelled_leaves_no_labels(settings, clip):
-    class Slow(Labeler):
-        """Somebody writes over the clip while its fourth frame is labelled."""
-
-        def _columns(self, frame, height, width):
-            if frame.frame_index == 3:
-                clip.write_bytes(clip.read_bytes())
-            return super()._columns(frame, height, width)
+    def replace_clip(frame_index):
+        if frame_index == 3:
+            clip.write_bytes(clip.read_bytes())
 
     planned = task(clip, [red()])
     with pytest.raises(StorageError, match=r"was replaced while it was being labelled \(version .* became "):
-        Slow(settings).label(planned)
+        Labeler(settings, on_frame=replace_clip).label(planned)
     assert not list(Store(settings.output).list())
     assert not Labeler(settings).label(task(clip, [red()])).was_there
 
 
 def test_a_source_that_is_gone_after_it_was_read_is_labelled(settings, clip):
-    class Slow(Labeler):
-        def _columns(self, frame, height, width):
-            if frame.frame_index == 3:
-                clip.unlink()
-            return super()._columns(frame, height, width)
+    def remove_clip(frame_index):
+        if frame_index == 3:
+            clip.unlink()
 
-    assert not Slow(settings).label(task(clip, [red()])).was_there
+    assert not Labeler(settings, on_frame=remove_clip).label(task(clip, [red()])).was_there
 
 
 def test_other_weights_than_planned_are_refused(settings):
-    with pytest.raises(ModelError, match="other weights"):
+    with pytest.raises(ModelError, match="differ from those the run was planned with"):
         Labeler(replace(settings, weights_digest="0" * 64))
 
 

@@ -1,6 +1,6 @@
-"""Scores and flags that need no ground truth: which labels to look at first.
+"""Scores and flags that need no ground truth and rank labels for review.
 
-`frames` measures the model's low-resolution masks while a video is labelled, `motion` and `masklets` work on stored
-columns alone, so that what they say can be computed again from the labels, and `doubt` sums it up between 0 and 1.
-None of it changes a mask, and so none of it is part of a label key.
+`frames` measures the model's low-resolution logits while a video is labelled; `motion`, `drift` and `doubt` work on
+stored columns alone, so their results can be computed again from the labels. None of them changes a mask, so none is
+part of a label key.
 """

@@ -1,4 +1,4 @@
-"""Forward-backward agreement: does tracking back from where an object was last seen meet the masks that led there?"""
+"""Forward-backward agreement: masks tracked back from where an object was last seen, compared with the labels."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,19 +14,21 @@ Masklets = Iterable[tuple[int, pa.Table]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turn:
-    """Where an object's second pass begins, and where it may end."""
+class ReverseSeed:
+    """The mask that prompts an object's second pass, and where the pass may end."""
 
     frame: int
+    """Index of the prompted frame."""
     counts: str
-    """COCO RLE of the mask there, which prompts the pass."""
+    """COCO RLE of the mask on that frame."""
     end: int
+    """Index of the last frame to compare."""
 
 
-def turns(masklets: Masklets, *, backward: bool) -> dict[int, Turn]:
-    """For each object the last frame it is seen on, or, for a `backward` first pass, the first one.
+def reverse_seeds(masklets: Masklets, *, backward: bool) -> dict[int, ReverseSeed]:
+    """For each object its mask on the last frame it is seen on, or on the first if the first pass was `backward`.
 
-    Objects that are seen on no frame, or at the pass's own end alone, have no turn.
+    Objects that are seen on no frame, or only on the frame where their second pass would end, are left out.
     """
     found = {}
     for object_id, rows in masklets:
@@ -36,34 +38,37 @@ def turns(masklets: Masklets, *, backward: bool) -> dict[int, Turn]:
             continue
         at, end = (seen[0], frames[-1]) if backward else (seen[-1], frames[0])
         if frames[at] != end:
-            found[object_id] = Turn(frame=int(frames[at]), counts=rows.column("counts")[at].as_py(), end=int(end))
+            counts = rows.column("counts")[at].as_py()
+            found[object_id] = ReverseSeed(frame=int(frames[at]), counts=counts, end=int(end))
     return found
 
 
-def with_agreement(masklets: Masklets, again: Masklets, *, size: tuple[int, int]) -> Iterator[tuple[int, pa.Table]]:
-    """The masklets with their column agreement filled from the second pass over the same objects.
-
-    agreement = IoU of the frame's two masks of [height, width] = `size`, 1 where both are empty; null on the frame that
-    prompted the second pass and where that did not come.
-    """
-    seconds = iter(again)
-    second = next(seconds, None)
+def paired(masklets: Masklets, second_pass: Masklets) -> Iterator[tuple[int, pa.Table, pa.Table | None]]:
+    """Object id and rows of every masklet, with the object's rows of the second pass, or None if it has none."""
+    others = iter(second_pass)
+    other = next(others, None)
     for object_id, rows in masklets:
-        while second is not None and second[0] < object_id:
-            second = next(seconds, None)
-        if second is not None and second[0] == object_id:
-            yield object_id, _compared(rows, second[1], size)
-        else:
-            yield object_id, rows
+        while other is not None and other[0] < object_id:
+            other = next(others, None)
+        yield object_id, rows, other[1] if other is not None and other[0] == object_id else None
 
 
-def _compared(rows: pa.Table, again: pa.Table, size: tuple[int, int]) -> pa.Table:
-    tracked = again.filter(pc.invert(again.column("is_prompted")))
+def agreement(rows: pa.Table, second_pass: pa.Table, *, size: tuple[int, int]) -> dict[str, pa.Array]:
+    """Column agreement of the masks table: IoU of the frame's masks in both passes, 1 where both are empty.
+
+    Null on the frame that prompted the second pass and on frames it did not reach.
+
+    Args:
+        rows: one object's mask rows.
+        second_pass: the same object's rows of the second pass.
+        size: height and width of the masks.
+    """
+    tracked = second_pass.filter(pc.invert(second_pass.column("is_prompted")))
     columns = (tracked.column(name).to_pylist() for name in ("frame_index", "counts"))
     other: Mapping[int, str] = dict(zip(*columns, strict=True))
-    agreement = [
+    frames, masks = (rows.column(name).to_pylist() for name in ("frame_index", "counts"))
+    values = [
         rle.iou(counts, other[frame], size) if frame in other else None
-        for frame, counts in zip(rows.column("frame_index").to_pylist(), rows.column("counts").to_pylist(), strict=True)
+        for frame, counts in zip(frames, masks, strict=True)
     ]
-    place = rows.schema.get_field_index("agreement")
-    return rows.set_column(place, rows.schema.field(place), pa.array(agreement, pa.float32()))
+    return {"agreement": pa.array(values, pa.float32())}

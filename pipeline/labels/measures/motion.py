@@ -1,4 +1,4 @@
-"""Measures of a mask against the frame's edge and its object's previous mask, from stored columns alone."""
+"""Measures of a mask against the frame's edge and the object's previous mask, from stored columns alone."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,15 +7,15 @@ import pyarrow as pa
 Floats = npt.NDArray[np.float64]
 
 
-def add_motion(rows: pa.Table, *, height: int, width: int) -> pa.Table:
-    """Fill these columns of one object's mask rows, which are in frame order.
+def motion(rows: pa.Table, *, height: int, width: int) -> dict[str, pa.Array]:
+    """Columns of the masks table from the stored rows of one object, which are in frame order.
 
-    * touches_border: the box reaches an edge of the frame. Null where the mask is empty.
-    * area_change = log2(area / area before): 1 is twice the size, -1 half of it.
-    * center_shift: distance of the two boxes' centres over the mean of the two boxes' diagonals.
+    * touches_border: whether the box reaches an edge of the frame. Null where the mask is empty.
+    * area_change = log2(area / previous area): 1 is twice the area, -1 half of it.
+    * center_shift: distance between the centres of the two boxes over the mean of their diagonals.
 
-    `before` is the object's row of the frame before, whatever the direction it was tracked in; the last two are null
-    where there is no such row or where either mask is empty.
+    The previous area and box are those of the object's row of the preceding frame, in either direction of tracking;
+    area_change and center_shift are null where there is no such row or where either mask is empty.
     """
     box = np.stack([_floats(rows, name) for name in ("x_min", "y_min", "x_max", "y_max")])
     area = _floats(rows, "area")
@@ -31,16 +31,11 @@ def add_motion(rows: pa.Table, *, height: int, width: int) -> pa.Table:
     diagonal = np.hypot(*(box[2:] - box[:2]))
     moved = np.hypot(*(center[:, at] - center[:, at - 1]))
     shift[at] = moved / np.maximum((diagonal[at] + diagonal[at - 1]) / 2, 1)
-    columns = {
+    return {
         "touches_border": pa.array(touches, mask=~seen),
         "area_change": pa.array(change, from_pandas=True),
         "center_shift": pa.array(shift, from_pandas=True),
     }
-    for name, values in columns.items():
-        if (place := rows.schema.get_field_index(name)) >= 0:
-            field = rows.schema.field(place)
-            rows = rows.set_column(place, field, values.cast(field.type))
-    return rows
 
 
 def _floats(rows: pa.Table, name: str) -> Floats:

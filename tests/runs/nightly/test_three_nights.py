@@ -17,6 +17,7 @@ from pipeline.runs.prepare import Prepared
 from pipeline.runs.progress import Progress
 from pipeline.storage import Store, part_path
 from pipeline.tables.query import open_labels
+from tests.labelling import mask_rows
 from tests.runs.nightly.examples import row, settings, write_manifest
 
 KEY_COLUMNS = ("version", "start_s", "end_s", "prompts_digest", "weights_digest", "parameters")
@@ -44,7 +45,7 @@ def label_at_once(prepared: Prepared, progress: Progress, *_: Any) -> list[Failu
 def part(video_id: str, key: str, wanted: dict[str, Any]) -> bytes:
     with PartBuilder(video_id, label_key=key, height=8, width=8) as builder:
         frame = {"object_id": [1], "is_prompted": [True], "counts": ["0P2"], "area": [64], "boxes": [(0, 0, 8, 8)]}
-        builder.add(0, 0.0, {**frame, "object_logit": [1.5], "predicted_iou": [0.9]})
+        builder.add(mask_rows(0, 0.0, {**frame, "object_logit": [1.5], "predicted_iou": [0.9]}))
         told = {"outcome": "labelled", "uri": "v", "frames": 1, **{name: wanted[name] for name in KEY_COLUMNS}}
         made = builder.finish(told)
     assert isinstance(made, bytes)

@@ -1,0 +1,161 @@
+"""The passes over a video: propagation into mask rows with checkpoints, and the second pass that measures drift."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+import pyarrow.compute as pc
+
+from pipeline.errors import InterruptedLabelingError
+from pipeline.labels import PartBuilder
+from pipeline.labels.measures.drift import reverse_seeds
+from pipeline.labels.rows import measure_frame
+from pipeline.masks import rle
+from pipeline.tracking import (
+    Direction,
+    Engine,
+    FramePrompt,
+    MaskPostprocessor,
+    Propagation,
+    TrackedFrame,
+    TrackedObject,
+)
+from pipeline.tracking.merging import merge_passes
+from pipeline.tracking.stepping import LoadedModel
+from pipeline.video import VideoReader, prefetch
+from pipeline.workers.checkpoint import Checkpoints, Saved
+from pipeline.workers.frame_masks import to_host
+from pipeline.workers.frames import ModelFrames
+from pipeline.workers.metrics import Totals
+
+RESULTS_AHEAD = 4
+"""Tracked frames that wait to be encoded."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Step:
+    """A tracked frame and, if a checkpoint is due after it, the tracker's state."""
+
+    frame: TrackedFrame
+    state: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VideoTracker:
+    """Tracks the objects of one video and adds their mask rows to a part. The model runs in a thread of its own."""
+
+    engine: Engine
+    model: LoadedModel
+    postprocessor: MaskPostprocessor
+    reader: VideoReader
+    direction: Direction
+    checkpoint_every_s: float
+    clocks: Sequence[Totals]
+    """Totals that frames, masks and seconds by stage are added to."""
+    stopping: threading.Event
+    """Interrupts both passes at their next frame."""
+    on_frame: Callable[[int], None]
+    """Called with the index of each frame of the first pass before its rows are made, in the caller's thread."""
+
+    @property
+    def _merges_passes(self) -> bool:
+        """Whether frames are complete only after the backward pass, so that there is no state to checkpoint."""
+        return self.postprocessor.non_overlapping and self.direction == "both"
+
+    def first_pass(
+        self, objects: Sequence[TrackedObject], builder: PartBuilder, checkpoints: Checkpoints, *, resume: bool
+    ) -> int:
+        """Propagate the objects and add their rows to `builder`, from the latest checkpoint if `resume`.
+
+        Returns the number of frames of the segment, as far as this direction has decoded it.
+
+        Raises:
+            InterruptedLabelingError: `stopping` was set; a checkpoint is saved where the passes are not merged.
+        """
+        saved = checkpoints.load() if resume and not self._merges_passes else None
+        last = max(frame for each in objects for frame in each.prompts)
+        for rows in saved.rows if saved else ():
+            builder.add_rows(rows)
+            last = max(last, pc.max(rows["frame_index"]).as_py() or 0)
+        done = saved.frames if saved else 0
+        frames = ModelFrames(self.reader, self.model, self.clocks)
+        every_s = None if self._merges_passes else self.checkpoint_every_s
+        with self._engine_pass(frames, objects, self.direction, saved, every_s) as steps:
+            for step in steps:
+                self.on_frame(step.frame.frame_index)
+                with self.clocks[0].clock("encode_s"):
+                    self._add(builder, step.frame, frames, with_logits=True)
+                done, last = done + 1, max(last, step.frame.frame_index)
+                for clock in self.clocks:
+                    clock.add("frames", 1)
+                    clock.add("masks", len(step.frame.object_ids))
+                if step.state is not None:
+                    checkpoints.save(new_rows=builder.drain(), tracker=step.state, frames=done)
+        return max(last + 1, self.reader.damage.decoded_frames)
+
+    def second_pass(self, first: PartBuilder, second: PartBuilder) -> None:
+        """Track every object from the mask it was last seen with back to its first frame; add the rows to `second`.
+
+        After a `backward` first pass, from the mask on its first visible frame forward to its last frame.
+
+        Raises:
+            InterruptedLabelingError: `stopping` was set.
+        """
+        was_backward = self.direction == "backward"
+        seeds = reverse_seeds(first.by_object(), backward=was_backward)
+        if not seeds:
+            return
+        size = (self.reader.info.height, self.reader.info.width)
+        objects = [
+            TrackedObject(object_id=object_id, prompts={seed.frame: FramePrompt(mask=rle.decode(seed.counts, size))})
+            for object_id, seed in seeds.items()
+        ]
+        ends = [seed.end for seed in seeds.values()]
+        end = max(ends) if was_backward else min(ends)
+        frames = ModelFrames(self.reader, self.model, self.clocks)
+        with self._engine_pass(frames, objects, "forward" if was_backward else "backward", None, None) as steps:
+            for step in steps:
+                self._add(second, step.frame, frames, with_logits=False)
+                if step.frame.frame_index == end:
+                    break
+
+    @contextmanager
+    def _engine_pass(
+        self,
+        frames: ModelFrames,
+        objects: Sequence[TrackedObject],
+        direction: Direction,
+        saved: Saved | None,
+        checkpoint_every_s: float | None,
+    ) -> Iterator[Iterator[Step]]:
+        """Steps of one propagation, made ahead of the consumer in a thread of their own."""
+        resume = saved.tracker if saved else None
+        with self.engine.propagate(frames, objects, direction=direction, resume=resume) as propagation:
+            steps = self._interruptible(propagation, checkpoint_every_s)
+            for clock in self.clocks:
+                steps = clock.timed(steps, "step_s", "blocked_s")
+            if self._merges_passes and direction == "both":
+                merged = merge_passes((step.frame for step in steps), last_start=max(each.start for each in objects))
+                steps = (Step(frame=frame) for frame in merged)
+            with closing(prefetch(steps, depth=RESULTS_AHEAD)) as ahead:
+                yield ahead
+
+    def _interruptible(self, propagation: Propagation, checkpoint_every_s: float | None) -> Iterator[Step]:
+        """The propagation's frames, with the tracker's state when a checkpoint is due or `stopping` was set."""
+        saved_at = time.monotonic()
+        for frame in propagation:
+            stopping, state = self.stopping.is_set(), None
+            if checkpoint_every_s is not None and (stopping or time.monotonic() - saved_at >= checkpoint_every_s):
+                state, saved_at = propagation.checkpoint(), time.monotonic()
+            yield Step(frame=frame, state=state)
+            if stopping:
+                raise InterruptedLabelingError("the worker was asked to stop")
+
+    def _add(self, builder: PartBuilder, frame: TrackedFrame, frames: ModelFrames, *, with_logits: bool) -> None:
+        size = (self.reader.info.height, self.reader.info.width)
+        time_s = frames.times[frame.frame_index]
+        builder.add(
+            measure_frame(to_host(frame, self.postprocessor, time_s=time_s, size=size, with_logits=with_logits))
+        )

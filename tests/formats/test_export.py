@@ -149,7 +149,7 @@ def test_broken_masks_in_the_labels_are_named_and_the_other_videos_written(label
     for name in ("davis", "png", "yolo", "cvat", "sav", "mots"):
         done = write(labels._replace(masks=masks), target / name, name)
         assert [problem.video_id for problem in done.problems] == [VIDEOS[0]], name
-        assert "malformed or cut off" in done.problems[0].message
+        assert "malformed or truncated" in done.problems[0].message
 
 
 def test_chunks() -> None:

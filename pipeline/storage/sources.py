@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, cast
 
 from pipeline.storage.access import Access, Storage
 from pipeline.storage.backends import Backend, backend_class, connect
-from pipeline.storage.faults import RETRY_BUDGET_S, attempt
+from pipeline.storage.faults import RETRY_BUDGET_S, MissingError, attempt, redact
 from pipeline.storage.listing import Version
 
 
@@ -56,7 +56,17 @@ class SourceFile(io.RawIOBase):
 
 def open_below(backend: Backend, path: str, *, uri: str, budget_s: float) -> tuple[BinaryIO, Version]:
     """A file below a backend's root, with retries where its errors may pass, and the version that is open."""
-    file, version = attempt(lambda: backend.open(path), what="open", uri=uri, budget_s=budget_s, retry=backend.retried)
+    try:
+        file, version = attempt(
+            lambda: backend.open(path),
+            what="open",
+            uri=uri,
+            budget_s=budget_s,
+            retry=backend.retried,
+            passes=(IsADirectoryError,),
+        )
+    except IsADirectoryError:
+        raise MissingError(f"cannot open {redact(uri)}: expected a file, found a directory") from None
     if not backend.retried or not file.seekable():
         return file, version
     return cast(BinaryIO, SourceFile(file, size=version.size, uri=uri, budget_s=budget_s)), version

@@ -79,3 +79,13 @@ def test_versions_are_found_in_any_order_of_listing(s3: S3) -> None:
         store.put(name, name.encode())
     found = source_versions([store.uri_of(name) for name in names])
     assert [version and version.size for version in found] == [len(name) for name in names]
+
+
+def test_a_folder_opened_as_a_file_is_named(store: Store) -> None:
+    store.put("folder/x", b"1")
+    assert store.is_folder("folder")
+    assert not store.is_folder("folder/x")
+    assert not store.is_folder("none")
+    with pytest.raises(MissingError, match=r"cannot open .*/folder: expected a file, found a directory"):
+        open_source(store.uri_of("folder"))
+    assert source_versions([store.uri_of("folder")]) == [None]

@@ -144,7 +144,7 @@ def _version(uri: str) -> Version | None:
         found = path.stat()
     except OSError:
         return None
-    return Version(size=found.st_size, mtime=found.st_mtime)
+    return None if stat.S_ISDIR(found.st_mode) else Version(size=found.st_size, mtime=found.st_mtime)
 
 
 def _write_beside(target: Path, data: bytes | Path) -> Path:

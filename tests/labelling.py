@@ -6,8 +6,9 @@ from typing import Any
 from pipeline.labels.key import Parameters
 from pipeline.labels.rows import Columns, box_columns
 from pipeline.manifest import Video
-from pipeline.storage import Storage, open_source
+from pipeline.storage import Storage
 from pipeline.tracking.modelfiles import resolve
+from pipeline.video.content import content_version
 from pipeline.workers.task import LabelerSettings, Task
 
 
@@ -31,10 +32,10 @@ def settings(output: object, **changed: Any) -> LabelerSettings:
 
 
 def task_of(video: Video, *, label_key: str = "key", version: str | None = None) -> Task:
-    """A first try at a video; its version is that of the file at its URI."""
+    """A first try at a video; its version is that of the content at its URI."""
     if version is None:
-        file, found = open_source(video.video_uri)
-        file.close()
+        found = content_version(video.video_uri)
+        assert found is not None, f"{video.video_uri} is not there"
         version = found.token()
     return Task(video=video, label_key=label_key, version=version, prompts_digest="p", attempt=1, isolate=False)
 

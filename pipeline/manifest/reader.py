@@ -86,7 +86,7 @@ class _Reading:
             if field.name not in raw.schema.names:
                 columns[field.name] = pa.nulls(len(raw), field.type)
             elif field.name in SCHEMA.names:
-                columns[field.name] = conform(raw.column(field.name), field.type, column=field.name, notes=notes)
+                columns[field.name] = self._conform(raw, field, notes)
             else:
                 columns[field.name] = raw.column(field.name)
         if self._prompts is None:
@@ -108,6 +108,17 @@ class _Reading:
         columns["prompts"] = make_list(offsets, values.take(pa.array(prompt_order(offsets, values))))
         self._batches.append(pa.record_batch([columns[name] for name in self._schema.names], schema=self._schema))
         self.total += len(raw)
+
+    def _conform(self, raw: pa.RecordBatch, field: pa.Field, notes: Notes) -> pa.Array:
+        array = raw.column(field.name)
+        try:
+            return conform(array, field.type, column=field.name, notes=notes)
+        except ManifestError as error:
+            row = int(np.argmax(array.is_valid().to_numpy(zero_copy_only=False)))
+            video_id = clip(raw.column("video_id")[row].as_py())
+            raise ManifestError(
+                f"{error}; the first is row {self.total + row}, video_id {video_id}, value {clip(array[row].as_py())}"
+            ) from None
 
     def finish(self) -> Manifest:
         """Whatever needs all rows: each id once."""

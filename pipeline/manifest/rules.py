@@ -45,6 +45,9 @@ def check_rows(batch: pa.RecordBatch, found: Findings) -> None:
     found.rows_where(_less(start, 0), "start_s", start, "negative; seconds from the file's first frame are allowed")
     early = flags(pc.less_equal(end, start.fill_null(0)).fill_null(False))
     found.rows_where(early, "end_s", end, "must be greater than start_s (0 when start_s is missing)")
+    fps = batch.column("fps")
+    slow = flags(pc.less_equal(fps, 0).fill_null(False))
+    found.rows_where(slow, "fps", fps, "must be a number above 0 (frames per second of an image sequence), or missing")
     found.rows_where(_less(frames, 1), "num_frames", frames, "must be at least 1, or missing when it is not known")
 
 

@@ -1,6 +1,6 @@
 """The manifest after reading: one Arrow schema, and a row of it as plain dataclasses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ SCHEMA = pa.schema(
         ("prompts", pa.list_(PROMPT)),
         ("start_s", pa.float64()),
         ("end_s", pa.float64()),
+        ("fps", pa.float64()),
         ("video_version", pa.string()),
         ("num_frames", pa.int64()),
         ("priority", pa.int64()),
@@ -47,6 +48,8 @@ class Video:
     prompts: tuple[Prompt, ...]
     start_s: float | None = None
     end_s: float | None = None
+    fps: float | None = None
+    """Rate of an image sequence, 24 where None; a video file has its own."""
     video_version: str | None = None
     num_frames: int | None = None
     priority: int | None = None
@@ -79,11 +82,16 @@ class Manifest:
         return [to_video(record, row=int(self.rows[i])) for i, record in zip(rows, records, strict=True)]
 
 
+def carried(names: Iterable[str]) -> list[str]:
+    """The columns that go into the videos table under the manifest's names: all others, and fps, as `manifest_fps`."""
+    return [name for name in names if name not in SCHEMA.names or name == "fps"]
+
+
 def to_video(record: Mapping[str, Any], *, row: int) -> Video:
     """A row of the canonical table, as `to_pylist` gives it."""
     return Video(
         row=row,
         **{name: record[name] for name in SCHEMA.names if name != "prompts"},
         prompts=tuple(to_prompt(prompt) for prompt in record["prompts"]),
-        extra={name: value for name, value in record.items() if name not in SCHEMA.names},
+        extra={name: record[name] for name in carried(record.keys()) if name != "fps" or record[name] is not None},
     )

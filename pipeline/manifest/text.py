@@ -22,8 +22,11 @@ def prompts_from_json(text: str | None) -> list[dict[str, Any]]:
 def describe(video: Video) -> Iterator[str]:
     """A video's facts and prompts, a line each; control characters in its values are escaped."""
     yield f"row {video.row}  {video.video_id!a}  {redact(video.video_uri)!a}"
-    facts = {name: getattr(video, name) for name in ("start_s", "end_s", "video_version", "num_frames", "priority")}
-    given = [f"{name} {value!r}" for name, value in (facts | dict(video.extra)).items() if value is not None]
+    facts = {
+        name: getattr(video, name) for name in ("start_s", "end_s", "fps", "video_version", "num_frames", "priority")
+    }
+    others = {name: value for name, value in video.extra.items() if name not in facts}
+    given = [f"{name} {value!r}" for name, value in (facts | others).items() if value is not None]
     if given:
         yield f"    {', '.join(given)}"
     for prompt in video.prompts:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.labels.key import KEY_COLUMNS, Parameters, label_key
+from pipeline.labels.key import ALGORITHM_VERSION, KEY_COLUMNS, Parameters, fps_in_keys, label_key
 
 ENCODER_COST, OBJECT_COST = 1.0, 2.0
 """Of a frame: for hiera-tiny at 1024 px an object costs twice the encoder (606 against 293 GFLOP)."""
@@ -89,9 +89,11 @@ def make_plan(
             "version": versions,
             "start_s": manifest["start_s"],
             "end_s": manifest["end_s"],
+            "fps": fps_in_keys(manifest["video_uri"], manifest["fps"]),
             "prompts_digest": prompt_digests,
             "weights_digest": _constant(weights, manifest.num_rows),
             "parameters": _constant(settings, manifest.num_rows),
+            "algorithm_version": pa.repeat(pa.scalar(ALGORITHM_VERSION, pa.int32()), manifest.num_rows),
         }
     )
     table = table.add_column(1, "label_key", _keys(table, weights, settings))
@@ -140,14 +142,20 @@ def _constant(value: str, rows: int) -> pa.Array:
 def _keys(table: pa.Table, weights: str, settings: str) -> pa.ChunkedArray:
     """The label key of every video; null where its version is."""
     chunks = []
-    for batch in table.select(["version", "start_s", "end_s", "prompts_digest"]).to_batches(ROWS_AT_ONCE):
+    for batch in table.select(["version", "start_s", "end_s", "fps", "prompts_digest"]).to_batches(ROWS_AT_ONCE):
         keys = [
             None
             if version is None
             else label_key(
-                version=version, start_s=start, end_s=end, prompts=prompts, weights=weights, parameters=settings
+                version=version,
+                start_s=start,
+                end_s=end,
+                fps=fps,
+                prompts=prompts,
+                weights=weights,
+                parameters=settings,
             )
-            for version, start, end, prompts in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            for version, start, end, fps, prompts in zip(*(column.to_pylist() for column in batch.columns), strict=True)
         ]
         chunks.append(pa.array(keys, pa.string()))
     return pa.chunked_array(chunks, pa.string())
@@ -187,8 +195,11 @@ def _reasons(table: pa.Table, labelled: pa.Table, where: pa.Array) -> pa.Array:
     for column, name in KEY_COLUMNS.items():
         old, new = labelled[column].take(where), table[column]
         same = pc.or_(pc.fill_null(pc.equal(old, new), False), pc.and_(pc.is_null(old), pc.is_null(new)))
+        if column in ("fps", "algorithm_version"):  # null where the key has no rate, or the labels are older
+            same = pc.or_(same, pc.or_(pc.is_null(old), pc.is_null(new)))
         changed[name] = changed[name] | ~same.to_numpy()
     code = sum(changed[name].astype(int) << bit for bit, name in enumerate(names))
     texts = [" and ".join(n for bit, n in enumerate(names) if code >> bit & 1) for code in range(1 << len(names))]
-    texts = [f"{text} changed" if text else "algorithm changed" for text in texts]
+    # Release 0.1.0 left fps out of the key, and a manifest may leave it out again: the rate itself may be the same.
+    texts = [f"{text or 'fps'} changed" for text in texts]
     return pc.if_else(pc.is_null(where), "new video", pa.array(texts).take(pa.array(code)))

@@ -24,7 +24,8 @@ from pipeline.tables import TABLES, as_dataset, dataset, open_tables
 
 READERS = 32
 KEY_COLUMNS = (
-    "video_id", "label_key", "version", "start_s", "end_s", "prompts_digest", "weights_digest", "parameters",
+    "video_id", "label_key", "version", "start_s", "end_s", "fps", "prompts_digest", "weights_digest", "parameters",
+    "algorithm_version",
 )  # fmt: skip
 FAILURE_ROWS = pa.schema(
     [

@@ -8,9 +8,11 @@ from contextlib import AbstractContextManager, ExitStack
 
 import torch
 
-from pipeline.errors import ModelError, StorageError
+from pipeline.errors import ModelError, StorageError, VideoError
 from pipeline.labels import PartBuilder
+from pipeline.labels.key import takes_fps
 from pipeline.logs import bound
+from pipeline.manifest import Video
 from pipeline.storage import Store, Version, part_path
 from pipeline.tracking import Engine, MaskPostprocessor
 from pipeline.tracking.model import load
@@ -88,6 +90,7 @@ class Labeler:
             self._open(task) as (reader, version),
             ExitStack() as builders,
         ):
+            _check_fps(video, reader)
             info, tracker = reader.info, self._tracker(reader, spent)
             objects = resolve_prompts(video.prompts, height=info.height, width=info.width, index_at=reader.index_at)
             first, second = builders.enter_context(_builder(task, reader)), None
@@ -121,7 +124,7 @@ class Labeler:
             planned_version=task.version if video.video_version is None else None,
             start_s=video.start_s,
             end_s=video.end_s,
-            fps=video.extra.get("fps"),
+            fps=video.fps if takes_fps(video.video_uri) else None,
             on_damaged=settings.on_damaged,
             isolate=task.isolate,
         )
@@ -153,3 +156,12 @@ class Labeler:
 def _builder(task: Task, reader: VideoReader) -> PartBuilder:
     info = reader.info
     return PartBuilder(task.video.video_id, label_key=task.label_key, height=info.height, width=info.width)
+
+
+def _check_fps(video: Video, reader: VideoReader) -> None:
+    """Raise VideoError where an fps would be ignored, because it is not in the label key."""
+    if reader.info.container == "images" and video.fps is not None and not takes_fps(video.video_uri):
+        raise VideoError(
+            f"{video.video_uri}: fps is {video.fps:g}, but this name of an image sequence ends like a video file's; "
+            "end a folder's URI with a slash and name a zip .zip"
+        )

@@ -164,6 +164,11 @@ def test_an_empty_manifest_is_empty(tmp_path: Path) -> None:
 WRONG_TYPES = {
     "video_id": (pa.array([1]), "column video_id has the type int64, not string"),
     "start_s": (pa.array(["1"]), "column start_s has the type string, not a number (float, double or an integer)"),
+    "fps": (
+        pa.array(["10"]),
+        "column fps has the type string, not a number (float, double or an integer); the first is row 0, video_id 'a', "
+        "value '10'",
+    ),
     "num_frames": (pa.array([True]), "column num_frames has the type bool, not an integer (int64)"),
     "prompts": (
         pa.array(["box"]),

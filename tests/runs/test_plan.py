@@ -11,9 +11,10 @@ from pipeline.runs.plan import make_plan
 INPUTS = {"version": "10-a", "start_s": None, "end_s": None, "prompts": "p", "weights": "w", "parameters": "{}"}
 
 
+KEY_TYPES = {"start_s": pa.float64(), "end_s": pa.float64(), "fps": pa.float64(), "algorithm_version": pa.int32()}
 LABELLED = pa.schema(
     [("video_id", pa.string()), ("label_key", pa.string())]
-    + [(name, pa.float64() if name in ("start_s", "end_s") else pa.string()) for name in KEY_COLUMNS]
+    + [(name, KEY_TYPES.get(name, pa.string())) for name in KEY_COLUMNS]
 )
 
 

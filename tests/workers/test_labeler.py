@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import InterruptedLabelingError, ModelError, PromptError, StorageError
+from pipeline.errors import InterruptedLabelingError, ModelError, PromptError, StorageError, VideoError
 from pipeline.labels import read_part
 from pipeline.labels.key import Parameters
 from pipeline.manifest import read_manifest
@@ -18,6 +18,7 @@ from pipeline.video.content import content_version
 from pipeline.workers.labeler import Labeler
 from tests import labelling
 from tests.clips import HEIGHT, WIDTH, green, point, red, write_clip, write_manifest
+from tests.video.pictures import write_folder
 
 
 @pytest.fixture
@@ -226,7 +227,7 @@ def test_a_segment_counts_its_frames_from_its_own_start(settings, clip):
 
 
 def test_categories_and_extra_columns_do_not_change_a_video_record():
-    row = dict.fromkeys(("start_s", "end_s", "video_version", "num_frames", "priority"))
+    row = dict.fromkeys(("start_s", "end_s", "fps", "video_version", "num_frames", "priority"))
     video = to_video({**row, "video_id": "v", "video_uri": "u", "prompts": [], "split": "val"}, row=3)
     assert video.extra == {"split": "val"}
 
@@ -248,3 +249,22 @@ def test_a_folder_of_images_is_a_video_with_the_rate_its_row_gives(settings, tmp
     (folder / "00005.png").write_bytes((folder / "00004.png").read_bytes())
     with pytest.raises(StorageError, match="was replaced"):
         Labeler(settings).label(replace(planned, label_key="other"))
+
+
+def test_the_fps_of_an_image_sequence_chooses_the_prompted_frame(settings, tmp_path):
+    frames = write_folder(tmp_path / "frames", [f"{at}.png" for at in range(8)])
+    for fps, frame in ((4.0, 2), (12.0, 6)):
+        key = f"{fps:g}"
+        Labeler(settings).label(task(frames, [on_red(time_s=0.5)], key=key, fps=fps))
+        part = part_of(settings, key)
+        assert [row["frame_index"] for row in part.masks.to_pylist() if row["is_prompted"]] == [frame]
+        assert (part.video["fps"][0].as_py(), part.video["manifest_fps"][0].as_py()) == (fps, fps)
+
+
+def test_images_under_a_video_file_name_refuse_an_fps(settings, tmp_path):
+    frames = write_folder(tmp_path / "frames.mp4", ["0.png", "1.png"])
+    with pytest.raises(
+        VideoError, match=r"frames\.mp4: fps is 10, but this name of an image sequence ends like a video"
+    ):
+        Labeler(settings).label(task(frames, [on_red(frame_index=0)], fps=10.0))
+    Labeler(settings).label(task(frames, [on_red(frame_index=0)]))

@@ -5,7 +5,6 @@ was. A video belongs to the same split in every export, for its id decides.
 """
 
 import argparse
-import functools
 import logging
 
 from rich.console import Console
@@ -13,7 +12,6 @@ from rich.console import Console
 from jobs.command import add_storage, open_storage, reported, start
 from pipeline.errors import UsageError
 from pipeline.formats.export import export_labels
-from pipeline.formats.frames import pictures
 from pipeline.formats.labels import open_selection
 from pipeline.formats.library import write_with_library
 from pipeline.formats.registry import FORMATS, LIBRARY_FORMATS, format_of
@@ -65,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     if library:
         if args.frames == "write":
             raise UsageError(f"--frames write: {args.format} only refers to the videos")
-        rows = write_with_library(library, selection, args.to, splits=splits)
+        rows = write_with_library(library, selection, args.to, splits=splits, storage=storage)
         out.print(f"wrote {rows} masks to {args.to}", markup=False)
         return 0
     target = Store(args.to, storage=storage)
@@ -76,7 +74,8 @@ def main(arguments: list[str] | None = None) -> int:
         splits=splits,
         tolerance=args.tolerance or 0.0,
         labels=args.output,
-        write_pictures=functools.partial(pictures, storage=storage) if args.frames == "write" else None,
+        with_pictures=args.frames == "write",
+        storage=storage,
         watch=lambda at, of: logging.getLogger("export").info("%d of %d videos", at, of),
     )
     before = f", of which {done.chunks_done_before} of {done.chunks} parts were there already"
@@ -84,6 +83,8 @@ def main(arguments: list[str] | None = None) -> int:
         f"wrote {done.rows} masks of {done.videos} videos to {target}{before if done.chunks_done_before else ''}",
         markup=False,
     )
+    for name in done.empty_splits:
+        out.print(f"no video is in the split {name}, so no file names it", markup=False)
     for problem in done.problems[:SHOWN]:
         out.print(f"left out: {problem}", markup=False)
     if len(done.problems) > SHOWN:

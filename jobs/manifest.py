@@ -3,7 +3,7 @@
 build            one default prompt rule for every video of a folder or bucket
 from-detections  boxes of any detector become prompts; an object keeps its number from look to look
 from-prompts     a flat table of prompts (Parquet, CSV, JSONL) and a table of videos become one manifest
-from-labels      masks or boxes of SA-V, DAVIS, COCO, YOLO, Label Studio or CVAT become prompts
+from-labels      masks or boxes of another tool's labels become prompts
 validate         whether jobs.label would take it, and what is in it
 show             its rows as text
 """
@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +22,7 @@ import pyarrow.compute as pc
 
 from jobs.command import add_storage, open_storage, reported, start
 from pipeline.errors import CorpusError, UsageError
+from pipeline.formats.frame_sizes import Size, video_size
 from pipeline.formats.importing import import_prompts
 from pipeline.formats.registry import FORMATS
 from pipeline.manifest import PROMPT_KINDS, Manifest, describe, read_manifest, read_table, write_manifest, write_rows
@@ -71,9 +73,12 @@ def parser() -> argparse.ArgumentParser:
     _output(add)
 
     add = command("from-labels", from_labels, "masks or boxes of another tool's labels become prompts")
-    add("--format", required=True, choices=FORMATS, help="what the labels are")
-    add("--labels", required=True, metavar="URI", help="a file or folder of them")
-    add("--frames", choices=("first", "all"), default="first", help="prompt on an object's first frame only (default)")
+    add("--format", required=True, choices=FORMATS, help="format of the labels")
+    add("--labels", required=True, metavar="URI", help="file or folder of labels")
+    add("--frames", choices=("first", "all"), default="first",
+        help="annotated frames that become prompts (default: the first one where an object is visible)")  # fmt: skip
+    add("--size", type=_size, metavar="WxH", help="frame size of all videos, for labels in shares of the frame "
+        "(default: that of pictures or videos beside the labels, else of the videos themselves)")  # fmt: skip
     _videos(add, on_bad_row="skip")
     _output(add)
 
@@ -162,15 +167,41 @@ def from_prompts(given: argparse.Namespace, storage: Storage) -> int:
 
 
 def from_labels(given: argparse.Namespace, storage: Storage) -> int:
-    """What another tool has labelled."""
-    return _join(given, storage, import_prompts(given.format, given.labels, frames=given.frames, storage=storage))
+    """Prompts from the labels of another tool."""
+    prompts = import_prompts(
+        given.format, given.labels, frames=given.frames, size_of=_size_of(given, storage), storage=storage
+    )
+    return _join(given, storage, prompts, file_frames=FORMATS[given.format].numbers_file_frames)
 
 
-def _join(given: argparse.Namespace, storage: Storage, prompts: pa.Table) -> int:
+def _size_of(given: argparse.Namespace, storage: Storage) -> Callable[[str], Size | None]:
+    """How to find height and width of a video by its id: as given, else by opening the video."""
+    if given.size:
+        return lambda _: (given.size.height, given.size.width)
+
+    @cache
+    def uris() -> dict[str, str]:
+        table = read_table(given.videos, open_file=_open(storage)).select(["video_id", "video_uri"])
+        return dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+    def size_of(video_id: str) -> Size | None:
+        template = given.uri_template
+        uri = template.replace("{video_id}", video_id) if template else uris().get(video_id) if given.videos else None
+        return video_size(uri, storage=storage) if uri else None
+
+    return size_of
+
+
+def _join(given: argparse.Namespace, storage: Storage, prompts: pa.Table, *, file_frames: bool = False) -> int:
     if (given.videos is None) == (given.uri_template is None):
         raise UsageError("give either --videos or --uri-template, which say where the videos lie")
     videos = given.videos or prompting.videos_by_template(prompts, given.uri_template)
     manifest = read_manifest(videos, prompts=prompts, on_bad_row=given.on_bad_row, open_file=_open(storage))
+    if file_frames and (cut := pc.filter(manifest.table["video_id"], pc.greater(manifest.table["start_s"], 0))):
+        raise UsageError(
+            f"{given.format} numbers the frames of the whole file, but video {cut[0].as_py()!r} has start_s, from "
+            "which a manifest counts; leave start_s out"
+        )
     return _write(given, storage, manifest)
 
 

@@ -21,6 +21,7 @@ from pipeline.formats.format import Document, ExportContext, Format, Piece
 from pipeline.formats.location import Location, describe
 from pipeline.formats.prompts import PromptRequest, PromptRow, box_prompt
 from pipeline.formats.rows import RowBuilder
+from pipeline.formats.segments import segment_of
 from pipeline.formats.sources import MaskSource
 from pipeline.formats.video_masks import VideoMasks
 from pipeline.masks import rle
@@ -30,7 +31,8 @@ class CocoFormat(Format):
     """`annotations/instances_SPLIT.json`. Numbers of images and annotations are unique across all splits.
 
     An annotation's `track_id` is the object id; an image says which frame of which video it is. A frame has no
-    annotation of an object that is not visible in it. Read back, boxes become prompts.
+    annotation of an object that is not visible in it. `frame_index` counts within the part of the file that the image's
+    start_s and end_s give, where it has them. Read back, boxes become prompts.
     """
 
     name = "coco"
@@ -38,6 +40,7 @@ class CocoFormat(Format):
 
     def pieces(self, video: VideoMasks, context: ExportContext) -> Iterator[Piece]:
         height, width = video.size
+        segment = segment_of(video.facts)
         path, at = _path(video.split), video.rows_before
         for number, (frame, rows) in enumerate(video.by_frame(), start=video.frames_before + 1):
             image = {
@@ -47,6 +50,7 @@ class CocoFormat(Format):
                 "width": width,
                 "video_id": video.video_id,
                 "frame_index": frame,
+                **segment,
             }
             yield Piece(path, to_json(image), section="images")
             for row in rows:
@@ -55,7 +59,7 @@ class CocoFormat(Format):
                     yield Piece(path, to_json(_annotation(at, number, row, context)), section="annotations")
 
     def documents(self, context: ExportContext) -> Iterable[Document]:
-        return [split_document(_path(split), context, "images", "annotations") for split in context.splits.names]
+        return [split_document(_path(split), context, "images", "annotations") for split in context.filled_splits]
 
     def image_path(self, video: VideoMasks, frame_index: int) -> str:
         return f"{video.split}/{_file_name(video, frame_index)}"

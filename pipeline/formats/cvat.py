@@ -16,6 +16,7 @@ from pipeline.formats.format import ExportContext, Format, Piece
 from pipeline.formats.location import Location
 from pipeline.formats.prompts import PromptRequest, PromptRow, box_prompt, mask_prompt
 from pipeline.formats.rows import RowBuilder
+from pipeline.formats.segments import FileFrames
 from pipeline.formats.sources import FileMasks, MaskSource, file_of_each_video
 from pipeline.formats.video_masks import VideoMasks
 from pipeline.masks import rle
@@ -28,24 +29,31 @@ ID_ATTRIBUTE = "object_id"
 
 class CvatFormat(Format):
     """`SPLIT/VIDEO.xml`, to be uploaded into a task of that video. Parts of a mask and its holes are joined into one
-    polygon by paths that enclose nothing. Read back, a box stays a box."""
+    polygon by paths that enclose nothing.
+
+    CVAT shows a shape until the next one of its track, so a track is closed by a shape with `outside` at the first
+    selected frame after its last one, and wherever selected frames of it are missing. Frame numbers are those of the
+    file, whatever part of it was labelled. Read back, a box stays a box.
+    """
 
     name = "cvat"
     about = "polygons for CVAT's video tasks (CVAT for video 1.1)"
     has_polygons = True
+    numbers_file_frames = True
 
     def pieces(self, video: VideoMasks, context: ExportContext) -> Iterator[Piece]:
-        height, width = video.size
-        shapes: dict[int, list[str]] = {}
+        tracks: dict[int, list[tuple[int, Points]]] = {}
         for frame, rows in video.by_frame():
             for row in rows:
-                ring = polygon(row["counts"], (height, width), tolerance=context.tolerance)
-                shapes.setdefault(row["object_id"], []).append(_shape(frame, ring))
-        written = [_HEAD.format(**_about(video, context))]
-        for track, (object_id, name) in enumerate(video.categories().items()):
+                ring = polygon(row["counts"], video.size, tolerance=context.tolerance)
+                tracks.setdefault(row["object_id"], []).append((frame, ring))
+        in_file = video.in_file(context.storage)
+        written = [_HEAD.format(**_about(video, context, in_file))]
+        for number, (object_id, name) in enumerate(video.categories().items()):
             attribute = f'<attribute name="{ID_ATTRIBUTE}">{object_id}</attribute>'
-            written.append(f'  <track id="{track}" label={quoteattr(_legal(name))} source="auto">\n')
-            written += [shape.format(attribute) for shape in shapes[object_id]]
+            written.append(f'  <track id="{number}" label={quoteattr(_legal(name))} source="auto">\n')
+            for frame, ring in _closed(tracks[object_id], context.every, in_file):
+                written.append(_shape(frame, ring).format(attribute))
             written.append("  </track>\n")
         written.append("</annotations>\n")
         yield Piece(f"{video.split}/{video.name}.xml", "".join(written).encode())
@@ -190,6 +198,16 @@ def _mask_counts(shape: ElementTree.Element, size: tuple[int, int]) -> str:
     return rle.encode(mask[None])[0]
 
 
+def _closed(track: list[tuple[int, Points]], every: int, in_file: FileFrames) -> Iterator[tuple[int, Points]]:
+    """The shapes of a track by the frame of the file, with an empty one wherever the next selected frame has none."""
+    following = [*(frame for frame, _ in track[1:]), None]
+    for (frame, ring), after in zip(track, following, strict=True):
+        yield in_file.before + frame, ring
+        end = in_file.before + frame + every
+        if len(ring) and after != frame + every and end < in_file.count:
+            yield end, np.empty((0, 2))
+
+
 def _shape(frame: int, ring: Points) -> str:
     """A polygon with a place for the attribute; CVAT wants points also where the object is not to be seen."""
     points = ";".join(f"{x:.2f},{y:.2f}" for x, y in ring.tolist()) if len(ring) else "0.00,0.00;1.00,0.00;1.00,1.00"
@@ -199,7 +217,7 @@ def _shape(frame: int, ring: Points) -> str:
     )
 
 
-def _about(video: VideoMasks, context: ExportContext) -> dict[str, object]:
+def _about(video: VideoMasks, context: ExportContext, in_file: FileFrames) -> dict[str, object]:
     height, width = video.size
     attribute = (
         f"<attribute><name>{ID_ATTRIBUTE}</name><mutable>False</mutable><input_type>number</input_type>"
@@ -211,8 +229,8 @@ def _about(video: VideoMasks, context: ExportContext) -> dict[str, object]:
     )
     return {
         "name": escape(_legal(video.video_id)),
-        "frames": video.frame_count,
-        "last": max(video.frame_count - 1, 0),
+        "frames": in_file.count,
+        "last": max(in_file.count - 1, 0),
         "labels": labels,
         "width": width,
         "height": height,

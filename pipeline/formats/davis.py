@@ -44,7 +44,7 @@ class DavisFormat(Format):
         yield Piece(f"ImageSets/2017/{video.split}.txt", f"{video.name}\n".encode(), section="lines")
 
     def documents(self, context: ExportContext) -> Iterable[Document]:
-        return [lines(f"ImageSets/2017/{name}.txt") for name in context.splits.names]
+        return [lines(f"ImageSets/2017/{name}.txt") for name in context.filled_splits]
 
     def image_path(self, video: VideoMasks, frame_index: int) -> str:
         return f"JPEGImages/Full-Resolution/{video.name}/{frame_index:05d}.jpg"

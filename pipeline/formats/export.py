@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.errors import UsageError
-from pipeline.formats.export_chunks import ChunkRecord, ChunkWriter, WritePictures
+from pipeline.formats.export_chunks import ChunkRecord, ChunkWriter
 from pipeline.formats.export_documents import write_document
 from pipeline.formats.format import ExportContext, Format
 from pipeline.formats.location import EXPORT_STATE
@@ -17,7 +17,7 @@ from pipeline.formats.selection import CHUNK_ROWS, Selection, chunks, nothing_se
 from pipeline.formats.sources import Problem
 from pipeline.formats.split import Splits
 from pipeline.formats.video_masks import NO_CATEGORY
-from pipeline.storage import Store
+from pipeline.storage import Storage, Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,8 @@ class Exported:
     chunks_done_before: int
     """Chunks that an earlier run had completed."""
     documents: int
+    empty_splits: tuple[str, ...]
+    """Splits to which no video belongs; no file names them."""
     problems: tuple[Problem, ...]
     """Videos that were left out, with the reason."""
 
@@ -42,7 +44,8 @@ def export_labels(
     splits: Splits | None = None,
     tolerance: float = 0.0,
     labels: str = "",
-    write_pictures: WritePictures | None = None,
+    with_pictures: bool = False,
+    storage: Storage | None = None,
     chunk_rows: int = CHUNK_ROWS,
     watch: Callable[[int, int], None] | None = None,
 ) -> Exported:
@@ -53,7 +56,8 @@ def export_labels(
         splits: shares of the videos that are held out.
         tolerance: pixels that polygons may deviate from the outline, where the format has polygons.
         labels: URI of the label output, for formats that record it.
-        write_pictures: gives the pictures of the selected frames of a video, to be written too.
+        with_pictures: also write the pictures of the selected frames.
+        storage: Endpoints and credentials by URI prefix, to open videos with.
         watch: called with the number of finished videos and of all videos.
 
     Raises:
@@ -62,15 +66,19 @@ def export_labels(
     videos = selection.counts()
     if not videos:
         raise nothing_selected(selection)
+    splits = splits or Splits()
+    held = {splits.of(video.video_id) for video in videos}
     context = ExportContext(
         categories=tuple(sorted({category or NO_CATEGORY for category in selection.categories()})),
-        splits=splits or Splits(),
+        splits=splits,
+        filled_splits=tuple(name for name in splits.names if name in held),
         every=selection.every,
         tolerance=tolerance,
         labels=labels,
+        storage=storage,
     )
     _claim(target, form, context)
-    writer = ChunkWriter(selection=selection, target=target, form=form, context=context, write_pictures=write_pictures)
+    writer = ChunkWriter(selection=selection, target=target, form=form, context=context, with_pictures=with_pictures)
     records: list[ChunkRecord] = []
     done = done_before = 0
     for chunk in chunks(videos, rows=chunk_rows):
@@ -89,6 +97,7 @@ def export_labels(
         chunks=len(records),
         chunks_done_before=done_before,
         documents=len(documents),
+        empty_splits=tuple(name for name in splits.names if name not in held),
         problems=tuple(problem for record in records for problem in record.problems),
     )
 

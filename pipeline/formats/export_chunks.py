@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
@@ -10,19 +10,18 @@ from typing import Any
 
 from pipeline.errors import CorpusError
 from pipeline.formats.format import ExportContext, Format, Piece, Section
+from pipeline.formats.frames import pictures
 from pipeline.formats.location import EXPORT_STATE
 from pipeline.formats.selection import Chunk, Selection
 from pipeline.formats.sources import Problem
 from pipeline.formats.video_masks import VideoMasks, read_videos
 from pipeline.storage import Store
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised when what a format writes changes: chunks of earlier versions are written again."""
 
 WRITERS = 8
 """Files that are written at the same time."""
-
-WritePictures = Callable[[VideoMasks, Format], Iterator[Piece]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ class ChunkWriter:
     target: Store
     form: Format
     context: ExportContext
-    write_pictures: WritePictures | None = None
+    with_pictures: bool = False
 
     def completed(self, chunk: Chunk) -> ChunkRecord | None:
         """The record of a chunk that was written before from the same labels; None where there is none."""
@@ -113,15 +112,15 @@ class ChunkWriter:
                 added.setdefault((piece.path, piece.section or ""), []).append(piece.data)
 
     def _pieces(self, video: VideoMasks) -> Iterable[Piece]:
-        pictures = self.write_pictures(video, self.form) if self.write_pictures else ()
-        return chain(self.form.pieces(video, self.context), pictures)
+        shown = pictures(video, self.form, storage=self.context.storage) if self.with_pictures else ()
+        return chain(self.form.pieces(video, self.context), shown)
 
     def _key(self, chunk: Chunk) -> str:
         """A digest of everything that determines what is written for a chunk."""
         context = self.context
         determining: list[Any] = [
             FORMAT_VERSION, self.form.name, context.categories, context.splits.shares, context.every, context.tolerance,
-            context.labels, self.write_pictures is not None, chunk.frames_before, chunk.rows_before,
+            context.labels, self.with_pictures, chunk.frames_before, chunk.rows_before,
             [(video.video_id, video.rows, video.frames, video.label_key) for video in chunk.videos],
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(determining).encode()).hexdigest()[:32]

@@ -7,19 +7,20 @@ from pipeline.formats.selection import Selection
 from pipeline.formats.split import Splits
 from pipeline.formats.video_masks import NO_CATEGORY
 from pipeline.masks import rle
+from pipeline.storage import Storage
 
 
 class FiftyOneFormat(LibraryFormat):
     """A persistent dataset of video samples, tagged with their split; detections carry masks and object ids.
 
-    Frames are numbered from 1, as FiftyOne numbers them. Videos that are in the dataset already are not written again.
+    Frames are those of the file, numbered from 1. Videos that are in the dataset already are not written again.
     """
 
     name = "fiftyone"
     about = "a FiftyOne dataset named by --to (needs fiftyone)"
     package = "fiftyone"
 
-    def write(self, library: Any, selection: Selection, to: str, *, splits: Splits) -> int:
+    def write(self, library: Any, selection: Selection, to: str, *, splits: Splits, storage: Storage | None) -> int:
         dataset = library.load_dataset(to) if library.dataset_exists(to) else library.Dataset(to, persistent=True)
         if not len(dataset):
             dataset.media_type = "video"
@@ -28,11 +29,12 @@ class FiftyOneFormat(LibraryFormat):
         for video in videos_of(selection, splits):
             if video.video_id in written:
                 continue
+            before = video.in_file(storage).before
             sample = library.Sample(filepath=str(video.facts.get("uri") or video.video_id), tags=[video.split])
             sample["video_id"] = video.video_id
             for frame, masks in video.by_frame():
                 found = [_detection(library, row, video.size) for row in masks if row["area"] > 0]
-                sample.frames[frame + 1] = library.Frame(objects=library.Detections(detections=found))
+                sample.frames[before + frame + 1] = library.Frame(objects=library.Detections(detections=found))
                 rows += len(masks)
             dataset.add_sample(sample)
         return rows

@@ -10,6 +10,7 @@ from pipeline.formats.prompts import PromptRequest, PromptRow, prompts_of_masks
 from pipeline.formats.sources import FrameProtocol, MaskSource
 from pipeline.formats.split import Splits
 from pipeline.formats.video_masks import NO_CATEGORY, VideoMasks
+from pipeline.storage import Storage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +20,16 @@ class ExportContext:
     categories: tuple[str, ...]
     """Class names; the number of a class is its position here."""
     splits: Splits = field(default_factory=Splits)
+    filled_splits: tuple[str, ...] = ("train",)
+    """Names of the splits that hold videos, in the order of `splits`."""
     every: int = 1
     """Frame stride of the selection."""
     tolerance: float = 0.0
     """Pixels that a polygon may deviate from the outline of the mask."""
     labels: str = ""
     """URI of the label output, for formats that record it."""
+    storage: Storage | None = None
+    """Endpoints and credentials, for formats that open videos."""
 
     def category(self, name: str | None) -> int:
         """The number of a class."""
@@ -67,6 +72,9 @@ class Format:
     """Stride of the frames that the format annotates."""
     has_polygons: ClassVar[bool] = False
     """Masks are written as polygons, so a tolerance applies."""
+    numbers_file_frames: ClassVar[bool] = False
+    """Frame numbers are those of the whole video file, also where only a segment of it was labelled. Other formats
+    refer to pictures, which are named by the frame within the segment."""
     protocol: ClassVar[FrameProtocol] = "davis"
     """Which annotated frames count in benchmarks of this format."""
 

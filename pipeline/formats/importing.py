@@ -1,7 +1,10 @@
 """Annotations of another tool as prompts."""
 
+from collections.abc import Callable
+
 import pyarrow as pa
 
+from pipeline.formats.frame_sizes import Size
 from pipeline.formats.location import Location
 from pipeline.formats.prompts import Frames, PromptRequest, prompt_table
 from pipeline.formats.registry import format_of
@@ -13,7 +16,7 @@ def import_prompts(
     uri: str,
     *,
     frames: Frames = "first",
-    size: tuple[int, int] | None = None,
+    size_of: Callable[[str], Size | None] | None = None,
     storage: Storage | None = None,
 ) -> pa.Table:
     """The annotations at a path or fsspec URL as a table with the columns of PROMPTS.
@@ -21,10 +24,10 @@ def import_prompts(
     Args:
         name: the format of the annotations.
         frames: `first` prompts on the first frame where an object is visible, `all` on every annotated frame.
-        size: height and width of all videos, where the annotations do not give it.
+        size_of: gives height and width of a video by its id, where neither the annotations nor files beside them do.
 
     Raises:
         UsageError: They are not this format, or nothing is annotated.
     """
-    request, at = PromptRequest(frames=frames, size=size), Location.of(uri, storage)
+    request, at = PromptRequest(frames=frames, size_of=size_of), Location.of(uri, storage)
     return prompt_table(format_of(name).prompts(at, request), request, at)

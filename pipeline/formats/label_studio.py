@@ -1,75 +1,47 @@
 """Label Studio's video tasks: boxes by keyframe, in percent of the frame. The tool knows no masks of videos."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from pipeline.errors import UsageError
 from pipeline.formats.format import Document, ExportContext, Format, Piece
+from pipeline.formats.frame_sizes import FrameSizes
 from pipeline.formats.location import Location
 from pipeline.formats.prompts import PromptRequest, PromptRow, box_prompt
 from pipeline.formats.video_masks import VideoMasks
 
 KIND = "videorectangle"
+DEFAULT_RATE = 24.0
+"""Frames per second that Label Studio assumes."""
 
 
 class LabelStudioFormat(Format):
     """`SPLIT/VIDEO.json`: a list of one task with a prediction, to be imported into a project whose configuration is
-    in `config.xml`. A keyframe's `enabled` says that the object stays visible after it. Read back, boxes become
-    prompts."""
+    in `config.xml`. A keyframe's `enabled` says that the object stays visible after it.
+
+    Label Studio shows frame N at (N - 1) / frame rate, with 24 frames a second unless the configuration gives a rate
+    (https://labelstud.io/tags/video.html). So each task gives the rate of its video, and a keyframe's number follows
+    from its time in the file, whatever part of the file was labelled. Read back, boxes become prompts.
+    """
 
     name = "label-studio"
     about = "boxes for Label Studio's video tasks"
+    numbers_file_frames = True
 
     def pieces(self, video: VideoMasks, context: ExportContext) -> Iterator[Piece]:
-        height, width = video.size
         names = video.categories()
-        boxes: dict[int, dict[int, tuple[int, int, int, int]]] = {one: {} for one in names}
+        seen: dict[int, dict[int, Mapping[str, Any]]] = {one: {} for one in names}
         for frame, rows in video.by_frame():
             for row in rows:
                 if row["area"] > 0:
-                    boxes[row["object_id"]][frame] = (row["x_min"], row["y_min"], row["x_max"], row["y_max"])
-        frames = video.frame_count
-        duration = frames / video.fps if video.fps else 0.0
-        results = []
-        for object_id, seen in boxes.items():
-            sequence = [
-                {
-                    "frame": frame + 1,
-                    "enabled": frame + context.every in seen,
-                    "rotation": 0,
-                    "x": 100 * box[0] / width,
-                    "y": 100 * box[1] / height,
-                    "width": 100 * (box[2] - box[0]) / width,
-                    "height": 100 * (box[3] - box[1]) / height,
-                    "time": frame / video.fps if video.fps else 0.0,
-                }
-                for frame, box in seen.items()
-                if not seen.get(frame - context.every) == box == seen.get(frame + context.every)
-            ]
-            if sequence:
-                value = {
-                    "framesCount": frames,
-                    "duration": duration,
-                    "sequence": sequence,
-                    "labels": [names[object_id]],
-                }
-                results.append(
-                    {
-                        "id": f"object-{object_id}",
-                        "type": KIND,
-                        "from_name": "box",
-                        "to_name": "video",
-                        "original_width": width,
-                        "original_height": height,
-                        "value": value,
-                        "meta": {"object_id": object_id},
-                    }
-                )
+                    seen[row["object_id"]][frame] = row
+        results = [_track(video, one, names[one], rows, context) for one, rows in seen.items() if rows]
+        uri = video.facts.get("uri") or video.video_id
         task = {
-            "data": {"video": video.facts.get("uri") or video.video_id, "video_id": video.video_id},
+            "data": {"video": uri, "video_id": video.video_id, "fps": _rate(video)},
             "predictions": [{"model_version": str(video.facts.get("model") or "sam2"), "result": results}],
         }
         yield Piece(f"{video.split}/{video.name}.json", json.dumps([task]).encode())
@@ -78,19 +50,62 @@ class LabelStudioFormat(Format):
         labels = "".join(f"<Label value={quoteattr(name)}/>" for name in context.categories)
         config = (
             f'<View><VideoRectangle name="box" toName="video"/><Labels name="label" toName="video">{labels}</Labels>'
-            '<Video name="video" value="$video"/></View>\n'
+            '<Video name="video" value="$video" frameRate="$fps"/></View>\n'
         )
         yield Document("config.xml", (config.encode(),))
 
     def prompts(self, at: Location, request: PromptRequest) -> Iterator[PromptRow]:
+        sizes = FrameSizes(at, request.size_of)
         for path in at.files(".json"):
             for one in read_label_studio(at.read(path), name=at.name_of(path)):
-                if (size := one.size or request.size) is None:
-                    raise UsageError(f"{path}: the size of video {one.video_id!r} is unknown, and boxes are in percent")
-                height, width = size
+                height, width = one.size or sizes.of(one.video_id, path)
                 x_min, y_min, x_max, y_max = one.box
                 box = (x_min * width, y_min * height, x_max * width, y_max * height)
                 yield box_prompt(one.video_id, one.object_id, one.frame_index, box, one.category)
+
+
+def _track(
+    video: VideoMasks, object_id: int, name: str, rows: Mapping[int, Mapping[str, Any]], context: ExportContext
+) -> dict[str, Any]:
+    """The result of one object, from its rows by frame: keyframes where its box changes or where it comes or goes."""
+    (height, width), rate = video.size, _rate(video)
+    first = next(iter(rows))
+    frames = round(rows[first]["time_s"] * rate) - first + video.frame_count  # to the end of the segment
+    boxes = {frame: tuple(row[side] for side in ("x_min", "y_min", "x_max", "y_max")) for frame, row in rows.items()}
+    sequence: dict[int, dict[str, Any]] = {}
+    for frame, box in boxes.items():
+        if boxes.get(frame - context.every) == box == boxes.get(frame + context.every):
+            continue
+        number = round(rows[frame]["time_s"] * rate) + 1
+        sequence[number] = {
+            "frame": number,
+            "enabled": frame + context.every in boxes,
+            "rotation": 0,
+            "x": 100 * box[0] / width,
+            "y": 100 * box[1] / height,
+            "width": 100 * (box[2] - box[0]) / width,
+            "height": 100 * (box[3] - box[1]) / height,
+            "time": rows[frame]["time_s"],
+        }
+    return {
+        "id": f"object-{object_id}",
+        "type": KIND,
+        "from_name": "box",
+        "to_name": "video",
+        "original_width": width,
+        "original_height": height,
+        "value": {
+            "framesCount": frames,
+            "duration": frames / rate,
+            "sequence": list(sequence.values()),
+            "labels": [name],
+        },
+        "meta": {"object_id": object_id},
+    }
+
+
+def _rate(video: VideoMasks) -> float:
+    return video.fps or DEFAULT_RATE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,16 +8,20 @@ import pyarrow as pa
 from pipeline.formats.library import LibraryFormat, videos_of
 from pipeline.formats.selection import Selection
 from pipeline.formats.split import Splits
+from pipeline.storage import Storage
 
 
 class LanceFormat(LibraryFormat):
-    """A table of the selected columns and `split`; it becomes visible when it is complete."""
+    """A table of the selected columns and `split`; it becomes visible when it is complete.
+
+    `frame_index` counts within the labelled segment, `time_s` from the start of the file.
+    """
 
     name = "lance"
     about = "a Lance table of masks (needs pylance)"
     package = "pylance"
 
-    def write(self, library: Any, selection: Selection, to: str, *, splits: Splits) -> int:
+    def write(self, library: Any, selection: Selection, to: str, *, splits: Splits, storage: Storage | None) -> int:  # noqa: ARG002
         batches = _batches(selection, splits)
         first = next(batches)
 

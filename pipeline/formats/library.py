@@ -8,6 +8,7 @@ from pipeline.errors import UsageError
 from pipeline.formats.selection import Selection, chunks, nothing_selected
 from pipeline.formats.split import Splits
 from pipeline.formats.video_masks import VideoMasks, read_videos
+from pipeline.storage import Storage
 
 
 class LibraryFormat:
@@ -19,12 +20,14 @@ class LibraryFormat:
     package: ClassVar[str]
     """What pip installs."""
 
-    def write(self, library: Any, selection: Selection, to: str, *, splits: Splits) -> int:
+    def write(self, library: Any, selection: Selection, to: str, *, splits: Splits, storage: Storage | None) -> int:
         """Write what is selected; returns the number of masks."""
         raise NotImplementedError
 
 
-def write_with_library(form: LibraryFormat, selection: Selection, to: str, *, splits: Splits) -> int:
+def write_with_library(
+    form: LibraryFormat, selection: Selection, to: str, *, splits: Splits, storage: Storage | None = None
+) -> int:
     """Write what is selected; returns the number of masks.
 
     Raises:
@@ -36,7 +39,7 @@ def write_with_library(form: LibraryFormat, selection: Selection, to: str, *, sp
         raise UsageError(f"format {form.name} needs {form.package}: pip install {form.package} ({error})") from error
     if not selection.counts():
         raise nothing_selected(selection)
-    return form.write(library, selection, to, splits=splits)
+    return form.write(library, selection, to, splits=splits, storage=storage)
 
 
 def videos_of(selection: Selection, splits: Splits) -> Iterator[VideoMasks]:

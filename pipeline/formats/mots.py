@@ -56,7 +56,7 @@ class MotsFormat(Format):
         yield Piece(f"seqmaps/{video.split}.seqmap", f"{video.name} empty 000000 {last:06d}\n".encode(), "lines")
 
     def documents(self, context: ExportContext) -> Iterable[Document]:
-        yield from (lines(f"seqmaps/{name}.seqmap") for name in context.splits.names)
+        yield from (lines(f"seqmaps/{name}.seqmap") for name in context.filled_splits)
         numbered = (f"{_class_number(at)} {name}\n" for at, name in enumerate(context.categories))
         yield Document("classes.txt", ("".join(numbered).encode(),))
 

@@ -27,7 +27,7 @@ class ObjectPngFormat(DavisFormat):
         yield Piece(f"{video.split}.txt", f"{video.name}\n".encode(), section="lines")
 
     def documents(self, context: ExportContext) -> Iterable[Document]:
-        return [lines(f"{name}.txt") for name in context.splits.names]
+        return [lines(f"{name}.txt") for name in context.filled_splits]
 
     def image_path(self, video: VideoMasks, frame_index: int) -> str:
         return f"JPEGImages/{video.name}/{frame_index:05d}.jpg"

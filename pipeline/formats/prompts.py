@@ -1,12 +1,13 @@
 """Prompts from what other tools annotated: a flat prompt table, as `--prompts` and `jobs.manifest` take it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from pipeline.errors import RleError, UsageError
+from pipeline.formats.frame_sizes import Size
 from pipeline.formats.location import Location
 from pipeline.formats.rows import by_object
 from pipeline.formats.sources import MaskSource
@@ -41,8 +42,8 @@ class PromptRequest:
 
     frames: Frames = "first"
     """`first`: the first frame where an object is visible. `all`: every annotated frame, as refinements."""
-    size: tuple[int, int] | None = None
-    """Height and width of all videos, where the annotations do not give it."""
+    size_of: Callable[[str], Size | None] | None = None
+    """Height and width of a video by its id, where neither the annotations nor files beside them give it."""
 
 
 def mask_prompt(

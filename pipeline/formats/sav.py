@@ -14,6 +14,7 @@ from pipeline.errors import CorpusError, UsageError
 from pipeline.formats.format import ExportContext, Format, Piece
 from pipeline.formats.location import Location, describe
 from pipeline.formats.rows import RowBuilder
+from pipeline.formats.segments import segment_of
 from pipeline.formats.sources import FileMasks, MaskSource, file_of_each_video
 from pipeline.formats.video_masks import VideoMasks
 from pipeline.masks import rle
@@ -38,7 +39,11 @@ class SavVideo:
 
 
 class SavFormat(Format):
-    """`SPLIT/VIDEO_auto.json`, as in SA-V's training set; masklets of a model have the type `auto`."""
+    """`SPLIT/VIDEO_auto.json`, as in SA-V's training set; masklets of a model have the type `auto`.
+
+    Frames and the duration are those of the labelled part of the file, which video_start_s and video_end_s give; these
+    keys are absent where the whole file was labelled, as in the published files.
+    """
 
     name = "sav"
     about = "SA-V's JSON, one a video, every fourth frame"
@@ -54,7 +59,7 @@ class SavFormat(Format):
             fps=video.fps,
             size=video.size,
             stride=context.every,
-            facts=facts | {"video_split": video.split},
+            facts=facts | segment_of(video.facts) | {"video_split": video.split},
         )
         yield Piece(f"{video.split}/{video.name}_auto.json", data)
 
@@ -154,6 +159,7 @@ def write_sav(
         "masklet_type": facts.get("masklet_type", ["auto"] * len(object_ids)),
         "masklet_stability_score": facts.get("masklet_stability_score", [None] * len(object_ids)),
         "masklet_num": len(object_ids),
+        **{f"video_{name}": facts[name] for name in ("start_s", "end_s") if name in facts},
     }
     return json.dumps(document).encode()
 

@@ -7,8 +7,10 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.formats.rows import by_video
+from pipeline.formats.segments import FileFrames, file_frames
 from pipeline.formats.selection import Chunk, Selection
 from pipeline.formats.split import Splits
+from pipeline.storage import Storage
 from pipeline.storage.paths import quote_id
 
 NO_CATEGORY = "object"
@@ -44,13 +46,22 @@ class VideoMasks:
 
     @property
     def frame_count(self) -> int:
-        """Frames of the whole video, or up to the last selected one where that is unknown."""
+        """Frames of the labelled segment, or up to the last selected one where that is unknown."""
         return int(self.facts.get("frames") or self.rows.column("frame_index")[-1].as_py() + 1)
 
     @property
     def fps(self) -> float:
         """Frames per second; 0 where unknown."""
         return float(self.facts.get("fps") or 0.0)
+
+    def in_file(self, storage: Storage | None = None) -> FileFrames:
+        """Where the labelled segment lies in its file; opens the file, unless the whole of it was labelled.
+
+        Raises:
+            VideoError: The file cannot be decoded any more, or does not reach the segment.
+            StorageError: The file cannot be read.
+        """
+        return file_frames(self.facts, self.rows, frames=self.frame_count, storage=storage)
 
     def by_frame(self) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         """Each frame in order, with its rows."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from pipeline.errors import CorpusError, UsageError
 from pipeline.formats.format import Document, ExportContext, Format, Piece, lines
+from pipeline.formats.frame_sizes import FrameSizes
 from pipeline.formats.location import Location, decode_text
 from pipeline.formats.prompts import PromptRequest, PromptRow, box_prompt
 from pipeline.formats.rows import RowBuilder
@@ -48,14 +49,9 @@ class YoloFormat(Format):
             yield Piece(f"tracks_{video.split}.csv", _csv(record), section="lines")
 
     def documents(self, context: ExportContext) -> Iterable[Document]:
-        head = "path: .\n" + "".join(
-            f"{'val' if name == 'val' else name}: images/{name}\n" for name in context.splits.names
-        )
-        if "val" not in context.splits.names:
-            head += "val: images/train\n"  # Ultralytics wants one
         names = "".join(f"  {at}: {json.dumps(name)}\n" for at, name in enumerate(context.categories))
-        yield Document("data.yaml", (f"{head}names:\n{names}".encode(),))
-        yield from (lines(f"tracks_{name}.csv") for name in context.splits.names)
+        yield Document("data.yaml", (f"{_yaml_splits(context)}names:\n{names}".encode(),))
+        yield from (lines(f"tracks_{name}.csv") for name in context.filled_splits)
 
     def image_path(self, video: VideoMasks, frame_index: int) -> str:
         return f"images/{video.split}/{video.name}_{frame_index:06d}.jpg"
@@ -64,7 +60,7 @@ class YoloFormat(Format):
         return "labels" in at.folders
 
     def open_masks(self, at: Location) -> MaskSource:
-        classes, frames = _classes(at), _frames(at)
+        classes, frames, sizes = _classes(at), _frames(at), FrameSizes(at)
         by_video: dict[str, list[str]] = {}
         for path, frame in frames.items():
             by_video.setdefault(frame.video_id, []).append(path)
@@ -72,7 +68,7 @@ class YoloFormat(Format):
         def read_video(video_id: str) -> pa.Table:
             rows = RowBuilder()
             for path in by_video[video_id]:
-                size = _size(at, path, frames[path])
+                size = frames[path].size or sizes.of(video_id, path)
                 for object_id, line in _objects(at, path, frames[path]):
                     counts = line.counts(size)
                     rows.add(video_id, object_id, frames[path].frame_index, size, counts, classes.get(line.kind))
@@ -81,9 +77,9 @@ class YoloFormat(Format):
         return FileMasks(by_video, read_video, self.name, self.protocol)
 
     def prompts(self, at: Location, request: PromptRequest) -> Iterator[PromptRow]:
-        classes = _classes(at)
+        classes, sizes = _classes(at), FrameSizes(at, request.size_of)
         for path, frame in sorted(_frames(at).items()):
-            size = _size(at, path, frame, request.size)
+            size = frame.size or sizes.of(frame.video_id, path)
             for object_id, line in _objects(at, path, frame):
                 category = classes.get(line.kind)
                 yield box_prompt(frame.video_id, object_id, frame.frame_index, line.pixels(size), category)
@@ -203,6 +199,23 @@ def frame_of(path: str) -> YoloFrame:
     return YoloFrame(video_id=video, frame_index=int(number))
 
 
+def _yaml_splits(context: ExportContext) -> str:
+    """The lines of `data.yaml` that name folders of pictures.
+
+    There is no `path`: Ultralytics then resolves folders from that of data.yaml, whatever the working directory
+    (https://github.com/ultralytics/ultralytics/blob/main/ultralytics/data/utils.py, check_det_dataset). It wants
+    `train` and `val`, and stops at a folder that does not exist, so a split without videos is not named.
+    """
+    filled = list(context.filled_splits)
+    folders = {name: name for name in filled}
+    for name, instead in (("train", filled[0]), ("val", "train")):
+        folders.setdefault(name, folders.get(instead, filled[0]))
+    return "".join(
+        f"{name}: images/{folder}" + ("\n" if name == folder else f"  # no video is in the split {name}\n")
+        for name, folder in folders.items()
+    )
+
+
 def _frames(at: Location) -> dict[str, YoloFrame]:
     """Which frame each label file is of."""
     tracks: dict[str, YoloFrame] = {}
@@ -215,12 +228,6 @@ def _frames(at: Location) -> dict[str, YoloFrame]:
 def _classes(at: Location) -> dict[int, str]:
     said = at.read_or_none("data.yaml")
     return read_names(decode_text(said, "data.yaml")) if said else {}
-
-
-def _size(at: Location, path: str, frame: YoloFrame, given: tuple[int, int] | None = None) -> tuple[int, int]:
-    if (size := frame.size or given) is None:
-        raise UsageError(f"{at.name_of(path)}: the size of video {frame.video_id!r} is unknown; labels do not give it")
-    return size
 
 
 def _objects(at: Location, path: str, frame: YoloFrame) -> Iterator[tuple[int, YoloObject]]:

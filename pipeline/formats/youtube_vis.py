@@ -22,13 +22,17 @@ from pipeline.formats.coco_json import (
 from pipeline.formats.format import Document, ExportContext, Format, Piece
 from pipeline.formats.location import Location, describe
 from pipeline.formats.rows import RowBuilder
+from pipeline.formats.segments import segment_of
 from pipeline.formats.sources import MaskSource
 from pipeline.formats.video_masks import VideoMasks
 from pipeline.masks import rle
 
 
 class YouTubeVisFormat(Format):
-    """`SPLIT/instances.json`; a segmentation is null on frames where the object is not visible."""
+    """`SPLIT/instances.json`; a segmentation is null on frames where the object is not visible.
+
+    File names count frames within the part of the file that the video's start_s and end_s give, where it has them.
+    """
 
     name = "youtube-vis"
     about = "YouTube-VIS instances, an annotation for each object"
@@ -43,6 +47,7 @@ class YouTubeVisFormat(Format):
             "height": height,
             "width": width,
             "length": len(frames),
+            **segment_of(video.facts),
         }
         path = _path(video.split)
         yield Piece(path, to_json(about), section="videos")
@@ -69,7 +74,7 @@ class YouTubeVisFormat(Format):
             yield Piece(path, to_json(annotation), section="annotations")
 
     def documents(self, context: ExportContext) -> Iterable[Document]:
-        return [split_document(_path(split), context, "videos", "annotations") for split in context.splits.names]
+        return [split_document(_path(split), context, "videos", "annotations") for split in context.filled_splits]
 
     def image_path(self, video: VideoMasks, frame_index: int) -> str:
         return f"{video.split}/JPEGImages/{video.name}/{frame_index:05d}.jpg"

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from jobs import manifest as manifest_job
 from pipeline.errors import UsageError
 from pipeline.formats.export import export_labels
 from pipeline.formats.importing import import_prompts
@@ -15,6 +17,7 @@ from pipeline.formats.registry import format_of
 from pipeline.manifest import read_manifest
 from pipeline.masks import rle
 from pipeline.storage import Store
+from tests.formats.conftest import write_clip
 
 NAMES = ("sav", "davis", "png", "coco", "youtube-vis", "yolo", "mots", "label-studio", "cvat")
 
@@ -129,7 +132,7 @@ def test_yolos_own_boxes(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("nc: 2\nnames: ['cat', 'dog']\n")
     with pytest.raises(UsageError, match="size of video 'my_clip' is unknown"):
         import_prompts("yolo", str(tmp_path))
-    first, _ = import_prompts("yolo", str(tmp_path), size=(100, 200)).to_pylist()
+    first, _ = import_prompts("yolo", str(tmp_path), size_of=lambda _: (100, 200)).to_pylist()
     assert (first["video_id"], first["frame_index"], first["category"]) == ("my_clip", 4, "dog")
     assert [first[side] for side in ("x_min", "y_min", "x_max", "y_max")] == pytest.approx([80, 30, 120, 70])
 
@@ -147,8 +150,34 @@ def test_label_studios_own_export(tmp_path: Path) -> None:
     (tmp_path / "export.json").write_text(json.dumps([task]))
     with pytest.raises(UsageError, match="size of video 'street' is unknown"):
         import_prompts("label-studio", str(tmp_path))
-    (row,) = import_prompts("label-studio", str(tmp_path), size=(100, 200)).to_pylist()
+    (row,) = import_prompts("label-studio", str(tmp_path), size_of=lambda _: (100, 200)).to_pylist()
     assert (row["video_id"], row["frame_index"], row["x_min"], row["y_max"]) == ("street", 4, 20, 60)
+
+
+def test_the_command_reads_sizes_from_the_videos_themselves(tmp_path: Path, capsys) -> None:
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/clip_000004.txt").write_text("0 0.5 0.5 0.25 0.5\n")
+    write_clip(tmp_path / "clip.mp4")
+    found = []
+    for at, given in enumerate((["--uri-template", f"{tmp_path}/{{video_id}}.mp4"], ["--size", "256x144"])):
+        output = tmp_path / f"{at}.parquet"
+        arguments = ["--format", "yolo", "--labels", str(tmp_path / "labels"), "--output", str(output), *given]
+        arguments += [] if at == 0 else ["--uri-template", "elsewhere/{video_id}.mp4"]
+        assert manifest_job.main(["from-labels", *arguments]) == 0
+        found.append(list(read_manifest(str(output)).video(0).prompts[0].box))
+    assert found == [[48, 18, 80, 54], [96, 36, 160, 108]]
+    capsys.readouterr()
+
+
+def test_the_command_refuses_segments_of_formats_that_number_the_files_frames(tmp_path: Path, capsys) -> None:
+    (tmp_path / "street.xml").write_text(CVAT)
+    for start_s, code in ((None, 0), (1.5, 2)):
+        table = {"video_id": ["street"], "video_uri": ["street.mp4"], "start_s": pa.array([start_s], pa.float64())}
+        pq.write_table(pa.table(table), tmp_path / "videos.parquet")
+        places = ["--labels", str(tmp_path / "street.xml"), "--videos", str(tmp_path / "videos.parquet")]
+        output = ["--output", str(tmp_path / f"{code}.parquet")]
+        assert manifest_job.main(["from-labels", "--format", "cvat", *places, *output]) == code
+    assert "video 'street' has start_s" in capsys.readouterr().err
 
 
 def test_nothing_annotated_is_said(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Failure records: why a video has no labels, kept beside them until it is labelled or asked to be tried again."""
+"""Failed attempts: their causes, how many a video has, and the records of videos that have used them up."""
 
 import json
 from collections.abc import Sequence
@@ -7,23 +7,46 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.labels.attempts import Attempt
 from pipeline.storage import Store, failure_path, parse_path
 from pipeline.storage.paths import FAILURES
 
-RETRIED_UNASKED = frozenset({"storage", "node"})
-"""Classes that say nothing about the video itself: the next run tries again."""
+WORKER_FATAL = frozenset({"cuda"})
+"""Causes after which the worker process must be replaced: CUDA stays unusable after any error but out of memory."""
+
+RETRY_SOLO = WORKER_FATAL | {"killed", "oom", "deadline", "hang", "crash"}
+"""Causes that end or endanger a worker: the video is retried alone on a worker, which makes the blame exact."""
+
+MAX_ATTEMPTS = {**dict.fromkeys(RETRY_SOLO, 2), "exception": 2, "storage": 3}
+"""Failed attempts by one cause after which a video goes to quarantine; 1 for any other cause, which would repeat."""
+
+RETRIED_UNASKED = frozenset({"storage"})
+"""Failure classes that are not the video's fault: the next run retries the video."""
 
 READERS = 32
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """One failed attempt at a video."""
+
+    cause: str
+    """The failure class, if it is the last attempt."""
+    message: str
+    traceback: str
+    worker: str
+    """Name and node of the worker."""
+    at: float
+    """Seconds since the epoch."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """One video in quarantine under the label key that it failed with."""
+    """The record of a video in quarantine, under the label key that it failed with."""
 
     video_id: str
     label_key: str
     failure_class: str
+    """Cause of the last attempt."""
     message: str
     traceback: str
     worker: str
@@ -31,15 +54,16 @@ class Failure:
     """UTC, ISO 8601."""
     run_id: str
     attempts: list[dict[str, Any]]
+    """Fields of each Attempt, in order."""
 
     @property
     def path(self) -> str:
-        """Where the record lies below the output."""
+        """Path of the record below the output."""
         return failure_path(self.video_id, self.label_key)
 
 
 def failure_of(attempts: Sequence[Attempt], *, video_id: str, label_key: str, run_id: str) -> Failure:
-    """The record of a video whose attempts are used up; the last attempt gives its class."""
+    """The record of a video whose attempts are used up; its class is the cause of the last attempt."""
     last = attempts[-1]
     return Failure(
         video_id=video_id,
@@ -55,7 +79,7 @@ def failure_of(attempts: Sequence[Attempt], *, video_id: str, label_key: str, ru
 
 
 def write_failure(store: Store, failure: Failure) -> None:
-    """Put a video into quarantine, replacing an older record of the same key."""
+    """Write a failure record; replaces an older one of the same video and label key."""
     store.put(failure.path, json.dumps(asdict(failure), indent=1).encode())
 
 
@@ -63,5 +87,5 @@ def read_failures(store: Store) -> list[Failure]:
     """All failure records of an output, in the order of their paths."""
     paths = [entry.path for shard in store.list_sharded(FAILURES) for entry in shard if parse_path(entry.path)]
     with ThreadPoolExecutor(READERS) as threads:
-        found = threads.map(store.read_or_none, paths)  # one may be removed by jobs.retry meanwhile
+        found = threads.map(store.read_or_none, paths)  # jobs.retry may remove one meanwhile
         return [Failure(**json.loads(data)) for data in found if data is not None]

@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import StorageError
-from pipeline.labels.attempts import ALONE, Attempt
-from pipeline.labels.failures import Failure, failure_of, write_failure
+from pipeline.labels.failures import RETRY_SOLO, Attempt, Failure, failure_of, write_failure
 from pipeline.manifest import Manifest, Video
 from pipeline.runs.config import RunConfig
 from pipeline.runs.names import next_name
@@ -30,8 +29,8 @@ from pipeline.workers.checkpoint import remove_finished, unfinished
 from pipeline.workers.cluster import Resources, connect
 from pipeline.workers.loading import load_labeler
 from pipeline.workers.metrics import DriverMetrics
-from pipeline.workers.policy import Limits
 from pipeline.workers.pool import Finished, Pool
+from pipeline.workers.scheduler import Limits
 from pipeline.workers.task import LabelerSettings, Task
 
 log = logging.getLogger(__name__)
@@ -153,7 +152,7 @@ def _label(
             version=versions[index].as_py(),
             prompts_digest=digests[index].as_py(),
             attempt=len(attempts) + 1,
-            isolate=any(attempt.cause in ALONE for attempt in attempts),
+            isolate=any(attempt.cause in RETRY_SOLO for attempt in attempts),
         )
 
     failures: list[Failure] = []
@@ -170,7 +169,7 @@ def _label(
                 written = progress.now
                 progress.flights = [
                     {"video_id": ids[index].as_py(), "worker": worker, "started": started}
-                    for started, worker, index in sorted(pool.flights())[:FLIGHTS_SHOWN]
+                    for started, worker, index in sorted(pool.in_flight())[:FLIGHTS_SHOWN]
                 ]
                 _show(progress, store, watch)
             else:

@@ -1,4 +1,4 @@
-"""A worker's process: a Ray actor around a labeler. A video that fails comes back as a value, with its cause."""
+"""A worker's process: a Ray actor around a labeler. A failed video is returned as a value, with its cause."""
 
 import pickle
 import traceback
@@ -9,31 +9,32 @@ from typing import Any, Protocol
 import ray
 
 from pipeline import logs
+from pipeline.workers.causes import cause_of
 
 ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
-"""What the process is started with; glibc reads it before anything else runs. The rest is `keep_freed_memory`'s.
+"""Environment variables of the process; glibc reads this one before any code runs. See also `keep_freed_memory`.
 
-Different threads decode, track and encode, and each video has its own. With an arena for each of them, memory that one
-frees is not there for the next one but given back to the kernel and faulted in again, up to 3,000 pages a frame.
+Different threads decode, track and encode, and each video has its own. With one arena per thread, memory freed by one
+thread is not reused by the next: it is returned to the kernel and faulted in again, up to 3,000 pages per frame.
 """
 
 
-class Labels(Protocol):
-    """What a worker does with one video. `Labeler` is the real one; it is built inside the actor."""
+class LabelerProtocol(Protocol):
+    """What a worker does with videos. `Labeler` implements it; it is built inside the actor."""
 
     def label(self, task: Any) -> Any:
-        """Label one video; raises when it cannot."""
+        """Label one video; raises if that fails."""
 
     def progress(self) -> dict[str, float]:
         """Running totals of this worker, for the progress display."""
 
     def stop(self) -> None:
-        """Interrupt what is in hand: `label` then raises an error of failure class "interrupted"."""
+        """Interrupt in-flight videos: their `label` then raises an error of failure class "interrupted"."""
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A video failed in a worker's hands."""
+class FailedVideo:
+    """What an actor returns for a video that failed."""
 
     cause: str
     message: str
@@ -41,24 +42,25 @@ class Failure:
 
 
 class Actor:
-    """A worker's process. `start` builds the labeler, so that its failure comes back as an ordinary exception."""
+    """A worker's process. `start` builds the labeler, so that an error there is an ordinary exception of a task."""
 
-    def start(self, build: Callable[[], Labels], log_ids: Mapping[str, str]) -> str:
+    def start(self, build: Callable[[], LabelerProtocol], log_ids: Mapping[str, str]) -> str:
         """Load the model; returns the node's id."""
         logs.setup_from_environment(**log_ids)
         self._labeler = build()
         return str(ray.get_runtime_context().get_node_id())
 
     def label(self, task: bytes) -> bytes:
-        """Label one video, a pickled task; gives the pickle of what came of it and of this worker's running totals.
+        """Label one video, a pickled task; returns a pickle of (result, running totals).
 
-        What goes wrong with a video is a `Failure` there, not raised. Plain pickles, because Ray's own way of sending
-        objects costs the driver a third of a millisecond more for every video.
+        The result is a `FailedVideo` if labelling raised. Plain pickles, because Ray's own serialization costs the
+        driver a third of a millisecond more per video.
         """
         try:
             return self._answer(self._labeler.label(pickle.loads(task)))
         except Exception as error:
-            return self._answer(Failure(cause_of(error), f"{type(error).__name__}: {error}", traceback.format_exc()))
+            message = f"{type(error).__name__}: {error}"
+            return self._answer(FailedVideo(cause_of(error), message, traceback.format_exc()))
 
     def _answer(self, result: Any) -> bytes:
         return pickle.dumps((result, self._labeler.progress()))
@@ -68,17 +70,5 @@ class Actor:
         return self._labeler.progress()
 
     def stop(self) -> None:
-        """Checkpoint the videos in hand and give them back."""
+        """Checkpoint the in-flight videos and return them."""
         self._labeler.stop()
-
-
-def cause_of(error: Exception) -> str:
-    """What a failure is charged as: "oom", "cuda", the error's own class, or "exception". Does not import torch."""
-    text = str(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "oom"
-    if isinstance(error, (RuntimeError, OSError)) and ("an't allocate memory" in text or "annot allocate" in text):
-        return "oom"  # torch's allocator of host memory, and the kernel's ENOMEM
-    if isinstance(error, RuntimeError) and "CUDA error" in text:
-        return "cuda"
-    return str(getattr(error, "failure_class", "exception"))

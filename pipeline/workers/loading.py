@@ -1,11 +1,11 @@
-"""The worker's entry: builds the labeler in the worker's process."""
+"""The entry point of a worker: builds the labeler in the worker's process."""
 
-from pipeline.workers.actor import Labels
+from pipeline.workers.actor import LabelerProtocol
 from pipeline.workers.task import LabelerSettings
 
 
-def load_labeler(settings: LabelerSettings) -> Labels:
-    """The labeler of a worker. Imported here, because the driver needs neither torch nor a model."""
+def load_labeler(settings: LabelerSettings) -> LabelerProtocol:
+    """The labeler of a worker; imports torch here, which the driver does without."""
     from pipeline.workers.labeler import Labeler
 
     return Labeler(settings)

@@ -1,9 +1,8 @@
-"""What Prometheus sees of a run, as `ray_sam2_*`, through Ray's own metrics endpoint on every node.
+"""Prometheus metrics of a run, `ray_sam2_*`, exposed by Ray's metrics endpoint on every node.
 
-The names and labels here are a contract with infra/monitoring. Both classes take running totals and work out the
-increments themselves, so callers keep plain numbers and call `update` as often as they like; it costs microseconds and
-does something once a second. Call it that often: Ray forgets a gauge that is not set again for half a minute.
-Imports ray.util.metrics, and so ray; before `ray.init` the calls do nothing.
+The names and labels are a contract with infra/monitoring. Both classes take running totals and compute the increments,
+so callers keep plain numbers. `update` costs microseconds and has an effect at most once a second; call it at least
+that often, because Ray drops a gauge that is not set for half a minute. Before `ray.init` the calls do nothing.
 """
 
 import math
@@ -18,38 +17,40 @@ from typing import Any, TypeVar
 
 from ray.util.metrics import Counter, Gauge
 
-from pipeline.workers.policy import Worker
+from pipeline.workers.scheduler import Worker
 
 Item = TypeVar("Item")
 
 EVERY_S = 1.0
-"""Updates that come faster than this are dropped, the forced ones excepted."""
+"""Seconds between two updates; those in between are dropped unless forced."""
 
 STAGES = ("decode", "model", "encode", "commit")
 STATES = ("starting", "idle", "busy", "draining")
 NOT_YET = 1e-9
-"""What a counter starts with: Ray refuses 0, and PromQL sees no increase in a series that first appears at 5."""
+"""First value of a counter: Ray does not allow 0, and PromQL sees no increase in a series that first appears at 5."""
 
 
 class DriverMetrics:
-    """The run as its driver sees it: videos, queue, workers, quarantine, publishing.
+    """Metrics of the driver: videos, queue, workers, quarantine, publishing.
 
     Args:
         run_id: the run, a label of every series.
-        output: where labels go, shown without credentials; a label of every series.
+        output: URI of the output without credentials; a label of every series.
     """
 
     def __init__(self, run_id: str, *, output: str) -> None:
         labels = {"run_id": run_id, "output": output}
-        self._videos = _Total("sam2_videos_total", "videos that came to an end", labels, "outcome", "failure_class")
+        self._videos = _Total("sam2_videos_total", "videos labelled or failed", labels, "outcome", "failure_class")
         self._starts = _Total("sam2_actor_starts_total", "workers started", labels)
         self._deaths = _Total("sam2_actor_deaths_total", "workers that died or could not start", labels, "cause")
-        self._waiting = _gauge("sam2_videos_waiting", "videos not yet handed to a worker", labels)
-        self._in_flight = _gauge("sam2_videos_in_flight", "videos in the hands of workers", labels)
+        self._waiting = _gauge("sam2_videos_waiting", "videos not yet assigned to a worker", labels)
+        self._in_flight = _gauge("sam2_videos_in_flight", "videos assigned to workers and not finished", labels)
         self._workers = _gauge("sam2_actors", "workers by state", labels, "state")
         self._quarantined = _gauge("sam2_videos_quarantined", "videos of this manifest in quarantine", labels)
-        self._last = _gauge("sam2_last_video_timestamp_seconds", "when a video last came to an end", labels)
-        self._published = _gauge("sam2_published_timestamp_seconds", "when the tables were last published", labels)
+        self._last = _gauge("sam2_last_video_timestamp_seconds", "time of the last video labelled or failed", labels)
+        self._published = _gauge(
+            "sam2_published_timestamp_seconds", "time of the last publication of the tables", labels
+        )
         self._published_at: float | None = None
         self._ended, self._ended_at = -1, 0.0
         self._throttle = _Throttle()
@@ -70,19 +71,19 @@ class DriverMetrics:
         now: float,
         force: bool = False,
     ) -> None:
-        """Take over the run's running totals.
+        """Set the run's running totals.
 
         Args:
             labelled: videos labelled by this run.
-            failed: videos this run gave up, by failure class.
-            waiting: videos not in flight that are still to be labelled.
-            in_flight: videos in the hands of workers.
+            failed: videos that this run put into quarantine, by failure class.
+            waiting: videos not in flight that are to be labelled.
+            in_flight: videos assigned to workers.
             workers: the scheduler's workers.
             starts: workers started so far.
             deaths: workers that died so far, by cause.
             quarantined: videos of this manifest in quarantine, those of earlier runs included.
             now: seconds since the epoch.
-            force: also when the last update was a moment ago; for the last one.
+            force: update even if the last update was less than a second ago.
         """
         if self._throttle.too_soon(force):
             return
@@ -105,46 +106,48 @@ class DriverMetrics:
         self._published.set(self._published_at)
 
     def published(self, at: float) -> None:
-        """The tables show what was labelled until `at`, in seconds since the epoch."""
+        """Set the time of the last publication, in seconds since the epoch."""
         self._published_at = at
         self._published.set(at)
 
 
 class WorkerMetrics:
-    """One worker: what it has done, and where its time went. Several threads may call `update` at once.
+    """Metrics of one worker: its results, and seconds by stage. Several threads may call `update` at once.
 
     Args:
         run_id: the run, a label of every series.
-        output: where labels go, shown without credentials; a label of every series.
-        lanes: videos that the worker labels at the same time.
+        output: URI of the output without credentials; a label of every series.
+        lanes: videos that the worker labels concurrently.
     """
 
     def __init__(self, run_id: str, *, output: str, lanes: int) -> None:
         labels = {"run_id": run_id, "output": output}
         self._frames = _Total("sam2_frames_total", "frames tracked", labels)
-        self._masks = _Total("sam2_masks_total", "masks made: one an object and frame", labels)
+        self._masks = _Total("sam2_masks_total", "masks made, one per object and frame", labels)
         self._stages = _Total(
             "sam2_stage_seconds_total", "seconds of work by stage, summed over lanes", labels, "stage"
         )
-        self._starved = _Total("sam2_starved_seconds_total", "seconds lanes waited for frames", labels)
-        self._blocked = _Total("sam2_blocked_seconds_total", "seconds lanes waited for masks to be encoded", labels)
-        self._lanes = _gauge("sam2_lanes", "videos the worker labels at the same time", labels)
+        self._starved = _Total("sam2_starved_seconds_total", "seconds that lanes waited for frames", labels)
+        self._blocked = _Total(
+            "sam2_blocked_seconds_total", "seconds that lanes waited for masks to be encoded", labels
+        )
+        self._lanes = _gauge("sam2_lanes", "videos that the worker labels concurrently", labels)
         self._rss = _gauge("sam2_worker_rss_bytes", "resident memory of the worker", labels)
-        self._gpu = _gauge("sam2_worker_gpu_memory_peak_bytes", "largest GPU memory the worker has used", labels)
+        self._gpu = _gauge("sam2_worker_gpu_memory_peak_bytes", "peak GPU memory of the worker", labels)
         self._lane_count = lanes
         self._throttle = _Throttle()
 
     def update(self, totals: Mapping[str, float], *, force: bool = False) -> None:
-        """Take over running totals.
+        """Set running totals.
 
         Args:
             totals: frames, masks, decode_s, step_s, encode_s, commit_s, starved_s, blocked_s; absent ones count as 0.
-            force: also when the last update was a moment ago.
+            force: update even if the last update was less than a second ago.
         """
         if self._throttle.too_soon(force):
             return
         starved = totals.get("starved_s", 0.0)
-        model = totals.get("step_s", 0.0) - starved  # a lane waits for its frames inside a step
+        model = totals.get("step_s", 0.0) - starved  # a lane waits for its frames within a step
         self._frames.set(totals.get("frames", 0))
         self._masks.set(totals.get("masks", 0))
         for stage in STAGES:
@@ -157,14 +160,14 @@ class WorkerMetrics:
 
 
 class Totals:
-    """Running totals of one worker, by name. Its lanes and their threads add to them at the same time."""
+    """Running totals of one worker, by name. Thread-safe: lanes and their threads add to them concurrently."""
 
     def __init__(self) -> None:
         self._values: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def add(self, name: str, value: float) -> None:
-        """Raise the total of this name."""
+        """Add to the total of this name."""
         with self._lock:
             self._values[name] = self._values.get(name, 0.0) + value
 
@@ -175,7 +178,7 @@ class Totals:
 
     @contextmanager
     def clock(self, name: str) -> Iterator[None]:
-        """Add the seconds spent inside."""
+        """Add the seconds spent in the block."""
         started = time.perf_counter()
         try:
             yield
@@ -183,10 +186,9 @@ class Totals:
             self.add(name, time.perf_counter() - started)
 
     def timed(self, items: Iterable[Item], took: str, waited: str | None = None) -> Generator[Item, None, None]:
-        """The items; adds to `took` the seconds each took to come, and to `waited` those until the next was asked for.
+        """The items. Adds to `took` the seconds until each item, to `waited` the seconds until the next is requested.
 
-        Around a lane's propagation, as `timed(steps, "step_s", "blocked_s")`, these two are all of the lane's time
-        while it has a video.
+        Around a lane's propagation, `timed(steps, "step_s", "blocked_s")`, the two add up to the lane's time per video.
         """
         iterator = iter(items)
         try:
@@ -207,28 +209,28 @@ class Totals:
 
 
 class _Total:
-    """A counter told its running total; never goes down."""
+    """A counter that is set to its running total; it never decreases."""
 
     def __init__(self, name: str, description: str, labels: Mapping[str, str], *more: str) -> None:
         self._counter = Counter(name, description=description, tag_keys=(*labels, *more))
         self._counter.set_default_tags(dict(labels))
         self._more = more
-        self._told: dict[tuple[str, ...], float] = {}
+        self._reported: dict[tuple[str, ...], float] = {}
         self._lock = threading.Lock()
 
     def set(self, total: float, *values: str) -> None:
         with self._lock:
-            told = self._told.get(values)
-            increment = NOT_YET if told is None else total - told
+            previous = self._reported.get(values)
+            increment = NOT_YET if previous is None else total - previous
             if increment > 0:
                 self._counter.inc(increment, tags=dict(zip(self._more, values, strict=True)))
-                self._told[values] = (told or 0.0) + (0.0 if told is None else increment)
-        if told is None and total > 0:
+                self._reported[values] = (previous or 0.0) + (0.0 if previous is None else increment)
+        if previous is None and total > 0:
             self.set(total, *values)
 
 
 class _Throttle:
-    """Lets one caller through every EVERY_S."""
+    """Admits one caller every EVERY_S seconds."""
 
     def __init__(self) -> None:
         self._last = -math.inf
@@ -252,18 +254,18 @@ def _gauge(name: str, description: str, labels: Mapping[str, str], *more: str) -
 def _state(worker: Worker) -> str:
     if worker.draining:
         return "draining"
-    return "starting" if not worker.ready else "busy" if worker.flights else "idle"
+    return "starting" if not worker.ready else "busy" if worker.in_flight else "idle"
 
 
 def _rss_bytes() -> float:
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    except OSError:  # not Linux: the peak, in KiB there
+    except OSError:  # not Linux: the peak, in KiB
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _gpu_peak_bytes() -> float:
-    """0 without CUDA; never loads torch itself, which a worker without a model does without."""
+    """0 without CUDA, and if torch is not loaded; does not import it."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return 0.0

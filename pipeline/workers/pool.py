@@ -1,7 +1,5 @@
-"""The scheduling policy bound to Ray actors: one actor a worker, a fresh one after a death."""
+"""The scheduler's actions carried out on Ray actors: one actor per worker, a new one after a death."""
 
-import heapq
-import itertools
 import logging
 import math
 import pickle
@@ -18,36 +16,41 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from pipeline.errors import InterruptedLabelingError
-from pipeline.labels.attempts import NODE, POISONED, Attempt
-from pipeline.workers.actions import Abort, Assign, Kill, Quarantine, Start, Stop
-from pipeline.workers.actor import ENVIRONMENT, Actor, Failure, Labels
+from pipeline.labels.failures import WORKER_FATAL, Attempt
+from pipeline.workers.actor import ENVIRONMENT, Actor, FailedVideo, LabelerProtocol
+from pipeline.workers.causes import cause_of_death, draining_nodes, living_nodes
 from pipeline.workers.cluster import PoolError, Resources
-from pipeline.workers.deaths import cause_of_death, draining_nodes, living_nodes
-from pipeline.workers.policy import Limits, Numbers, Scheduler
+from pipeline.workers.progress import WorkersProgress
+from pipeline.workers.scheduler import (
+    NODE_LOST,
+    Abort,
+    Assign,
+    Kill,
+    Limits,
+    Numbers,
+    Quarantine,
+    Scheduler,
+    Start,
+    Stop,
+)
 
 log = logging.getLogger(__name__)
 
 INTERRUPTED = InterruptedLabelingError.failure_class
 
 NODE_DEATH_S = 20.0
-"""Ray calls a node dead 10 to 15 seconds after its last sign of life: so long a death may still be the node's."""
+"""Seconds after a worker's death in which its node may turn out dead: Ray declares that after 10 to 15 seconds."""
 
 TICK_S = 0.5
-"""How often the driver looks at deadlines and progress, whatever else happens."""
+"""Seconds between two checks of deadlines and progress."""
 
 NODES_EVERY_S = 2.0
-"""How often it asks Ray which nodes are being drained; a cloud gives them 30 seconds and more."""
-
-QUIET_S = 10.0
-"""A worker that has said nothing for so long is asked for its progress; those that finish videos tell it unasked."""
-
-POLLS_AT_ONCE = 2
-"""Workers asked each time, so that many of them cost the driver no more than few."""
+"""Seconds between two requests for draining nodes; clouds announce a drain 30 seconds or more ahead."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The video at `index` is labelled; `outcome` is what the labeler returned, `attempts` what failed before."""
+    """The video at `index` is labelled: the labeler's result, and the attempts that failed before."""
 
     index: int
     outcome: Any
@@ -56,23 +59,23 @@ class Finished:
 
 Event = Finished | Quarantine
 Answer = tuple[str, int | None, Future[Any]]
-"""What a worker owed and now gives: its start (None), or the video at an index."""
+"""A worker, the index of a video or None for the worker's start, and the result."""
 
 
 class Pool:
-    """Runs videos on Ray actors as the scheduler says.
+    """Labels videos on Ray actors as the scheduler decides.
 
     Args:
-        build: makes a worker's labeler, inside its process.
+        build: makes a worker's labeler, inside the worker's process.
         limits: workers, videos in flight, deadlines.
         resources: what an actor reserves.
-        grace_s: how long actors may take to checkpoint after `stop`.
-        log_ids: what every JSON log line of the workers carries, beside the worker's name.
+        grace_s: seconds that actors have to checkpoint after `stop`.
+        log_ids: fields of every JSON log line of the workers, besides the worker's name.
     """
 
     def __init__(
         self,
-        build: Callable[[], Labels],
+        build: Callable[[], LabelerProtocol],
         *,
         limits: Limits,
         resources: Resources,
@@ -92,26 +95,26 @@ class Pool:
             max_task_retries=0,
             max_concurrency=limits.in_flight + 2,
             runtime_env={"env_vars": ENVIRONMENT},
-            enable_task_events=False,  # Ray would report a million videos, and every poll, to its dashboard
+            enable_task_events=False,  # Ray would report every video and every poll to its dashboard
         )
         self._actors: dict[str, Any] = {}
         self._nodes: dict[str, str] = {}
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        self._polls: dict[str, Future[dict[str, float]]] = {}
-        self._progress: dict[str, dict[str, float]] = {}
-        self._heard: dict[str, float] = {}
-        self._retired: dict[str, float] = {}
+        self._progress = WorkersProgress()
         self.scheduler: Scheduler | None = None
-        self._undecided: dict[str, tuple[float, str]] = {}  # deaths whose node may be gone: until when to look, why
+        self._undecided: dict[str, tuple[float, str]] = {}  # deaths whose node may be lost: when to decide, message
         self.deaths: Counter[str] = Counter()
         """Workers that died or could not start, by cause."""
 
     def run(
         self, order: Numbers, costs: Numbers, *, make_task: Callable[[int, Sequence[Attempt]], Any]
     ) -> Iterator[Event | None]:
-        """Label the videos at `order`; yields every end of a video as it comes, and None every half second.
+        """Label the videos at `order`; yields each video that is labelled or in quarantine, and None every half second.
 
-        `make_task(index, attempts)` says what a worker is to do; `attempts` failed before.
+        Args:
+            order: indices of the videos, in the order in which they are assigned.
+            costs: cost of every video by index.
+            make_task: makes a worker's task from the index of a video and its failed attempts.
 
         Raises:
             PoolError: Workers cannot start.
@@ -120,14 +123,14 @@ class Pool:
         ticked = looked = time.monotonic()
         try:
             while True:
-                came = [*self._listen(0.0)]  # an answer that is there counts before any deadline
-                yield from [*came, *self._act(make_task)]
+                events = [*self._listen(0.0)]  # a result that has arrived counts before any deadline
+                yield from [*events, *self._act(make_task)]
                 if self.scheduler.over or time.monotonic() > self._stop_at:
                     return
                 yield from self._listen(max(0.0, ticked + TICK_S - time.monotonic()))
                 if time.monotonic() - ticked >= TICK_S:
                     ticked = time.monotonic()
-                    self._poll()
+                    self._progress.poll(self._actors, ticked)
                     self._interrupt()
                     if ticked - looked >= NODES_EVERY_S:
                         looked = ticked
@@ -139,36 +142,33 @@ class Pool:
                 self._end(worker)
 
     def stop(self) -> None:
-        """Hand out nothing more, and have what is in flight saved and given back. Any thread may call this."""
+        """Assign no more videos; checkpoint and return those in flight. Any thread may call this."""
         self._stop_asked.set()
 
     @property
     def workers(self) -> int:
-        """Actors there are, starting ones included."""
+        """Number of actors, starting ones included."""
         return len(self._actors)
 
-    def flights(self) -> list[tuple[float, str, int]]:
-        """Videos in hand: when each was handed out (seconds since the epoch), its worker, and its index."""
+    def in_flight(self) -> list[tuple[float, str, int]]:
+        """In-flight videos: when each was assigned (seconds since the epoch), its worker, and its index."""
         workers = self.scheduler.workers.values() if self.scheduler else ()
         epoch = time.time() - time.monotonic()
-        return [(epoch + flight.started, w.name, flight.index) for w in workers for flight in w.flights.values()]
+        return [(epoch + video.started, w.name, video.index) for w in workers for video in w.in_flight.values()]
 
     @property
     def actor_seconds(self) -> float:
-        """How long actors have been held so far, all together."""
+        """Seconds for which actors have been held so far, summed over actors."""
         return self._actor_seconds + sum(time.monotonic() - started for started in self._started_at.values())
 
     def progress(self) -> dict[str, float]:
         """Sum of all workers' running totals, ended ones included."""
-        totals = dict(self._retired)
-        for name, value in itertools.chain.from_iterable(p.items() for p in self._progress.values()):
-            totals[name] = totals.get(name, 0.0) + value
-        return totals
+        return self._progress.totals()
 
     # --- inside ---
 
     def _act(self, make_task: Callable[[int, Sequence[Attempt]], Any]) -> Iterator[Event]:
-        """Do what the scheduler decides."""
+        """Carry out the scheduler's actions; yields quarantined videos."""
         assert self.scheduler
         for action in self.scheduler.decide(time.monotonic()):
             match action:
@@ -194,29 +194,26 @@ class Pool:
         self._expect(worker, None, actor.start.remote(self._build, {**self._log_ids, "worker": worker}))
 
     def _expect(self, worker: str, index: int | None, reference: "ray.ObjectRef[Any]") -> None:
-        """Have the answer put into the queue when it comes: nothing is asked of what has not come."""
+        """Put the result into the queue when it arrives, so that the driver polls nothing."""
         reference.future().add_done_callback(lambda future: self._answers.put((worker, index, future)))
 
     def _end(self, worker: str) -> None:
-        """Forget a worker and end its process; what it still owes is not waited for."""
+        """End a worker's process without waiting for its results."""
         if worker not in self._actors:
-            return  # it died, and only its blame is still open
+            return  # it has died, and only the cause is undecided
         ray.kill(self._actors.pop(worker))
         self._actor_seconds += time.monotonic() - self._started_at.pop(worker)
-        self._polls.pop(worker, None)
-        self._heard.pop(worker, None)
-        for name, value in self._progress.pop(worker, {}).items():
-            self._retired[name] = self._retired.get(name, 0.0) + value
+        self._progress.end(worker)
 
     def _listen(self, timeout_s: float) -> Iterator[Finished]:
-        """Wait for an answer; tell the scheduler what came in, and yield the videos that are done."""
+        """Wait for a result, pass all that have arrived to the scheduler, and yield the videos that are labelled."""
         while True:
             try:
                 worker, index, answer = self._answers.get(timeout=timeout_s)
             except queue.Empty:
                 return
             timeout_s = 0.0
-            if worker in self._actors:  # otherwise it died or was ended meanwhile
+            if worker in self._actors:  # else it has died or was ended
                 yield from self._read(worker, index, answer)
 
     def _read(self, worker: str, index: int | None, answer: Future[Any]) -> Iterator[Finished]:
@@ -230,13 +227,13 @@ class Pool:
                 self.deaths["start"] += 1
                 self.scheduler.worker_failed_to_start(worker, message)
                 self._end(worker)
-            else:  # an actor gives failures back as values: what it gave could not be sent
+            else:  # an actor returns failures as values, so its result could not be pickled
                 self.scheduler.failed(worker, index, self._attempt("exception", message, str(error), worker), now)
         except RayError as error:
             lost = worker in self._nodes and self._nodes[worker] not in living_nodes()
             cause, message = cause_of_death(error, node_lost=lost)
             self._end(worker)
-            if cause == "killed" and self.scheduler.workers[worker].flights and len(living_nodes()) > 1:
+            if cause == "killed" and self.scheduler.workers[worker].in_flight and len(living_nodes()) > 1:
                 self.scheduler.worker_draining(worker)
                 self._undecided[worker] = (now + NODE_DEATH_S, message)
             else:
@@ -244,45 +241,30 @@ class Pool:
         else:
             if index is None:
                 self._nodes[worker] = result
-                self._hear(worker, {}, now)
+                self._progress.hear(worker, {}, now)
                 self.scheduler.worker_ready(worker)
             else:
                 result, progress = pickle.loads(result)
-                self._hear(worker, progress, now)
+                self._progress.hear(worker, progress, now)
                 yield from self._take(worker, index, result, now)
 
     def _take(self, worker: str, index: int, result: Any, now: float) -> Iterator[Finished]:
-        """A worker's own word on a video."""
+        """Pass the result of a video to the scheduler."""
         assert self.scheduler
-        if not isinstance(result, Failure):
+        if not isinstance(result, FailedVideo):
             self.scheduler.finished(worker, index, now)
             yield Finished(index, result, self.scheduler.attempts(index))
         elif result.cause == INTERRUPTED:
-            self.scheduler.put_back(worker, index, now)
-        elif result.cause in POISONED:
+            self.scheduler.returned(worker, index, now)
+        elif result.cause in WORKER_FATAL:
             self._end(worker)
             self._died(worker, result.cause, result.message, result.traceback)
         else:
             attempt = self._attempt(result.cause, result.message, result.traceback, worker)
             self.scheduler.failed(worker, index, attempt, now)
 
-    def _poll(self) -> None:
-        """Read the progress that workers were asked for, and ask those that have been quiet the longest."""
-        now = time.monotonic()
-        for worker, poll in list(self._polls.items()):
-            if poll.done():
-                del self._polls[worker]
-                if not poll.exception():  # a dead worker's videos will tell why
-                    self._hear(worker, poll.result(), now)
-        quiet = [worker for worker in self._heard.keys() - self._polls.keys() if now - self._heard[worker] > QUIET_S]
-        for worker in heapq.nsmallest(POLLS_AT_ONCE, quiet, key=self._heard.__getitem__):
-            self._polls[worker] = self._actors[worker].progress.remote().future()
-
-    def _hear(self, worker: str, progress: dict[str, float], now: float) -> None:
-        self._progress[worker], self._heard[worker] = progress, now
-
     def _interrupt(self) -> None:
-        """Pass a stop on to all actors."""
+        """Ask all actors to stop, once."""
         assert self.scheduler
         if self._stop_asked.is_set() and math.isinf(self._stop_at):
             self._stop_at = time.monotonic() + self._grace_s
@@ -294,7 +276,7 @@ class Pool:
         self._drain({worker for worker in self._actors if self._nodes.get(worker) in draining})
 
     def _drain(self, workers: set[str]) -> None:
-        """Hand these workers nothing more, and have them save what they have."""
+        """Assign these workers no more videos, and have them checkpoint those in flight."""
         assert self.scheduler
         for worker in workers:
             if not self.scheduler.workers[worker].draining:
@@ -302,13 +284,15 @@ class Pool:
                 self._actors[worker].stop.remote()
 
     def _decide(self) -> None:
-        """Blame the deaths that were left open: on the node if that has turned out dead, else on the videos."""
+        """Charge undecided deaths: to the node if it has turned out dead, else to the videos."""
         living = living_nodes() if self._undecided else set()
         for worker, (until, message) in list(self._undecided.items()):
             lost = self._nodes.get(worker) not in living
             if lost or time.monotonic() >= until:
                 del self._undecided[worker]
-                self._died(worker, NODE if lost else "killed", f"its node was lost: {message}" if lost else message)
+                self._died(
+                    worker, NODE_LOST if lost else "killed", f"its node was lost: {message}" if lost else message
+                )
 
     def _died(self, worker: str, cause: str, message: str, trace: str = "") -> None:
         assert self.scheduler

@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from pipeline.workers.metrics import DriverMetrics, Totals, WorkerMetrics
-from pipeline.workers.policy import Flight, Worker
+from pipeline.workers.scheduler import InFlight, Worker
 
 RUN, OUTPUT = "run-1", "s3://labels"
 WORKERS = 2
@@ -74,7 +74,7 @@ def main(seconds: float) -> None:
             failed={"decode": failed},
             waiting=videos_in_all - videos,
             in_flight=len(pending),
-            workers=[Worker(name, ready=True, flights={1: Flight(1, 1.0, begun)}) for name in actors],
+            workers=[Worker(name, ready=True, in_flight={1: InFlight(1, 1.0, begun)}) for name in actors],
             starts=WORKERS + deaths,
             deaths={"killed": deaths},
             quarantined=failed,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.workers import metrics
-from pipeline.workers.policy import Flight, Worker
+from pipeline.workers.scheduler import InFlight, Worker
 from tests.infra.queries import dashboard_queries, rules
 from tests.infra.tools import INFRA, program
 
@@ -58,7 +58,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> dict[str, Recorder]:
 
 
 def update(driver: metrics.DriverMetrics, **changes: Any) -> None:
-    workers = [Worker("a"), Worker("b", ready=True), Worker("c", ready=True, flights={1: Flight(1, 1.0, 0.0)})]
+    workers = [Worker("a"), Worker("b", ready=True), Worker("c", ready=True, in_flight={1: InFlight(1, 1.0, 0.0)})]
     driver.update(
         **{
             "labelled": 0,

@@ -9,8 +9,7 @@ import pytest
 from jobs import doctor as job
 from pipeline.errors import StorageError
 from pipeline.labels import MASKS
-from pipeline.labels.attempts import Attempt
-from pipeline.labels.failures import failure_of, write_failure
+from pipeline.labels.failures import Attempt, failure_of, write_failure
 from pipeline.storage import Access, Storage, Store, part_path
 from pipeline.tables import dataset, publish
 from pipeline.tables.delta import replace_videos

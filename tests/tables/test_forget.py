@@ -7,8 +7,7 @@ import pyarrow.parquet as pq
 
 from jobs import forget as job
 from pipeline.labels import MASKS
-from pipeline.labels.attempts import Attempt
-from pipeline.labels.failures import failure_of, write_failure
+from pipeline.labels.failures import Attempt, failure_of, write_failure
 from pipeline.storage import Store
 from pipeline.storage.backends.local import TEMPORARY
 from pipeline.storage.paths import PUBLISH_STATE, PUBLISHER_LEASES

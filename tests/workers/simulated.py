@@ -1,4 +1,4 @@
-"""Labelers that label nothing: one fails as a table says, and counts; one sleeps. Neither imports torch."""
+"""Labelers that make no labels and do not import torch: one fails as its task says, one sleeps."""
 
 import ctypes
 import os
@@ -16,7 +16,7 @@ from pipeline.workers.task import LabelerSettings, Outcome
 
 @dataclass(frozen=True)
 class SimulatedTask:
-    """A video that takes `seconds`; its n-th try does `faults[n - 1]`, and succeeds beyond."""
+    """A video that takes `seconds`; its n-th attempt fails by `faults[n - 1]`, and later ones succeed."""
 
     index: int
     seconds: float = 0.0
@@ -25,7 +25,7 @@ class SimulatedTask:
 
 @dataclass
 class SimulatedLabeler:
-    """Counts tries as files in `folder`, so that counts survive whatever the faults kill."""
+    """Counts attempts as files in `folder`, so that counts survive the death of the process."""
 
     folder: Path
     broken: str = ""
@@ -45,7 +45,7 @@ class SimulatedLabeler:
                 time.sleep(task.seconds)
                 return task.index
             case "exception":
-                raise RuntimeError(f"video {task.index} is cursed")
+                raise RuntimeError(f"video {task.index} cannot be labelled")
             case "decode":
                 raise VideoError("not a video")
             case "memory":
@@ -54,6 +54,10 @@ class SimulatedLabeler:
                 raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
             case "cuda":
                 raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            case "cudnn":
+                raise RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED")
+            case "disk":
+                raise OSError(28, "No space left on device", "/tmp/rows-0.arrow")
             case "unsendable":
                 return threading.Lock()
             case "kill" | "exit" | "segfault":
@@ -71,9 +75,9 @@ class SimulatedLabeler:
 
 @dataclass
 class SleepingLabeler:
-    """Stands in for the real labeler in a real run: sleeps as long as the manifest's column `seconds` says.
+    """Replaces the labeler in a real run: sleeps for the seconds in the manifest's column `seconds`.
 
-    Labels from when the file OUTPUT/go is there, and leaves the beginning and end of every video in OUTPUT/spans.
+    Waits for the file OUTPUT/go, and writes the start and end of every video to OUTPUT/spans.
     """
 
     settings: LabelerSettings
@@ -96,17 +100,17 @@ class SleepingLabeler:
         return {"frames": 0.0, "masks": 0.0}
 
     def stop(self):
-        raise AssertionError("nobody stops this")
+        raise AssertionError("not stopped in these tests")
 
 
 @dataclass
 class HeapLabeler:
-    """Its task is a number of threads, its label how many heaps glibc has in this process once they allocated."""
+    """The task is a number of threads; the result is the number of glibc heaps after each has allocated."""
 
     report: Path
 
     def label(self, count):
-        gate = threading.Barrier(count)  # a thread that ends leaves its heap to the next one
+        gate = threading.Barrier(count)  # a thread that ends passes its heap to the next one
         with ThreadPoolExecutor(count) as threads:
             list(threads.map(lambda _: (bytearray(1 << 14), gate.wait()), range(count)))
         libc = ctypes.CDLL(None)
@@ -120,22 +124,22 @@ class HeapLabeler:
         return {}
 
     def stop(self):
-        raise AssertionError("nobody stops this")
+        raise AssertionError("not stopped in these tests")
 
 
 def die(how):
-    """End this process without a word, as the kernel, a library or a bug would."""
+    """End this process at once, as the kernel, a library or a bug would."""
     if how == "exit":
         os._exit(3)
     os.kill(os.getpid(), {"kill": signal.SIGKILL, "segfault": signal.SIGSEGV}[how])
 
 
 def tries(folder, index):
-    """How often the video was tried."""
+    """Number of attempts at the video."""
     return len(list(folder.glob(f"{index}-*")))
 
 
 def processes(folder, index):
-    """Ids of the processes that tried the video, in the order of the tries."""
+    """Ids of the processes that attempted the video, in order."""
     names = [path.name.split("-") for path in folder.glob(f"{index}-*")]
     return [int(pid) for _, _, pid in sorted(names, key=lambda name: int(name[1]))]

@@ -1,4 +1,4 @@
-"""The pool on a real Ray: actors that fail in every way, with exact counts of tries. The labeling is simulated."""
+"""The pool on a real Ray: simulated labelers that fail in every way, with exact counts of attempts."""
 
 from functools import partial
 
@@ -6,17 +6,16 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from pipeline.workers.actions import Quarantine
 from pipeline.workers.cluster import PoolError, Resources
-from pipeline.workers.policy import Limits
 from pipeline.workers.pool import Finished, Pool
+from pipeline.workers.scheduler import Limits, Quarantine
 from tests.workers.simulated import HeapLabeler, SimulatedLabeler, SimulatedTask, processes, tries
 
 SMALL = Resources(actors=2, cpus=0.1, gpus=0)
 
 
 def run(folder, faults, *, videos=4, broken="", on_event=None, resources=SMALL, seconds=0.0, grace_s=5.0, **limits):
-    """Label simulated videos; returns what ended well and the attempts' causes of what did not."""
+    """Label simulated videos; returns the labelled ones and the causes of the others' attempts."""
     given = Limits(**{"workers": resources.actors, **limits})
     pool = Pool(partial(SimulatedLabeler, folder, broken), limits=given, resources=resources, grace_s=grace_s)
     done, quarantined = [], {}
@@ -36,7 +35,7 @@ def run(folder, faults, *, videos=4, broken="", on_event=None, resources=SMALL, 
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_every_fault_ends_in_labels_or_quarantine_and_costs_no_other_video(tmp_path):
+def test_every_fault_ends_in_labels_or_quarantine(tmp_path):
     faults = {
         1: ["exception"],
         2: ["exception"] * 9,
@@ -50,9 +49,11 @@ def test_every_fault_ends_in_labels_or_quarantine_and_costs_no_other_video(tmp_p
         12: ["allocation", "allocation"],
         13: ["cuda"],
         14: ["unsendable"] * 9,
+        15: ["cudnn"],
+        16: ["disk"],
     }
-    done, quarantined = run(tmp_path, faults, videos=16, deadline_floor_s=6)
-    assert done == [0, 1, 3, 5, 9, 10, 11, 13, 15]
+    done, quarantined = run(tmp_path, faults, videos=18, deadline_floor_s=6)
+    assert done == [0, 1, 3, 5, 9, 10, 11, 13, 15, 16, 17]
     assert quarantined == {
         2: ["exception", "exception"],
         4: ["killed", "killed"],
@@ -62,14 +63,15 @@ def test_every_fault_ends_in_labels_or_quarantine_and_costs_no_other_video(tmp_p
         12: ["oom", "oom"],
         14: ["exception", "exception"],
     }
-    counts = [tries(tmp_path, index) for index in range(16)]
-    assert counts == [1, 2, 2, 2, 2, 2, 1, 2, 2, 2, 1, 1, 2, 2, 2, 1]
-    poisoned, fresh = processes(tmp_path, 13)
-    assert poisoned != fresh, "after an error of CUDA the process is good for nothing"
+    counts = [tries(tmp_path, index) for index in range(18)]
+    assert counts == [1, 2, 2, 2, 2, 2, 1, 2, 2, 2, 1, 1, 2, 2, 2, 2, 2, 1]
+    for index in (13, 15):
+        first, second = processes(tmp_path, index)
+        assert first != second, "after a CUDA error the process must be replaced"
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_with_several_videos_in_hand_only_the_killer_is_charged(tmp_path):
+def test_with_several_videos_in_flight_only_the_one_at_fault_is_charged(tmp_path):
     one = Resources(actors=1, cpus=0.1, gpus=0)
     done, quarantined = run(tmp_path, {1: ["kill"] * 9}, videos=6, resources=one, seconds=0.5, in_flight=3)
     assert done == [0, 2, 3, 4, 5]
@@ -84,7 +86,7 @@ def test_workers_that_cannot_start_end_the_run_with_the_reason(tmp_path):
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_a_stop_hands_out_nothing_more_and_leaves_after_its_grace(tmp_path):
+def test_a_stop_assigns_no_more_videos_and_ends_after_its_grace(tmp_path):
     def stop(pool, event):
         if isinstance(event, Finished):
             pool.stop()
@@ -95,7 +97,7 @@ def test_a_stop_hands_out_nothing_more_and_leaves_after_its_grace(tmp_path):
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_progress_adds_up_over_workers(tmp_path):
+def test_progress_is_summed_over_workers(tmp_path):
     seen = []
     run(tmp_path, {}, seconds=1.0, on_event=lambda pool, _: seen.append((pool.progress(), pool.actor_seconds)))
     assert max(totals.get("tries", 0) for totals, _ in seen) >= 2
@@ -111,7 +113,7 @@ def test_all_threads_of_a_worker_share_one_heap(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_lost_node_is_not_charged_to_its_video(tmp_path):
+def test_a_lost_node_charges_no_video(tmp_path):
     ray.shutdown()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     node = cluster.add_node(num_cpus=1)

@@ -4,12 +4,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from pipeline.errors import PromptError
-from pipeline.labels.attempts import ATTEMPTS, NODE
-from pipeline.labels.failures import RETRIED_UNASKED, Failure
+from pipeline.labels.failures import MAX_ATTEMPTS, RETRIED_UNASKED, Failure
 from pipeline.storage import Store
 from pipeline.video import FAILURE_CLASSES
 
-CLASSES = FAILURE_CLASSES | set(ATTEMPTS) | {NODE, PromptError.failure_class}
+CLASSES = FAILURE_CLASSES | set(MAX_ATTEMPTS) | {PromptError.failure_class}
 """Every class that a video can be filed under in quarantine."""
 
 

@@ -15,7 +15,7 @@ RULES = {"oom": 2 * 86400.0, "deadline": 7 * 86400.0}
 
 @pytest.mark.parametrize(
     ("failure_class", "due"),
-    [("oom", True), ("deadline", False), ("decode", False), ("storage", True), ("node", True)],
+    [("oom", True), ("deadline", False), ("decode", False), ("storage", True)],
 )
 def test_a_class_is_due_at_its_age_and_what_blames_no_video_at_once(failure_class: str, due: bool) -> None:
     assert is_due(failure("cat", failure_class), after_s=RULES, now=NOW) is due

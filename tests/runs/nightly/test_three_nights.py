@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.labels import PartBuilder
-from pipeline.labels.attempts import Attempt
-from pipeline.labels.failures import Failure, failure_of, read_failures, write_failure
+from pipeline.labels.failures import Attempt, Failure, failure_of, read_failures, write_failure
 from pipeline.runs import run
 from pipeline.runs.nightly import night
 from pipeline.runs.nightly.night import run_night

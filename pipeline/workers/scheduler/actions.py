@@ -1,8 +1,8 @@
-"""What the scheduler wants done, in the order in which it says so."""
+"""What the scheduler asks the pool to do, carried out in the order returned."""
 
 from dataclasses import dataclass
 
-from pipeline.labels.attempts import Attempt
+from pipeline.labels.failures import Attempt
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Assign:
-    """Hand the video at `index` to the worker."""
+    """Send the video at `index` to the worker."""
 
     worker: str
     index: int
@@ -22,7 +22,7 @@ class Assign:
 
 @dataclass(frozen=True)
 class Stop:
-    """End an idle worker: nothing is left for it."""
+    """End an idle worker: no video is left for it."""
 
     worker: str
 
@@ -37,7 +37,7 @@ class Kill:
 
 @dataclass(frozen=True)
 class Quarantine:
-    """The video at `index` has used up its attempts by a cause."""
+    """The video at `index` has used up its attempts by one cause."""
 
     index: int
     attempts: tuple[Attempt, ...]
@@ -45,7 +45,7 @@ class Quarantine:
 
 @dataclass(frozen=True)
 class Abort:
-    """Workers cannot start: end the run and say why."""
+    """Workers cannot start: end the run with this reason."""
 
     reason: str
 

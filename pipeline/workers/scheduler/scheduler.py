@@ -1,0 +1,256 @@
+"""Decisions about videos and workers, from events and the time.
+
+Blame: a video that fails by an exception is charged an attempt at once. When a worker dies, hangs or runs out of memory
+with one video in flight, that video is charged; with several, each becomes a suspect that runs once alone on a worker,
+which makes the blame exact. A node that is lost or drained charges no video.
+"""
+
+import heapq
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from pipeline.labels.failures import MAX_ATTEMPTS, RETRY_SOLO, Attempt
+from pipeline.workers.scheduler.actions import Abort, Action, Assign, Kill, Quarantine, Start, Stop
+from pipeline.workers.scheduler.worker import InFlight, Limits, Worker
+
+Numbers = Sequence[float] | npt.NDArray[Any]
+
+NODE_LOST = "node"
+"""Cause of a worker's death that charges no video: its node was lost or drained."""
+
+STORAGE_BACKOFF_S = 5.0
+"""Seconds before the second attempt at a video whose source or output did not respond; doubled for each further one."""
+
+EXPENSIVE_RATIO = 2.0
+"""Workers above this multiple of the mean load get no queued video."""
+
+DEADLINE_RATIO = 10.0
+"""A video may take this multiple of what its cost predicts from the slowest video so far."""
+
+DEADLINE_CHECK_S = 1.0
+"""Seconds between two checks of the deadlines, which are minutes."""
+
+START_S = 60.0
+"""Seconds for which a starting worker counts among those that share the load."""
+
+MAX_START_FAILURES = 3
+"""Consecutive workers that fail to start, with none ready in between, after which the run ends."""
+
+
+class Scheduler:
+    """Assigns videos, most expensive first, to workers; retries by cause; quarantines; starts and stops workers.
+
+    Args:
+        order: indices of the pending videos, in the order in which they are assigned.
+        costs: cost of every video by index, in any one unit.
+        limits: number of workers, videos in flight, deadlines.
+    """
+
+    def __init__(self, order: Numbers, costs: Numbers, *, limits: Limits) -> None:
+        self._order, self._costs, self.limits = order, costs, limits
+        self._next = 0
+        self._retries: list[tuple[float, int]] = []  # heap of (earliest start, index): retries and returned videos
+        self._suspects: list[int] = []
+        self._attempts: dict[int, list[Attempt]] = {}
+        self._quarantined: list[Quarantine] = []
+        self._pace = 0.0  # seconds per unit of cost, of the slowest video so far
+        self._started = 0
+        self._start_failures: list[str] = []
+        self._stopping = False
+        self._next_deadline_check = 0.0
+        self.workers: dict[str, Worker] = {}
+
+    # --- events ---
+
+    def worker_ready(self, name: str) -> None:
+        """A worker has loaded its model."""
+        self.workers[name].ready = True
+        self._start_failures.clear()
+
+    def worker_failed_to_start(self, name: str, message: str) -> None:
+        """A worker could not load its model, or died while starting."""
+        del self.workers[name]
+        self._start_failures.append(message)
+
+    def worker_draining(self, name: str) -> None:
+        """The worker's node is being taken away: its videos finish or are checkpointed, and it gets no new one."""
+        self.workers[name].draining = True
+
+    def finished(self, name: str, index: int, now: float) -> None:
+        """A video's labels are committed."""
+        video = self.workers[name].release(index)
+        if video.cost > 0:
+            self._pace = max(self._pace, (now - video.started) / video.cost)
+
+    def failed(self, name: str, index: int, attempt: Attempt, now: float) -> None:
+        """A video failed, and its worker continues."""
+        self.workers[name].release(index)
+        self._charge(index, attempt, now)
+
+    def returned(self, name: str, index: int, now: float) -> None:
+        """A worker that was asked to stop returns a video unlabelled: it costs no attempt."""
+        self.workers[name].release(index)
+        self._retry(index, now)
+
+    def worker_died(self, name: str, attempt: Attempt, now: float) -> None:
+        """A worker died with its in-flight videos; `attempt.cause` says why."""
+        worker = self.workers.pop(name)
+        indices = list(worker.in_flight)
+        if attempt.cause == NODE_LOST:
+            for index in indices:
+                self._retry(index, now)
+        elif not worker.ready and not indices:
+            self._start_failures.append(attempt.message)
+        elif len(indices) == 1:
+            self._charge(indices[0], attempt, now)
+        else:
+            self._suspects += indices
+
+    def stop(self) -> None:
+        """Assign no more videos. Those in flight may finish."""
+        self._stopping = True
+
+    # --- decisions ---
+
+    def decide(self, now: float) -> list[Action]:
+        """Actions to carry out now. Call after every event, and about once a second for deadlines and retries."""
+        if len(self._start_failures) >= MAX_START_FAILURES:
+            return [Abort(self._start_failures[-1])]
+        actions: list[Action] = [*self._quarantined]
+        self._quarantined.clear()
+        actions += self._kills(now)
+        killed = {action.worker for action in actions if isinstance(action, Kill)}
+        if not self._stopping:
+            able = [worker for worker in self.workers.values() if worker.ready and not worker.draining]
+            actions += self._assignments([worker for worker in able if worker.name not in killed], now)
+        actions += self._resize(now)
+        return actions
+
+    @property
+    def starts(self) -> int:
+        """Workers started so far."""
+        return self._started
+
+    @property
+    def over(self) -> bool:
+        """Whether no video is in flight and none will be assigned."""
+        return (self._stopping or self.waiting == 0) and not self._quarantined and not self.in_flight
+
+    @property
+    def in_flight(self) -> int:
+        """Number of in-flight videos."""
+        return sum(len(worker.in_flight) for worker in self.workers.values())
+
+    @property
+    def waiting(self) -> int:
+        """Number of videos that are neither labelled, in quarantine nor in flight."""
+        return len(self._order) - self._next + len(self._retries) + len(self._suspects)
+
+    def deadline_s(self, cost: float) -> float:
+        """Seconds a video of this cost may take: a multiple of the slowest pace so far, with a floor."""
+        return max(self.limits.deadline_floor_s, DEADLINE_RATIO * self._pace * cost)
+
+    def attempts(self, index: int) -> tuple[Attempt, ...]:
+        """The failed attempts at a video so far."""
+        return tuple(self._attempts.get(index, ()))
+
+    # --- inside ---
+
+    def _retry(self, index: int, when: float) -> None:
+        heapq.heappush(self._retries, (when, index))
+
+    def _charge(self, index: int, attempt: Attempt, now: float) -> None:
+        attempts = self._attempts.setdefault(index, [])
+        attempts.append(attempt)
+        count = sum(past.cause == attempt.cause for past in attempts)
+        if count >= MAX_ATTEMPTS.get(attempt.cause, 1):
+            self._quarantined.append(Quarantine(index, tuple(attempts)))
+        elif attempt.cause in RETRY_SOLO:
+            self._suspects.append(index)
+        else:
+            delay = STORAGE_BACKOFF_S * 2 ** (count - 1) if attempt.cause == "storage" else 0.0
+            self._retry(index, now + delay)
+
+    def _kills(self, now: float) -> Iterator[Kill]:
+        if now < self._next_deadline_check:
+            return
+        self._next_deadline_check = now + DEADLINE_CHECK_S
+        for worker in self.workers.values():
+            # The videos of a worker share it, so each may take as long as all of them together.
+            allowed = sum(self.deadline_s(video.cost) for video in worker.in_flight.values())
+            late = [video for video in worker.in_flight.values() if now - video.started > allowed]
+            if late:
+                elapsed = now - late[0].started
+                yield Kill(worker.name, f"not done after {elapsed:.0f} s; allowed are {allowed:.0f} s")
+
+    def _reserved_for_suspects(self) -> set[str]:
+        """Workers that get no new video so that they become free for suspects: as many as needed, least busy first."""
+        if not self._suspects:
+            return set()
+        solo = sum(worker.solo for worker in self.workers.values())
+        wanted = math.ceil((len(self._suspects) + solo) / self.limits.in_flight) - solo
+        others = [worker for worker in self.workers.values() if not worker.solo and not worker.draining]
+        return {worker.name for worker in sorted(others, key=lambda each: len(each.in_flight))[: max(0, wanted)]}
+
+    def _assignments(self, workers: list[Worker], now: float) -> Iterator[Assign]:
+        """Assign videos, each to the worker with the fewest in flight, and of those the one with the lowest load.
+
+        The last place of a worker is for the video that is decoded ahead. A worker with a high load does not get one:
+        the video would wait there while other workers are free.
+        """
+        places = self.limits.in_flight
+        if self.waiting < places * self.limits.workers:
+            places = min(places, math.ceil((self.waiting + self.in_flight) / self.limits.workers))
+        free = [(len(each.in_flight), each.load, each.name) for each in workers if len(each.in_flight) < places]
+        if not free:
+            return
+        total = sum(worker.load for worker in workers)
+        sharing = len(workers) + sum(not w.ready and now - w.started < START_S for w in self.workers.values())
+        heapq.heapify(free)
+        while free:
+            count, load, name = heapq.heappop(free)
+            last_place = count > 0 and count + 1 == self.limits.in_flight
+            if count >= places or (last_place and load > EXPENSIVE_RATIO * total / sharing):
+                continue
+            worker = self.workers[name]
+            if (index := self._next_for(worker, now)) is not None:
+                video = InFlight(index, float(self._costs[index]), now)
+                worker.assign(video)
+                yield Assign(name, index)
+                total += video.cost
+                heapq.heappush(free, (count + 1, worker.load, name))
+
+    def _next_for(self, worker: Worker, now: float) -> int | None:
+        """Take the next video for this worker; None if there is none that it may have."""
+        if worker.solo:
+            return None
+        if self._suspects and not worker.in_flight:
+            worker.solo = True
+            return self._suspects.pop(0)
+        if worker.name in self._reserved_for_suspects():
+            return None
+        if self._retries and self._retries[0][0] <= now:
+            return heapq.heappop(self._retries)[1]
+        if self._next < len(self._order):
+            self._next += 1
+            return int(self._order[self._next - 1])
+        return None
+
+    def _resize(self, now: float) -> Iterator[Start | Stop]:
+        wanted = 0 if self._stopping else min(self.limits.workers, self.waiting)
+        useful = [worker for worker in self.workers.values() if not worker.draining]
+        idle = [worker for worker in useful if not worker.in_flight]
+        busy = len(useful) - len(idle)
+        spare = idle[min(wanted, self.limits.workers - busy) :]
+        drained = [worker for worker in self.workers.values() if worker.draining and not worker.in_flight]
+        for worker in [*spare, *drained]:
+            del self.workers[worker.name]
+            yield Stop(worker.name)
+        for _ in range(min(wanted, self.limits.workers - busy) - len(idle)):
+            name = f"worker-{self._started}"
+            self._started += 1
+            self.workers[name] = Worker(name, now)
+            yield Start(name)

@@ -1,0 +1,52 @@
+"""A worker as the scheduler sees it, and the limits that all workers share."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Numbers of workers and of videos on each, and how long a video may take."""
+
+    workers: int
+    in_flight: int = 1
+    """Videos assigned to one worker at a time: its lanes, and one more that is decoded ahead."""
+    deadline_floor_s: float = 900.0
+    """Seconds that any video may take."""
+
+
+@dataclass
+class InFlight:
+    """A video assigned to a worker."""
+
+    index: int
+    cost: float
+    started: float
+    """Seconds on the scheduler's clock."""
+
+
+@dataclass
+class Worker:
+    """A worker and its in-flight videos."""
+
+    name: str
+    started: float = 0.0
+    ready: bool = False
+    draining: bool = False
+    solo: bool = False
+    """It has a suspect, and gets no other video until that is done."""
+    in_flight: dict[int, InFlight] = field(default_factory=dict)
+    """By index of the video, oldest first."""
+    load: float = 0.0
+    """Cost of its in-flight videos."""
+
+    def assign(self, video: InFlight) -> None:
+        """Add an in-flight video."""
+        self.in_flight[video.index] = video
+        self.load += video.cost
+
+    def release(self, index: int) -> InFlight:
+        """Remove and return an in-flight video."""
+        video = self.in_flight.pop(index)
+        self.load = self.load - video.cost if self.in_flight else 0.0
+        self.solo = self.solo and bool(self.in_flight)
+        return video

@@ -1,6 +1,6 @@
-"""Erase videos from an output, everywhere: parts, tables and their history, failures, checkpoints, run records.
+"""Erase videos from an output: parts, rows, failures, checkpoints, corrections, records of runs, table history.
 
-The tables' older versions go with them, so time travel to before this moment is over. Run no labelling meanwhile.
+All earlier versions of the tables are deleted, so time travel to before this moment ends. Run no labelling meanwhile.
 """
 
 import argparse
@@ -9,6 +9,9 @@ from pathlib import Path
 from jobs.command import add_storage, open_store, reported, start
 from pipeline.errors import UsageError
 
+SHOWN = 20
+"""Files of others that are named."""
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -16,10 +19,11 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m jobs.forget",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="exit codes: 0 erased; 2 wrong usage; 1 unexpected",
+        epilog="exit codes: 0 erased; 3 some videos are not there; 2 wrong usage; 1 unexpected",
     )
-    p.add_argument("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
-    p.add_argument("--video-ids", required=True, metavar="FILE", help="the videos: a text file, one id a line")
+    p.add_argument("output", metavar="OUTPUT", help="path or fsspec URL of the labels")
+    p.add_argument("--video-ids", required=True, metavar="FILE", help="text file of video ids, one per line")
+    p.add_argument("--dry-run", action="store_true", help="print what would be erased and change nothing")
     add_storage(p)
     return p
 
@@ -28,21 +32,40 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
-    from pipeline.tables.forget import forget  # loads deltalake: only once the options are right
+    from pipeline.tables.forget import find_traces, forget  # loads deltalake: only once the options are right
 
-    try:
-        ids = {line for line in Path(given.video_ids).read_text().splitlines() if line}
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the video ids in {given.video_ids}: {error}") from None
-    if not ids:
-        raise UsageError(f"{given.video_ids} names no video; write one id a line")
+    ids = _read_ids(given.video_ids)
     store = open_store(given)
-    done = forget(store, ids)
-    print(
-        f"erased {len(ids)} videos from {store}: {done.objects} objects, {done.mask_rows} mask rows, "
-        f"{done.table_files} table files, {done.records} records rewritten"
-    )
-    return 0
+    done = find_traces(store, ids) if given.dry_run else forget(store, ids)
+    if done.videos:
+        print(
+            f"{'would erase' if given.dry_run else 'erased'} {_count(len(done.videos), 'video')} from {store}: "
+            f"{_count(len(done.objects), 'object')}, {_count(done.mask_rows, 'mask row')}, "
+            f"{_count(len(done.records), 'record')}, all table history"
+        )
+    else:
+        print(f"nothing to erase in {store}")
+    for video_id in sorted(ids - done.videos):
+        print(f"not found: {video_id!r}")
+    for path in done.foreign[:SHOWN]:
+        print(f"not written by sam2-corpus, so it stays: {path}")
+    if len(done.foreign) > SHOWN:
+        print(f"... and {len(done.foreign) - SHOWN} more such files")
+    return 0 if ids == done.videos else 3
+
+
+def _read_ids(path: str) -> set[str]:
+    try:
+        ids = {line for line in Path(path).read_text().splitlines() if line}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the video ids in {path}: {error}") from None
+    if not ids:
+        raise UsageError(f"{path} names no video; write one id per line")
+    return ids
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.storage import Store, failure_path, parse_path
+from pipeline.storage import Store, failure_path
+from pipeline.storage.ownership import is_ours
 from pipeline.storage.paths import FAILURES
 
 WORKER_FATAL = frozenset({"cuda"})
@@ -85,7 +86,7 @@ def write_failure(store: Store, failure: Failure) -> None:
 
 def read_failures(store: Store) -> list[Failure]:
     """All failure records of an output, in the order of their paths."""
-    paths = [entry.path for shard in store.list_sharded(FAILURES) for entry in shard if parse_path(entry.path)]
+    paths = [entry.path for shard in store.list_sharded(FAILURES) for entry in shard if is_ours(entry.path)]
     with ThreadPoolExecutor(READERS) as threads:
         found = threads.map(store.read_or_none, paths)  # jobs.retry may remove one meanwhile
         return [Failure(**json.loads(data)) for data in found if data is not None]

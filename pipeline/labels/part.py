@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.labels.schemas import MASKS
+from pipeline.storage.format_version import FORMAT, check_format
 
+FORMAT_METADATA = b"sam2-corpus:format"
 MASKLETS_METADATA = b"sam2-corpus:masklets"
 VIDEO_METADATA = b"sam2-corpus:video"
 
@@ -52,7 +54,11 @@ def read_part_header(tail: bytes) -> PartHeader | int:
 
 def footer(masklets: pa.Table, video: pa.Table) -> dict[bytes, bytes]:
     """The masklets and the videos row as a Parquet file's metadata, so that one put commits everything."""
-    return {MASKLETS_METADATA: _to_text(masklets), VIDEO_METADATA: _to_text(video)}
+    return {
+        FORMAT_METADATA: str(FORMAT).encode(),
+        MASKLETS_METADATA: _to_text(masklets),
+        VIDEO_METADATA: _to_text(video),
+    }
 
 
 def parquet_settings() -> dict[str, Any]:
@@ -67,6 +73,7 @@ def parquet_settings() -> dict[str, Any]:
 
 def _header(metadata: pq.FileMetaData) -> PartHeader:
     held: dict[bytes, bytes] = metadata.metadata or {}
+    check_format(held.get(FORMAT_METADATA), what="the label part")
     if MASKLETS_METADATA not in held or VIDEO_METADATA not in held:
         raise ValueError("a Parquet file, but not a label part: its footer holds no masklets and videos rows")
     return PartHeader(_from_text(held[MASKLETS_METADATA]), _from_text(held[VIDEO_METADATA]), metadata.num_rows)

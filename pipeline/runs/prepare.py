@@ -21,6 +21,7 @@ from pipeline.runs.plan import CORRECTED, Plan, make_plan, places_of
 from pipeline.runs.returns import describe_returns, find_returns
 from pipeline.storage import Entry, Storage, Store, open_source, parse_path
 from pipeline.storage.paths import PARTS
+from pipeline.tables.output import check_output
 from pipeline.tables.query import labelled_videos
 from pipeline.tracking.modelfiles import ResolvedModel, resolve
 from pipeline.video.content import content_versions
@@ -64,6 +65,7 @@ def prepare(
     """
     storage = Storage.from_toml(config.storage) if config.storage else Storage()
     store = Store(config.output, storage=storage)
+    check_output(store)
     if manifest is None:
         manifest = read_manifest(
             config.manifest,

@@ -25,6 +25,7 @@ from pipeline.storage import Store
 from pipeline.storage.lease import Lease
 from pipeline.storage.paths import RUNS, progress_path
 from pipeline.tables import publish
+from pipeline.tables.output import claim_output
 from pipeline.workers.checkpoint import remove_finished, unfinished
 from pipeline.workers.cluster import Resources, connect
 from pipeline.workers.loading import load_labeler
@@ -65,6 +66,7 @@ def label_corpus(
     prepared = prepare(config, manifest=manifest, retry=retry)
     plan, store = prepared.plan, prepared.store
     store.check_writable()
+    claim_output(store)
     reasons = ", ".join(f"{count} {reason}" for reason, count in plan.reasons().items())
     log.info("%d of %d videos pending%s", len(plan.order), plan.table.num_rows, f": {reasons}" if reasons else "")
     for note in prepared.notes:

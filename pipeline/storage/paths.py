@@ -9,6 +9,7 @@
     leases/SHARD/NNNNNNNNN.json                 which driver is at work
     publish/                                    state.parquet, intents/ and the publishers' leases in turns/
     masks/ masklets/ videos/                    Delta tables
+    sam2-corpus.json                            marks the folder as an output: format version and id
     probes/                                     empty objects that prove write access, deleted at once
 
 HH is the first byte of the SHA-256 of the video id, VIDEO the id percent-quoted, KEY the label key.
@@ -33,6 +34,7 @@ MASKS_TABLE = "masks"
 MASKLETS_TABLE = "masklets"
 VIDEOS_TABLE = "videos"
 DELTA_LOG = "_delta_log"
+MARKER = "sam2-corpus.json"
 
 PUBLISH_STATE = f"{PUBLISH}/state.parquet"
 """Wanted labels that are not in the tables yet, and the runs that this takes into account."""
@@ -120,7 +122,10 @@ def parse_path(path: str) -> tuple[str, str] | None:
     key = pieces[3].partition(".")[0]
     if not _KEY.fullmatch(key) or (pieces[0] != CHECKPOINTS and len(pieces) != 4):
         return None
-    return unquote_id(pieces[2]), key
+    try:
+        return unquote_id(pieces[2]), key
+    except UnicodeDecodeError:  # a file of somebody else
+        return None
 
 
 # --- of one run, night, lease or table

@@ -10,7 +10,8 @@ from pipeline.tables.history import drop_history
 from pipeline.tables.publication import Published, publish
 from pipeline.tables.snapshot import open_tables
 from pipeline.tables.turn import fenced_turn
-from pipeline.tables.upkeep import Upkeep, delete_videos, expire_parts, optimize, vacuum
+from pipeline.tables.upkeep import Upkeep, delete_videos, expire_parts, optimize
+from pipeline.tables.vacuum import vacuum
 from pipeline.tables.wanted import drop_state, wanted_keys
 
 __all__ = [

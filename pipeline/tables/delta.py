@@ -12,12 +12,13 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs
-from deltalake import DeltaTable, WriterProperties, write_deltalake
+from deltalake import DeltaTable, PostCommitHookProperties, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from pipeline.errors import StorageError
+from pipeline.errors import StorageError, UsageError
 from pipeline.labels import MASKLETS, MASKS, VIDEOS
 from pipeline.storage import Store, redact
+from pipeline.storage.format_version import FORMAT, check_format
 from pipeline.storage.paths import MASKLETS_TABLE, MASKS_TABLE, VIDEOS_TABLE
 from pipeline.tables.marks import batch_of, before_of, holds_commit, marks, new_commit, refuse_if_superseded, turn_of
 
@@ -30,7 +31,12 @@ TARGET_FILE_BYTES = 256 * 2**20
 ROW_GROUP_ROWS = 65_536
 """Also the rows of a batch given to delta-rs, which may reorder batches but not the rows in them."""
 COMMIT_TRIES = 8
+FORMAT_PROPERTY = "sam2-corpus.format"
+"""The table property that states the format version; absent in tables that release 0.1.0 created."""
+HOOKS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+"""delta-rs' own clean-up deletes other people's files in subfolders of the log; see `vacuum`."""
 _CONFIGURATION = {
+    FORMAT_PROPERTY: str(FORMAT),
     # counts and parameters are long strings whose extremes tell nothing
     "delta.dataSkippingStatsColumns": "video_id,label_key",
     "delta.checkpointInterval": "20",
@@ -40,14 +46,20 @@ _CONFIGURATION = {
 
 
 def open_table(store: Store, name: str, *, version: int | None = None) -> DeltaTable | None:
-    """A table as it is now, or was; None when nothing has been published yet, or the version is history no more."""
+    """A table as it is now, or was; None when nothing has been published yet, or the version is history no more.
+
+    Raises:
+        UsageError: It is a Delta table of somebody else, or of a newer release.
+    """
     options, where = store.deltalake_options() or None, _location(store, name)
     missing = TableNotFoundError if version is None else DeltaError
     try:
         opened = partial(DeltaTable, where, version=version, storage_options=options)
-        return store.attempt(opened, "open the table", name, passes=(missing,))
+        table = store.attempt(opened, "open the table", name, passes=(missing,))
     except missing:
         return None
+    _check_ours(table, f"{store}/{name}")
+    return table
 
 
 def create_table(store: Store, name: str) -> DeltaTable:
@@ -57,7 +69,15 @@ def create_table(store: Store, name: str) -> DeltaTable:
     options, where = store.deltalake_options() or None, _location(store, name)
 
     def create() -> DeltaTable:
-        DeltaTable.create(where, TABLES[name], mode="ignore", configuration=_CONFIGURATION, storage_options=options)
+        DeltaTable.create(
+            where,
+            TABLES[name],
+            mode="ignore",
+            configuration=_CONFIGURATION,
+            storage_options=options,
+            post_commithook_properties=HOOKS,
+            raise_if_key_not_exists=False,
+        )
         return DeltaTable(where, storage_options=options)
 
     return store.attempt(create, "create the table", name)
@@ -119,6 +139,7 @@ def commit(
             target_file_size=TARGET_FILE_BYTES,
             writer_properties=writer_properties(),
             commit_properties=marks(turn, commit=this, batch=batch, before=before),
+            post_commithook_properties=HOOKS,
         )
         return open_table(store, name) or table
 
@@ -140,7 +161,13 @@ def leave(store: Store, name: str, turn: int, *, batch: int | None = None) -> No
         if table is None or (turn_of(table) == turn and batch in (None, batch_of(table))):
             return
         refuse_if_superseded(turn_of(table), turn, store)
-        table.create_write_transaction([], "append", table.schema(), commit_properties=marks(turn, batch=batch))
+        table.create_write_transaction(
+            [],
+            "append",
+            table.schema(),
+            commit_properties=marks(turn, batch=batch),
+            post_commithook_properties=HOOKS,
+        )
 
     _committed(store, name, write)
 
@@ -231,6 +258,15 @@ def _batches(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Recor
             rows -= ROW_GROUP_ROWS
     if rows:
         yield from pa.concat_tables(waiting).combine_chunks().to_batches()
+
+
+def _check_ours(table: DeltaTable, where: str) -> None:
+    """Refuse a table that no release of ours created, or a newer one did."""
+    properties = table.metadata().configuration
+    earlier = properties.get("delta.dataSkippingStatsColumns") == _CONFIGURATION["delta.dataSkippingStatsColumns"]
+    if FORMAT_PROPERTY not in properties and not earlier:
+        raise UsageError(f"{where} is a Delta table that sam2-corpus did not make; choose another output")
+    check_format(properties.get(FORMAT_PROPERTY), what=where)
 
 
 def _files(table: DeltaTable) -> dict[str, int]:

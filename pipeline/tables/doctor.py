@@ -17,8 +17,10 @@ import pyarrow as pa
 
 from pipeline.labels.failures import read_failures
 from pipeline.storage import MissingError, Store, parse_path, part_path
+from pipeline.storage.ownership import is_ours, is_unfinished_write
 from pipeline.storage.paths import CHECKPOINTS, PARTS
 from pipeline.tables import TABLES, as_dataset, drop_state, open_tables, publish, wanted_keys
+from pipeline.tables.output import check_output
 from pipeline.tables.parts import UnreadablePart, find_part
 from pipeline.tables.query import labelled_videos
 
@@ -55,7 +57,11 @@ def examine(store: Store, *, repair: bool = False) -> list[Finding]:
     Tables are looked at as readers see them, so that a publication meanwhile is no finding. Repairing publishes what
     waits and what was interrupted, deletes parts that are damaged (the next run labels their videos again) and what is
     orphaned or obsolete. Do not repair while a run is labelling.
+
+    Raises:
+        UsageError: It is not an output, or a newer release made it.
     """
+    check_output(store)
     parts = _parts(store)
     findings = list(_damaged(store, parts, repair))
     broken = {finding.what for finding in findings}
@@ -68,8 +74,8 @@ def examine(store: Store, *, repair: bool = False) -> list[Finding]:
 
 
 def _parts(store: Store) -> set[tuple[str, str]]:
-    found = (parse_path(entry.path) for shard in store.list_sharded(PARTS) for entry in shard)
-    return {pair for pair in found if pair}
+    entries = (entry for shard in store.list_sharded(PARTS) for entry in shard if is_ours(entry.path))
+    return {pair for entry in entries if (pair := parse_path(entry.path))}
 
 
 def _named(names: set[str], parts: set[tuple[str, str]]) -> set[tuple[str, str]]:
@@ -152,7 +158,7 @@ def _left_over(store: Store, finished: set[tuple[str, str]], repair: bool) -> li
     orphans: dict[tuple[str, str], list[str]] = {}
     for shard in store.list_sharded(CHECKPOINTS):
         for entry in shard:
-            if (pair := parse_path(entry.path)) in finished and pair:
+            if is_ours(entry.path) and (pair := parse_path(entry.path)) in finished and pair:
                 orphans.setdefault(pair, []).append(entry.path)
     for pair, paths in orphans.items():
         if repair:
@@ -164,7 +170,9 @@ def _left_over(store: Store, finished: set[tuple[str, str]], repair: bool) -> li
                 store.delete(failure.path)
             findings.append(Finding("obsolete failure", _name((failure.video_id, failure.label_key)), repaired=repair))
     latest = time.time() - ABANDONED_S
-    for entry in (entry for entry in store.unfinished_writes() if entry.mtime < latest):
+    for entry in store.unfinished_writes():
+        if not is_unfinished_write(entry.path) or entry.mtime >= latest:
+            continue
         if repair:
             store.delete(entry.path)
         findings.append(Finding("unfinished write", entry.path, repaired=repair))

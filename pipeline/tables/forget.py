@@ -1,71 +1,138 @@
-"""Erases videos from an output, everywhere."""
+"""Erases videos from an output: objects, rows, the tables' history and records that name them."""
 
 import html
 import json
-import logging
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.storage import Store, video_dir
+from pipeline.storage.ownership import is_ours, is_unfinished_write
 from pipeline.storage.parquet import read_parquet, to_parquet
 from pipeline.storage.paths import CHECKPOINTS, CORRECTIONS, FAILURES, NIGHTS, PARTS, PUBLISH, RUNS
-from pipeline.tables import delete_videos, drop_history, fenced_turn
+from pipeline.tables import TABLES, dataset, delete_videos, drop_history, fenced_turn
+from pipeline.tables.history import videos_in_history
+from pipeline.tables.output import check_output
 
-log = logging.getLogger(__name__)
-
-ROOMS = (PARTS, FAILURES, CHECKPOINTS, CORRECTIONS, "previews")
+ROOMS = (PARTS, FAILURES, CHECKPOINTS, CORRECTIONS)
 RECORDS = (RUNS, PUBLISH, NIGHTS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forgotten:
-    """What was erased."""
+class Traces:
+    """Where videos are found in an output."""
 
-    objects: int
-    """Parts, failure records, checkpoints, corrections and previews."""
+    objects: tuple[str, ...]
+    """Paths of parts, failure records, checkpoints and corrections."""
+    foreign: tuple[str, ...]
+    """Paths in the videos' own folders that this package did not write; they stay."""
     mask_rows: int
-    table_files: int
-    """Files of the tables' past."""
-    records: int
-    """Records of runs, nights and publishing that named a video: rewritten without it, or dropped."""
+    records: tuple[str, ...]
+    """Paths of records of runs, nights and publishing that name a video."""
+    videos: frozenset[str]
+    """The ids of the videos of which anything is there, if only in the tables' history."""
 
 
-def forget(store: Store, video_ids: Collection[str]) -> Forgotten:
-    """Erase these videos: parts, failures, checkpoints, corrections, rows, older versions of tables, run records.
+def find_traces(store: Store, video_ids: Collection[str]) -> Traces:
+    """All that an output holds of these videos. Writes nothing.
 
-    The tables lose their history with it: time travel to before this moment is over. Run no labelling meanwhile.
+    Raises:
+        UsageError: It is not an output, or a newer release made it.
     """
-    objects = sum(store.delete_prefix(f"{room}/{video_dir(video_id)}") for room in ROOMS for video_id in video_ids)
-    rows = delete_videos(store, sorted(video_ids))
+    check_output(store)
+    objects: list[str] = []
+    foreign: list[str] = []
+    found: set[str] = set()
+    for video_id in sorted(video_ids):
+        for path in _below_video(store, video_id):
+            (objects if is_ours(path) else foreign).append(path)
+            found |= {video_id} if is_ours(path) else set()
+    rows = {name: _rows_of(store, name, video_ids) for name in TABLES}
+    records = {path: named for path in _records(store) if (named := _named(store, path, video_ids))}
+    found = found.union(*rows.values(), *records.values(), videos_in_history(store, video_ids))
+    return Traces(
+        objects=tuple(objects),
+        foreign=tuple(foreign),
+        mask_rows=rows["masks"].total(),
+        records=tuple(records),
+        videos=frozenset(found),
+    )
+
+
+def forget(store: Store, video_ids: Collection[str]) -> Traces:
+    """Erase these videos; returns what was there: parts, failures, checkpoints, corrections, rows, records of runs.
+
+    The tables lose their whole history, so time travel to before this moment ends. Where nothing of the videos is
+    there, nothing is changed. Run no labelling meanwhile. Files that this package did not write stay.
+
+    Raises:
+        UsageError: It is not an output, or a newer release made it.
+    """
+    traces = find_traces(store, video_ids)
+    if not traces.videos:
+        return traces
+    store.delete_many(traces.objects)
+    delete_videos(store, sorted(traces.videos))
     with fenced_turn(store):  # or a publisher at work would write what it read before
-        records = sum(_rewrite(store, entry.path, video_ids) for room in RECORDS for entry in store.list(room))
-    store.delete_many([entry.path for entry in store.unfinished_writes()])  # whatever killed processes have left
-    return Forgotten(objects=objects, mask_rows=rows, table_files=drop_history(store), records=records)
+        for path in list(_records(store)):
+            _erase(store, path, traces.videos)
+    unfinished = [entry.path for entry in store.unfinished_writes() if is_unfinished_write(entry.path)]
+    store.delete_many(unfinished)  # of killed processes; what they hold is not known
+    drop_history(store)
+    return traces
 
 
-def _rewrite(store: Store, path: str, video_ids: Collection[str]) -> bool:
-    """Take the videos out of one table of a run; a progress or report that names one is dropped whole."""
+def _below_video(store: Store, video_id: str) -> Iterator[str]:
+    for room in ROOMS:
+        folder = f"{room}/{video_dir(video_id)}"
+        yield from (entry.path for entry in (*store.list(folder), *store.unfinished_writes(folder)))
+
+
+def _rows_of(store: Store, name: str, video_ids: Collection[str]) -> Counter[str]:
+    """How many rows of a table each of the videos has."""
+    rows: Counter[str] = Counter()
+    if (table := dataset(store, name)) is None:
+        return rows
+
+    def count() -> None:
+        rows.clear()
+        for batch in table.to_batches(columns=["video_id"], filter=pc.field("video_id").isin(list(video_ids))):
+            rows.update(batch.column("video_id").to_pylist())
+
+    store.attempt(count, "read the table", name)
+    return rows
+
+
+def _records(store: Store) -> Iterator[str]:
+    return (entry.path for room in RECORDS for entry in store.list(room) if is_ours(entry.path))
+
+
+def _named(store: Store, path: str, video_ids: Collection[str]) -> set[str]:
+    """Which of the videos a record names."""
     if (data := store.read_or_none(path)) is None:
-        return False
+        return set()
     if path.endswith(".parquet"):
         table = read_parquet(data)
-        if "video_id" not in table.schema.names:
-            return False
+        return set(table["video_id"].to_pylist()) & set(video_ids) if "video_id" in table.schema.names else set()
+    return {video_id for video_id in video_ids if any(text in data for text in _spellings(video_id))}
+
+
+def _erase(store: Store, path: str, video_ids: Collection[str]) -> None:
+    """Take the videos out of a record: a table keeps its other rows; progress and reports are deleted as a whole."""
+    if not _named(store, path, video_ids):
+        return
+    if not path.endswith(".parquet"):
+        store.delete(path)
+    elif (data := store.read_or_none(path)) is not None:
+        table = read_parquet(data)
         named = pc.is_in(table["video_id"], value_set=pa.array(list(video_ids), pa.string()))
-        if not pc.any(named).as_py():
-            return False
         store.put(path, to_parquet(table.filter(pc.invert(named))))
-        return True
-    if not any(name in data for video_id in video_ids for name in _spellings(video_id)):
-        return False
-    store.delete(path)
-    return True
 
 
 def _spellings(video_id: str) -> set[bytes]:
-    """The id as reports may spell it, in JSON and in HTML, between what marks its ends."""
+    """The id as reports may spell it, in JSON and in HTML, with what marks its ends."""
     texts = {json.dumps(video_id), f'"{video_id}"', f">{html.escape(video_id)}<", repr(video_id)}
     return {text.encode() for text in texts}

@@ -1,10 +1,19 @@
-"""The tables' past: dropped where it must not be kept."""
+"""The tables' history: earlier versions, dropped where they must not be kept."""
 
-from pipeline.storage import Store
+import json
+import time
+from collections.abc import Collection
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.storage import MissingError, Store
+from pipeline.storage.ownership import is_unfinished_write, log_version
 from pipeline.storage.paths import table_log_dir
-from pipeline.tables.delta import TABLES, open_table
+from pipeline.tables.delta import TABLES, open_table, text_literal
 from pipeline.tables.turn import WAIT_S, fenced_turn
-from pipeline.tables.upkeep import vacuum
+from pipeline.tables.vacuum import unneeded_files, vacuum
 
 
 def drop_history(store: Store, *, wait_s: float = WAIT_S) -> int:
@@ -19,12 +28,48 @@ def drop_history(store: Store, *, wait_s: float = WAIT_S) -> int:
         for name in TABLES:
             if (table := open_table(store, name)) is not None:
                 store.attempt(table.create_checkpoint, "checkpoint the table", name)
-                newest = f"{table.version():020}"
                 past = [
-                    entry.path
-                    for entry in store.list(table_log_dir(name))
-                    if (version := entry.path.rpartition("/")[2][:20]).isdigit() and version < newest
+                    path for entry in store.list(table_log_dir(name)) if _is_before(path := entry.path, table.version())
                 ]
                 store.delete_many(past)
                 removed += len(past)
     return removed
+
+
+def _is_before(path: str, newest: int) -> bool:
+    """Whether a file of a table's log belongs to an earlier version, or was not finished by a killed process."""
+    version = log_version(path)
+    return is_unfinished_write(path) or (version is not None and version < newest)
+
+
+def videos_in_history(store: Store, video_ids: Collection[str]) -> set[str]:
+    """Which of these videos earlier versions of the tables name: in rows of data files, or in the log."""
+    found: set[str] = set()
+    for name in TABLES:
+        if (table := open_table(store, name)) is None:
+            continue
+        for entry in store.list(table_log_dir(name)):
+            if log_version(entry.path) is not None and entry.path.endswith(".json"):
+                data = store.read_or_none(entry.path) or b""
+                found |= {video_id for video_id in video_ids if any(text in data for text in _in_log(video_id))}
+        for path in unneeded_files(store, name, table, cutoff=time.time()):
+            found |= _ids_of(store, path, video_ids)
+    return found
+
+
+def _in_log(video_id: str) -> tuple[bytes, ...]:
+    """The id as a log entry spells it in the predicate of a commit and in the statistics of a file."""
+    spelled = (text_literal(video_id), json.dumps(video_id, ensure_ascii=False))
+    return tuple(json.dumps(text, ensure_ascii=False)[1:-1].encode() for text in spelled)
+
+
+def _ids_of(store: Store, path: str, video_ids: Collection[str]) -> set[str]:
+    wanted, found = pa.array(list(video_ids), pa.string()), set[str]()
+    try:
+        with store.open(path) as file, pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(columns=["video_id"]):
+                ids = batch.column(0)
+                found.update(ids.filter(pc.is_in(ids, value_set=wanted)).unique().to_pylist())
+    except (MissingError, ValueError, OSError):  # deleted meanwhile, or not finished
+        return found
+    return found

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from pipeline.storage import Store
+from pipeline.storage.ownership import is_ours
 from pipeline.storage.parquet import read_parquet, to_parquet
 from pipeline.storage.paths import PUBLISH_INTENTS, intent_path
 
@@ -24,7 +25,7 @@ def read_intents(store: Store) -> dict[str, dict[str, str]]:
     """Records that an interrupted publication left: path to {video_id: label_key}."""
     found: dict[str, dict[str, str]] = {}
     for entry in store.list(PUBLISH_INTENTS):
-        if (data := store.read_or_none(entry.path)) is not None:
+        if is_ours(entry.path) and (data := store.read_or_none(entry.path)) is not None:
             table = read_parquet(data)
             found[entry.path] = dict(zip(table["video_id"].to_pylist(), table["label_key"].to_pylist(), strict=True))
     return found

@@ -19,6 +19,7 @@ from pipeline.tables.delta import create_table, newest_turn, published_keys, rep
 from pipeline.tables.extras import videos_rows
 from pipeline.tables.intents import read_intents, write_intent
 from pipeline.tables.marks import SupersededError, refuse_if_superseded
+from pipeline.tables.output import check_output
 from pipeline.tables.parts import FoundPart, MaskStream, UnreadablePart, find_part
 from pipeline.tables.snapshot import next_batch
 from pipeline.tables.turn import WAIT_S, fenced_turn
@@ -55,9 +56,11 @@ def publish(store: Store, *, wait_s: float = WAIT_S, after_table: Callable[[str]
     `after_table` is told each table after its commit.
 
     Raises:
+        UsageError: It is not an output, or a newer release made it.
         StorageError: The output cannot be read or written, or another publisher is at work for too long.
     """
     started = time.perf_counter()
+    check_output(store)
     waiting = has_news(store)
     if waiting is not None and not read_intents(store):
         return Published(waiting=waiting, seconds=time.perf_counter() - started)

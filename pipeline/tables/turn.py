@@ -12,6 +12,7 @@ from pipeline.storage import Store
 from pipeline.storage.lease import STALE_S, Lease, LeaseHeldError
 from pipeline.storage.paths import PUBLISHER_LEASES
 from pipeline.tables.delta import fence, newest_turn
+from pipeline.tables.output import claim_output
 
 WAIT_S = 1800.0
 
@@ -21,8 +22,10 @@ def take_turn(store: Store, *, above: int = 0, wait_s: float = WAIT_S, stale_s: 
     """Wait for the publisher at work, if any, then hold the next turn; gives its number, greater than `above`.
 
     Raises:
+        UsageError: It is not an output, or a newer release made it.
         StorageError: The other publisher is still at work after `wait_s`.
     """
+    claim_output(store)
     with ExitStack() as held:
         try:
             lease = Lease(store, PUBLISHER_LEASES, who="a publisher", above=above, wait_s=wait_s, stale_s=stale_s)

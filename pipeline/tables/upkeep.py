@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.storage import Store, parse_path
+from pipeline.storage.ownership import is_ours
 from pipeline.storage.paths import PARTS
 from pipeline.tables.delta import (
     TABLES,
@@ -23,12 +24,10 @@ from pipeline.tables.delta import (
 )  # fmt: skip
 from pipeline.tables.files import files_of, highest, stretches
 from pipeline.tables.intents import read_intents
-from pipeline.tables.snapshot import next_batch, settle
+from pipeline.tables.snapshot import next_batch
 from pipeline.tables.sorting import sorted_rows
 from pipeline.tables.turn import WAIT_S, fenced_turn, take_turn
 from pipeline.tables.wanted import wanted_keys
-
-DEFAULT_RETENTION_HOURS = 168.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,24 +86,6 @@ def optimize(
     return done
 
 
-def vacuum(store: Store, *, retention_hours: float = DEFAULT_RETENTION_HOURS, wait_s: float = WAIT_S) -> int:
-    """Delete files that no version of the last `retention_hours`, rounded up, needs; returns how many.
-
-    Queries that began earlier and time travel further back fail afterwards.
-    """
-    removed = 0
-    with fenced_turn(store, wait_s=wait_s) as turn:  # or it would delete what a sleeping publisher has yet to commit
-        settle(store, turn)
-        for name in TABLES:
-            if (table := open_table(store, name)) is not None:
-                sweep = partial(
-                    table.vacuum, math.ceil(retention_hours), dry_run=False, enforce_retention_duration=False, full=True
-                )
-                removed += len(store.attempt(sweep, "vacuum the table", name))
-                store.attempt(table.cleanup_metadata, "vacuum the table", name)
-    return removed
-
-
 def expire_parts(store: Store, *, older_than_s: float, now: float, wait_s: float = WAIT_S) -> int:
     """Delete parts that were published, or that nobody wants any more, longer ago than this; returns how many.
 
@@ -119,7 +100,9 @@ def expire_parts(store: Store, *, older_than_s: float, now: float, wait_s: float
         doomed = []
         for shard in store.list_sharded(PARTS):
             for entry in shard:
-                if not (pair := parse_path(entry.path)) or entry.mtime >= cutoff or pair[0] in unsettled:
+                if not is_ours(entry.path) or not (pair := parse_path(entry.path)) or entry.mtime >= cutoff:
+                    continue
+                if pair[0] in unsettled:
                     continue
                 since = published.get(pair)
                 superseded = since is None and wanted.get(pair[0], pair[1]) != pair[1]

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from pipeline.errors import StorageError
 from pipeline.storage import Store, parse_path, part_path
+from pipeline.storage.format_version import FORMAT, check_format
 from pipeline.storage.parquet import read_parquet, to_parquet
 from pipeline.storage.paths import PARTS, PUBLISH_STATE, RUNS, wanted_path
 
@@ -16,6 +17,7 @@ WANTED = pa.schema([("video_id", pa.string()), ("label_key", pa.string()), ("run
 ASK_ONE_BY_ONE = 500
 """Up to so many parts are looked for by name; more by listing all."""
 _CONSUMED = b"sam2-corpus:consumed-runs"
+_FORMAT = b"sam2-corpus:format"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,7 @@ def has_news(store: Store) -> int | None:
 
 
 def write_state(store: Store, outstanding: pa.Table, consumed: frozenset[str]) -> None:
-    table = outstanding.replace_schema_metadata({_CONSUMED: json.dumps(sorted(consumed))})
+    table = outstanding.replace_schema_metadata({_FORMAT: str(FORMAT), _CONSUMED: json.dumps(sorted(consumed))})
     store.put(PUBLISH_STATE, to_parquet(table))
 
 
@@ -127,4 +129,6 @@ def _read_state(store: Store) -> tuple[pa.Table, set[str]]:
     if data is None:
         return WANTED.empty_table(), set()
     table = read_parquet(data)
-    return table.select(WANTED.names).cast(WANTED), set(json.loads((table.schema.metadata or {})[_CONSUMED]))
+    said = table.schema.metadata or {}
+    check_format(said.get(_FORMAT), what=f"{store}/{PUBLISH_STATE}")
+    return table.select(WANTED.names).cast(WANTED), set(json.loads(said[_CONSUMED]))

@@ -38,7 +38,10 @@ class State:
     """Rows of prompted frames that are not yet yielded, by frame and position of the object."""
 
     def to_bytes(self, owner: Mapping[str, Any]) -> bytes:
-        """The state as safetensors; `owner` (JSON values) identifies the propagation it belongs to."""
+        """The state as safetensors; `owner` (JSON values) identifies the propagation it belongs to.
+
+        Raise CHECKPOINT_FORMAT of the workers' checkpoints with every change after which older states do not fit.
+        """
         tensors = {f"{i}/{name}": t for i, bank in enumerate(self.banks) for name, t in bank.to_tensors().items()}
         for (frame, i), row in self.prompted.items():
             tensors |= {f"row/{frame}/{i}/{n}": part for n, part in enumerate(row)}

@@ -9,15 +9,19 @@ import json
 import logging
 import uuid
 from dataclasses import dataclass, field
-from importlib.metadata import version as package_version
 
 import pyarrow as pa
 
 from pipeline.storage import MissingError, Store, checkpoint_dir, parse_path, part_path
+from pipeline.storage.ownership import is_ours
 from pipeline.storage.parquet import read_parquet, to_parquet
 from pipeline.storage.paths import CHECKPOINT_STATE, CHECKPOINTS, checkpoint_rows_path, checkpoint_state_path
 
 log = logging.getLogger(__name__)
+
+CHECKPOINT_FORMAT = 1
+"""Of the rows and of the tracker's state. Raised when this release cannot continue from an older checkpoint, or not to
+the same masks: such a video is labelled from its first frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +55,7 @@ class Checkpoints:
         one nor the new. So there is none only when two listings in a row say so.
         """
         looked = None
-        while (found := sorted(entry.path for entry in self.store.list(self._folder))) != looked:
+        while (found := sorted(_own_files(self.store, self._folder))) != looked:
             looked, self._any = found, self._any or bool(found)
             for state in reversed([path for path in found if path.endswith(CHECKPOINT_STATE)]):
                 try:
@@ -63,8 +67,8 @@ class Checkpoints:
     def _read(self, state: str) -> Saved:
         header, _, tracker = self.store.read(state).partition(b"\n")
         record = json.loads(header)
-        if record["package_version"] != package_version("sam2-corpus"):
-            raise ValueError(f"it is of version {record['package_version']} of this package")
+        if (stated := record.get("format", 1)) != CHECKPOINT_FORMAT:  # release 0.1.0 does not state it
+            raise ValueError(f"its format is {stated}, and this release continues from format {CHECKPOINT_FORMAT} only")
         rows = [read_parquet(self.store.read(path)) for path in record["rows"]]
         self._row_files = record["rows"]
         return Saved(rows=rows, tracker=tracker, frames=record["frames"])
@@ -75,12 +79,10 @@ class Checkpoints:
         path = checkpoint_rows_path(self.video_id, self.label_key, name)
         self.store.put(path, to_parquet(new_rows))
         self._row_files = [*self._row_files, path]
-        header = json.dumps(
-            {"frames": frames, "rows": self._row_files, "package_version": package_version("sam2-corpus")}
-        ).encode()
+        header = json.dumps({"format": CHECKPOINT_FORMAT, "frames": frames, "rows": self._row_files}).encode()
         state = checkpoint_state_path(self.video_id, self.label_key, frames=frames, name=name)
         self.store.put(state, header + b"\n" + tracker)
-        states = [entry.path for entry in self.store.list(self._folder) if entry.path.endswith(CHECKPOINT_STATE)]
+        states = [path for path in _own_files(self.store, self._folder) if path.endswith(CHECKPOINT_STATE)]
         self.store.delete_many(path for path in states if path < state)
 
     def remove(self) -> None:
@@ -104,4 +106,8 @@ def remove_finished(store: Store) -> None:
 
 def _delete(store: Store, folder: str) -> None:
     """Delete what is there; what a worker thought dead is writing it may finish, or it would be told of an error."""
-    store.delete_many([entry.path for entry in store.list(folder)])
+    store.delete_many(_own_files(store, folder))
+
+
+def _own_files(store: Store, folder: str) -> list[str]:
+    return [entry.path for entry in store.list(folder) if is_ours(entry.path)]

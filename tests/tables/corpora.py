@@ -50,6 +50,11 @@ def commit(store: Store, video_id: str, label_key: str, **made: Any) -> None:
     store.commit_once(part_path(video_id, label_key), make_part(video_id, label_key, **made))
 
 
+def run_id(number: int) -> str:
+    """A name as runs have it; a greater number is a later run."""
+    return f"20260101T000000.{number:06}Z-0000"
+
+
 def want(store: Store, run: str, keys: Mapping[str, str]) -> None:
     sink = io.BytesIO()
     pq.write_table(pa.table({"video_id": list(keys), "label_key": list(keys.values())}), sink)

@@ -153,15 +153,18 @@ def test_what_belongs_to_labelled_videos_is_cleared_away_and_nothing_else(store)
 
 
 def test_what_a_killed_process_was_writing_is_removed_once_it_is_old(store):
-    fresh, old = (Path(store.uri) / "parts" / "00" / f".part-{name}" for name in ("fresh", "old"))
-    for path in (fresh, old):
+    fresh, old = (Path(store.uri) / "parts" / "00" / f".part-{name * 32}" for name in "fe")
+    foreign = Path(store.uri) / "parts" / "00" / ".part-mine"
+    for path in (fresh, old, foreign):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"labels")
-    os.utime(old, (time.time() - 100_000,) * 2)
+    for path in (old, foreign):
+        os.utime(path, (time.time() - 100_000,) * 2)
     (finding,) = examine(store)
-    assert (finding.kind, finding.what) == ("unfinished write", "parts/00/.part-old")
+    assert (finding.kind, finding.what) == ("unfinished write", f"parts/00/{old.name}")
     assert kinds(examine(store, repair=True)) == ["unfinished write"]
     assert fresh.exists()
+    assert foreign.exists()
     assert not old.exists()
     assert examine(store) == []
 

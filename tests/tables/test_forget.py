@@ -10,19 +10,19 @@ from pipeline.labels import MASKS
 from pipeline.labels.failures import Attempt, failure_of, write_failure
 from pipeline.storage import Store
 from pipeline.storage.backends.local import TEMPORARY
-from pipeline.storage.paths import PUBLISH_STATE, PUBLISHER_LEASES
+from pipeline.storage.paths import PUBLISH_STATE, PUBLISHER_LEASES, progress_path, wanted_path
 from pipeline.tables import publish
 from pipeline.tables.doctor import examine
 from pipeline.tables.forget import forget
 from pipeline.workers.checkpoint import Checkpoints
-from tests.tables.corpora import check, commit, key, want
+from tests.tables.corpora import check, commit, key, run_id, want
 
 SECRET, OTHER = "person-4711", "person-47112"
 
 
 def test_a_forgotten_video_is_nowhere_in_the_output(tmp_path, capsys):
     store = Store(tmp_path / "out")
-    for run, suffix in (("1", "old"), ("2", "new")):  # the old label stands in the tables' history
+    for run, suffix in ((run_id(1), "old"), (run_id(2), "new")):  # the old label stands in the tables' history
         for video_id in (SECRET, OTHER):
             commit(store, video_id, key(video_id + suffix))
         want(store, run, {video_id: key(video_id + suffix) for video_id in (SECRET, OTHER)})
@@ -32,14 +32,14 @@ def test_a_forgotten_video_is_nowhere_in_the_output(tmp_path, capsys):
         unfinished.save(new_rows=MASKS.empty_table(), tracker=b"state", frames=3)
         attempts = [Attempt("killed", f"{video_id} is cursed", "", "worker-1", 0.0)]
         write_failure(store, failure_of(attempts, video_id=video_id, label_key=key("next"), run_id="2"))
-        store.put(f"runs/of-{len(video_id)}/progress.json", json.dumps({"flights": [{"video_id": video_id}]}).encode())
-    want(store, "3", {SECRET: key("later"), OTHER: key(OTHER + "new")})
-    (tmp_path / "out" / "runs" / f"{TEMPORARY}of-a-killed-process").write_text(SECRET)
+        store.put(progress_path(run_id(len(video_id))), json.dumps({"flights": [{"video_id": video_id}]}).encode())
+    want(store, run_id(3), {SECRET: key("later"), OTHER: key(OTHER + "new")})
+    (tmp_path / "out" / "runs" / f"{TEMPORARY}{'d' * 32}").write_text(SECRET)
     (tmp_path / "ids").write_text(f"{SECRET}\n")
 
     assert job.main([store.uri, "--video-ids", str(tmp_path / "ids")]) == 0
 
-    assert "erased 1 videos" in capsys.readouterr().out
+    assert "erased 1 video from" in capsys.readouterr().out
     traces = [
         path
         for path in (tmp_path / "out").rglob("*")
@@ -54,7 +54,7 @@ def test_a_forgotten_video_is_nowhere_in_the_output(tmp_path, capsys):
 def test_a_publisher_at_work_does_not_bring_a_video_back(tmp_path):
     store = Store(tmp_path / "out")
     commit(store, OTHER, key("a"))
-    want(store, "1", {SECRET: key("later"), OTHER: key("a")})
+    want(store, run_id(1), {SECRET: key("later"), OTHER: key("a")})
     waits = threading.Event()
 
     class Watched(Store):
@@ -78,8 +78,8 @@ def test_a_publisher_at_work_does_not_bring_a_video_back(tmp_path):
 
 def test_records_that_vanish_meanwhile_do_not_stop_it(tmp_path):
     store = Store(tmp_path / "out")
-    want(store, "1", {SECRET: key("a"), OTHER: key("a")})
-    store.put("runs/1/progress.json", b"{}")
+    want(store, run_id(1), {SECRET: key("a"), OTHER: key("a")})
+    store.put(progress_path(run_id(1)), b"{}")
 
     class Vanishing(Store):
         def read(self, path):
@@ -87,7 +87,7 @@ def test_records_that_vanish_meanwhile_do_not_stop_it(tmp_path):
                 store.delete(path)
             return super().read(path)
 
-    assert forget(Vanishing(store.uri), [SECRET]).records == 1
+    assert forget(Vanishing(store.uri), [SECRET]).records == (wanted_path(run_id(1)),)
 
 
 def test_a_wrong_list_of_ids_is_refused(tmp_path, capsys):

@@ -20,7 +20,7 @@ from pipeline.tables.marks import SupersededError
 from pipeline.tables.turn import take_turn
 from tests.fixtures_s3 import S3
 from tests.proxy import Proxy, Trouble
-from tests.tables.corpora import check, commit, key, want
+from tests.tables.corpora import check, commit, key, run_id, want
 from tests.tables.corpora import rows as all_rows
 
 A, B, C = key("A"), key("B"), key("C")
@@ -57,10 +57,10 @@ def store(tmp_path: Path) -> Store:
     """One video published with A, and then with B wanted and committed."""
     store = Store(tmp_path / "out")
     commit(store, "v", A)
-    want(store, "1", {"v": A})
+    want(store, run_id(1), {"v": A})
     publish(store)
     commit(store, "v", B)
-    want(store, "2", {"v": B})
+    want(store, run_id(2), {"v": B})
     return store
 
 
@@ -75,7 +75,7 @@ def asleep(store: Store, meanwhile: Callable[[], None], *, at: str = PUBLISH_INT
 def test_it_is_refused_where_its_successor_had_nothing_to_write(store: Store) -> None:
     def meanwhile() -> None:
         take_over(store)
-        want(store, "3", {"v": A})
+        want(store, run_id(3), {"v": A})
         assert publish(store).videos == 0
 
     asleep(store, meanwhile)
@@ -88,7 +88,7 @@ def test_what_it_meant_to_publish_does_not_come_back(store: Store) -> None:
     def meanwhile() -> None:
         take_over(store)
         commit(store, "v", C)
-        want(store, "3", {"v": C})
+        want(store, run_id(3), {"v": C})
         assert publish(store).videos == 1
 
     asleep(store, meanwhile)
@@ -100,7 +100,7 @@ def test_what_it_meant_to_publish_does_not_come_back(store: Store) -> None:
 def test_an_intent_that_it_left_is_redone_with_what_is_wanted_by_now(store: Store) -> None:
     publish(store)
     commit(store, "v", C)
-    want(store, "3", {"v": C})
+    want(store, run_id(3), {"v": C})
     publish(store)
     write_intent(store, [("v", B)])  # and then it was killed
     publish(store)
@@ -111,7 +111,7 @@ def test_an_intent_that_it_left_is_redone_with_what_is_wanted_by_now(store: Stor
 
 def test_what_it_knew_of_forgotten_videos_does_not_come_back(store: Store) -> None:
     publish(store)
-    want(store, "3", {"v": C})
+    want(store, run_id(3), {"v": C})
 
     def meanwhile() -> None:
         take_over(store)
@@ -125,10 +125,10 @@ def test_what_it_knew_of_forgotten_videos_does_not_come_back(store: Store) -> No
 def test_files_that_a_vacuum_took_from_it_are_not_committed(s3: S3) -> None:
     store = Store(f"{s3.uri}/out")
     commit(store, "v", A)
-    want(store, "1", {"v": A})
+    want(store, run_id(1), {"v": A})
     publish(store)
     commit(store, "v", B)
-    want(store, "2", {"v": B})
+    want(store, run_id(2), {"v": B})
     removed: list[int] = []
 
     def sleep(request: str) -> Trouble | None:
@@ -162,6 +162,6 @@ def test_one_that_knows_only_the_dropped_past_is_refused(store: Store) -> None:
         replace_videos(store, "masks", ["new"], rows, schema=MASKS, turn=1)
     check(store, {"v": B})
     commit(store, "w", A)
-    want(store, "3", {"w": A})
+    want(store, run_id(3), {"w": A})
     publish(store)
     check(store, {"v": B, "w": A})

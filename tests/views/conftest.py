@@ -77,7 +77,7 @@ def output(tmp_path_factory):
     pq.write_table(pa.table({"video_id": list(keys), "label_key": list(keys.values())}), sink)
     store.put("runs/run/wanted.parquet", sink.getvalue())
     failure = Failure(
-        video_id=REVERSED, label_key="k", failure_class="<b>x", message="<script>alert(2)</script>", traceback="",
+        video_id=REVERSED, label_key="b" * 64, failure_class="<b>x", message="<script>alert(2)</script>", traceback="",
         worker="w", time="2026-01-01T00:00:00+00:00", run_id="run", attempts=[],
     )  # fmt: skip
     write_failure(store, failure)

@@ -19,6 +19,7 @@ from pipeline.runs.prepare import Prepared, prepare
 from pipeline.runs.progress import Progress, Report
 from pipeline.storage import Storage, Store
 from pipeline.tables import fragments, optimize
+from pipeline.tables.output import claim_output
 from pipeline.tables.query import labelled_videos
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ def run_night(
     stop_at = stop_time(night, settings.stop_at, settings.zone) if settings.stop_at else None
     storage = _storage(settings)
     store = Store(settings.run.output, storage=storage)
+    claim_output(store)
     before = history.read_attempts(store, night)
     record = begin_record(settings, night=night, started=started, stop_at=stop_at)
     number = history.claim(store, night, record)

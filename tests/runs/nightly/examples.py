@@ -44,7 +44,7 @@ def failure(
 ) -> Failure:
     """A failure record."""
     values = {
-        "label_key": "k1",
+        "label_key": "1" * 64,
         "message": "it broke",
         "traceback": "",
         "worker": "worker-0",

@@ -1,0 +1,89 @@
+"""Whether a folder is an output of ours: marked when it is created, adopted when release 0.1.0 made it, else refused.
+
+A dataset folder may have videos/, masks/, parts/ or runs/ of its own. Nothing is written to such a folder.
+"""
+
+import json
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
+
+import pyarrow as pa
+
+from pipeline.errors import UsageError
+from pipeline.storage import Store
+from pipeline.storage.format_version import FORMAT, check_format
+from pipeline.storage.ownership import is_ours
+from pipeline.storage.parquet import read_parquet
+from pipeline.storage.paths import MARKER, OUTPUT_FOLDERS, RUNS, wanted_path
+from pipeline.tables.delta import TABLES, open_table
+
+SHOWN = 3
+"""Foreign files that an error names."""
+
+
+def claim_output(store: Store) -> None:
+    """Mark a folder as an output, if it is not marked and nothing in it is somebody else's under a name of ours.
+
+    Raises:
+        UsageError: The folder holds other people's files under names that an output uses, or a newer release made it.
+    """
+    if not check_output(store):
+        marker = {"format": FORMAT, "id": uuid.uuid4().hex, "created": datetime.now(UTC).isoformat(timespec="seconds")}
+        store.commit_once(MARKER, json.dumps(marker).encode())
+
+
+def check_output(store: Store) -> bool:
+    """Whether a folder is marked as an output; False for one that may be marked. Writes nothing.
+
+    Raises:
+        UsageError: As `claim_output`.
+    """
+    if (data := store.read_or_none(MARKER)) is not None:
+        try:
+            stated = json.loads(data)["format"]
+        except (ValueError, KeyError, TypeError):
+            raise UsageError(f"{store}/{MARKER} is not the marker of an output; choose another folder") from None
+        check_format(stated, what=str(store))
+        return True
+    if not _made_by_earlier_release(store) and (foreign := list(islice(_foreign(store), SHOWN + 1))):
+        names = ", ".join(foreign[:SHOWN]) + (" and more" if len(foreign) > SHOWN else "")
+        raise UsageError(
+            f"{store} holds files of others under names that an output uses: {names}; "
+            f"choose another folder, such as {store}/labels"
+        )
+    return False
+
+
+def _made_by_earlier_release(store: Store) -> bool:
+    """Whether a table of ours or a run's record is there; every output of release 0.1.0 has the latter."""
+    folders = store.list_dirs("")
+    return any(_is_our_table(store, name) for name in TABLES if name in folders) or (
+        RUNS in folders and any(_is_our_run(store, run) for run in store.list_dirs(RUNS))
+    )
+
+
+def _is_our_table(store: Store, name: str) -> bool:
+    try:
+        return open_table(store, name) is not None
+    except UsageError:  # a Delta table of somebody else
+        return False
+
+
+def _is_our_run(store: Store, run: str) -> bool:
+    data = store.read_or_none(wanted_path(run))
+    if data is None:
+        return False
+    try:
+        return {"video_id", "label_key"} <= set(read_parquet(data).schema.names)
+    except (pa.ArrowInvalid, OSError):
+        return False
+
+
+def _foreign(store: Store) -> Iterator[str]:
+    """Files under names that an output uses and that this package cannot have written."""
+    for name in OUTPUT_FOLDERS:
+        if store.exists(name):
+            yield name
+        yield from (entry.path for entry in store.list(name) if name in TABLES or not is_ours(entry.path))

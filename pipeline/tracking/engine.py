@@ -41,6 +41,11 @@ class Engine:
         return max(1, self._stepper.frames_at_once // max(1, min(self.open_lanes, self._lanes.max_lanes)))
 
     @property
+    def frames_at_once(self) -> int:
+        """Number of frames that the encoder takes in one batch."""
+        return self._stepper.frames_at_once
+
+    @property
     def open_lanes(self) -> int:
         """Number of propagations that have begun and not ended."""
         return len(self._lanes)

@@ -63,7 +63,7 @@ class TrackedObject:
 
 
 class FrameSource(Protocol):
-    """A video's frames as the model takes them: fp32 (3, S, S), by index in presentation order."""
+    """A video's frames as the model takes them: uint8 (S, S, 3), by index in presentation order."""
 
     @property
     def height(self) -> int: ...

@@ -6,6 +6,8 @@ from itertools import accumulate
 
 import torch
 
+from pipeline.tracking.transfer import to_device
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Results:
@@ -30,7 +32,7 @@ class Results:
         """These rows in another order: row n of the result is row `order[n]` here."""
         if list(order) == list(range(len(order))):
             return self
-        index = torch.tensor(order).to(self.logits.device, non_blocking=True)
+        index = to_device(torch.tensor(order), self.logits.device)
         return Results(**{f.name: getattr(self, f.name).index_select(0, index) for f in fields(self)})
 
     @staticmethod

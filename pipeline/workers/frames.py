@@ -1,4 +1,4 @@
-"""A video's frames on their way to the model: decoded and scaled in a thread that runs ahead of it."""
+"""A video's frames as the model takes them: decoded and resized in a thread that runs ahead of the model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -8,15 +8,19 @@ from pipeline.tracking.stepping import LoadedModel
 from pipeline.video import Frame, VideoReader, prefetch
 from pipeline.workers.metrics import Totals
 
-FRAMES_AHEAD = 4
-"""Decoded frames that wait for the model."""
+MIN_FRAMES_AHEAD = 4
+"""Minimum number of decoded frames in the queue before the model."""
 
 
 class ModelFrames:
-    """A video's frames as the model takes them, decoded and scaled in a thread that runs ahead."""
+    """A `FrameSource` of a video file. Its queue holds two batches of the encoder: one is filled while one is taken."""
 
-    def __init__(self, reader: VideoReader, model: LoadedModel, clocks: Sequence[Totals]) -> None:
+    def __init__(
+        self, reader: VideoReader, model: LoadedModel, clocks: Sequence[Totals], *, frames_at_once: int
+    ) -> None:
+        """`frames_at_once` is the number of frames that the encoder takes in one batch."""
         self._reader, self._model, self._clocks = reader, model, clocks
+        self._depth = max(MIN_FRAMES_AHEAD, 2 * frames_at_once)
         self.height, self.width = reader.info.height, reader.info.width
         self.times: dict[int, float] = {}
         """Presentation time, in seconds, of every frame read so far."""
@@ -33,7 +37,7 @@ class ModelFrames:
     def _ahead(self, frames: Iterator[Frame]) -> Iterator[tuple[int, torch.Tensor]]:
         for clock in self._clocks:
             frames = clock.timed(frames, "decode_s")
-        with prefetch(frames, self._take, depth=FRAMES_AHEAD) as taken:
+        with prefetch(frames, self._take, depth=self._depth) as taken:
             ready: Iterator[tuple[int, torch.Tensor]] = taken
             for clock in self._clocks:
                 ready = clock.timed(ready, "starved_s")
@@ -41,4 +45,4 @@ class ModelFrames:
 
     def _take(self, frame: Frame) -> tuple[int, torch.Tensor]:
         self.times[frame.index] = frame.time_s
-        return frame.index, self._model.preprocess(frame.rgb)
+        return frame.index, self._model.resize(frame.rgb)

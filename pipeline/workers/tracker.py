@@ -80,7 +80,7 @@ class VideoTracker:
             builder.add_rows(rows)
             last = max(last, pc.max(rows["frame_index"]).as_py() or 0)
         done = saved.frames if saved else 0
-        frames = ModelFrames(self.reader, self.model, self.clocks)
+        frames = ModelFrames(self.reader, self.model, self.clocks, frames_at_once=self.engine.frames_at_once)
         every_s = None if self._merges_passes else self.checkpoint_every_s
         with self._engine_pass(frames, objects, self.direction, saved, every_s) as steps:
             for step in steps:
@@ -114,7 +114,7 @@ class VideoTracker:
         ]
         ends = [seed.end for seed in seeds.values()]
         end = max(ends) if was_backward else min(ends)
-        frames = ModelFrames(self.reader, self.model, self.clocks)
+        frames = ModelFrames(self.reader, self.model, self.clocks, frames_at_once=self.engine.frames_at_once)
         with self._engine_pass(frames, objects, "forward" if was_backward else "backward", None, None) as steps:
             for step in steps:
                 self._add(second, step.frame, frames, with_logits=False)

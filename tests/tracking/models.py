@@ -108,7 +108,7 @@ def with_stepper(sam2: Sam2, kind: type[Sam2Stepper]) -> Sam2:
 
     class Changed(Sam2):
         def stepper(self, *, dtype: torch.dtype) -> Sam2Stepper:
-            return kind(self.model, self.device, dtype=dtype)
+            return kind(self, dtype=dtype)
 
     return Changed(**vars(sam2))
 

@@ -61,7 +61,7 @@ class Repeated:
     def __init__(self, frames: int) -> None:
         self.height, self.width = v.HEIGHT, v.WIDTH
         self._length = frames
-        self._pixels = [SAM2.preprocess(f) for f in v.video(8)]
+        self._pixels = [SAM2.resize(f) for f in v.video(8)]
 
     def forward(self, start: int) -> Iterator[tuple[int, torch.Tensor]]:
         return ((t, self._pixels[t % 8]) for t in range(start, self._length))

@@ -39,7 +39,7 @@ class MemorySource:
 
     def __init__(self, sam2: Sam2, frames: Sequence[NDArray[np.uint8]]) -> None:
         self.height, self.width = frames[0].shape[:2]
-        self._frames = [sam2.preprocess(f) for f in frames]
+        self._frames = [sam2.resize(f) for f in frames]
         self.read = 0
 
     def forward(self, start: int) -> Iterator[tuple[int, torch.Tensor]]:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from pipeline.tracking.bank import MemoryContext
 from pipeline.tracking.sam2.weights import Weights
+from pipeline.tracking.transfer import to_device
 
 _SCORES_OF_A_HEAD = 2 << 20
 """CPU: attention scores of one head computed together, so that they stay near the cache (8 MB)."""
@@ -109,9 +110,7 @@ class MemoryAttention:
         keyed = pointers
         if self.use_distance:
             distances = [[d / (context.max_pointers - 1) for d in context.distances] for context in group]
-            scaled = torch.tensor(distances, dtype=torch.float32)
-            if self.device.type == "cuda":
-                scaled = scaled.pin_memory().to(self.device, non_blocking=True)
+            scaled = to_device(torch.tensor(distances, dtype=torch.float32), self.device)
             angles = scaled[..., None] / self.wave_lengths
             encoding = torch.cat([angles.sin(), angles.cos()], -1)
             if self.distance_projection is not None:

@@ -34,11 +34,12 @@ class Features:
 
 
 class Encoder:
-    def __init__(self, model: Any, weights: Weights, device: torch.device) -> None:
+    def __init__(self, model: Any, weights: Weights, pixel_values: torch.Tensor) -> None:
+        """`pixel_values` (3, 256) are the inputs for each byte of each channel."""
         vision = model.vision_encoder
         backbone = vision.backbone
-        self.device = device
-        self.dtype = weights.dtype
+        self.pixel_values = weights.cast(pixel_values).flatten()
+        self.first_value_c = torch.arange(0, 3 * 256, 256, dtype=torch.int32, device=pixel_values.device)
         config = vision.config
         levels = config.backbone_feature_sizes
         self.grid = tuple(levels[-1])
@@ -53,12 +54,11 @@ class Encoder:
         self.stage_ends = list(backbone.stage_ends)
         self.neck = _Neck(model, weights)
 
-    def __call__(self, pixels_f3ss: torch.Tensor) -> Features:
-        if self.device.type == "cuda" and pixels_f3ss.device.type == "cpu":
-            pixels_f3ss = pixels_f3ss.pin_memory()  # so that the copy does not wait
-        pixels = pixels_f3ss.to(self.device, non_blocking=True).to(self.dtype)
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-        x = F.conv2d(pixels, self.patch, self.patch_bias, self.patch_stride, self.patch_padding)
+    def __call__(self, bytes_fssc: torch.Tensor) -> Features:
+        """Features of uint8 frames on the model's device."""
+        index = (bytes_fssc + self.first_value_c).flatten()
+        pixels_fcss = self.pixel_values.index_select(0, index).view(bytes_fssc.shape).permute(0, 3, 1, 2)
+        x = F.conv2d(pixels_fcss, self.patch, self.patch_bias, self.patch_stride, self.patch_padding)
         x_fhwc = x.permute(0, 2, 3, 1) + self.position
         stages = []
         for n, block in enumerate(self.blocks):

@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 from pipeline.errors import ModelError
 from pipeline.tracking.modelfiles import ResolvedModel, first_line
 from pipeline.tracking.sam2.step import Sam2Stepper
+from pipeline.tracking.transfer import host_buffer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,22 +31,39 @@ class Sam2:
 
     def stepper(self, *, dtype: torch.dtype) -> Sam2Stepper:
         """The model's step, computing in `dtype`."""
-        return Sam2Stepper(self.model, self.device, dtype=dtype)
+        return Sam2Stepper(self, dtype=dtype)
 
-    def preprocess(self, rgb: NDArray[np.uint8]) -> torch.Tensor:
-        """A displayed frame, uint8 (H, W, 3), to fp32 (3, S, S) on the CPU: bit-identical to the video processor."""
+    def resize(self, rgb: NDArray[np.uint8]) -> torch.Tensor:
+        """A displayed frame, uint8 (H, W, 3), to uint8 (S, S, 3) on the host, as the video processor resizes it.
+
+        The channels stay innermost: the same bits as with the processor's own layout, in a third to a ninth of the time
+        (1080p to 1024 px: 3.6 instead of 18 ms).
+        """
         processor = self.processor.video_processor
-        frame = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1).contiguous()[None]
-        frame = processor.resize(frame, size=_size(processor.size), resample=processor.resample)
-        pixels: torch.Tensor = processor.rescale_and_normalize(
-            frame,
+        frame_hwc = torch.from_numpy(np.ascontiguousarray(rgb))
+        resized = processor.resize(
+            frame_hwc.permute(2, 0, 1)[None], size=_size(processor.size), resample=processor.resample
+        )[0].permute(1, 2, 0)
+        if self.device.type == "cpu":
+            return resized
+        return host_buffer(resized.shape, torch.uint8, self.device).copy_(resized)
+
+    def pixel_values(self) -> torch.Tensor:
+        """(3, 256) fp32: the model's input for each byte of each channel, as the video processor computes it.
+
+        The processor rescales and normalises every pixel by itself, so that this table gives the same bits.
+        """
+        processor = self.processor.video_processor
+        every_byte = torch.arange(256, dtype=torch.uint8).expand(1, 3, 1, 256).contiguous()
+        values: torch.Tensor = processor.rescale_and_normalize(
+            every_byte,
             processor.do_rescale,
             processor.rescale_factor,
             processor.do_normalize,
             tuple(processor.image_mean),
             tuple(processor.image_std),
         )
-        return pixels[0]
+        return values[0, :, 0].float()
 
 
 def load(resolved: ResolvedModel, device: torch.device) -> Sam2:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,10 @@ from pipeline.tracking.sam2.memory import MemoryEncoder
 from pipeline.tracking.sam2.prompts import ModelPrompt, to_model
 from pipeline.tracking.sam2.weights import Weights
 from pipeline.tracking.stepping import Correction
+from pipeline.tracking.transfer import FrameUpload, to_device
+
+if TYPE_CHECKING:
+    from pipeline.tracking.sam2.model import Sam2
 
 _CPU_TOKENS = 1024
 """Image tokens in one batch on a CPU: more do not fit into the cache; with fewer, the overhead per call dominates."""
@@ -31,8 +35,9 @@ _FRAMES_AHEAD = 8
 class Sam2Stepper:
     """Runs batches of frames, prompts, tracks and corrections. The methods must be called inside `inference`."""
 
-    def __init__(self, model: Any, device: torch.device, *, dtype: torch.dtype) -> None:
-        config = model.config
+    def __init__(self, sam2: "Sam2", *, dtype: torch.dtype) -> None:
+        model: Any = sam2.model
+        config, device = model.config, sam2.device
         self.device = device
         self.limits = BankLimits(
             memories=config.num_maskmem - 1,
@@ -49,10 +54,11 @@ class Sam2Stepper:
         self._model = model
         weights = Weights(dtype)
         with self.inference():
-            self._encoder = Encoder(model, weights, device)
+            self._encoder = Encoder(model, weights, sam2.pixel_values().to(device))
             self._attention = MemoryAttention(model, weights, device)
             self._decoder = Decoder(model, weights, device)
             self._memory = MemoryEncoder(model, weights)
+        self._upload = FrameUpload(device)
         self._no_memory = model.no_memory_embedding.detach()[0]
         height, width = model.backbone_feature_sizes[-1]
         tokens = _CPU_TOKENS if device.type == "cpu" else _GPU_TOKENS
@@ -78,10 +84,10 @@ class Sam2Stepper:
             yield
 
     def encode(self, pixels: Sequence[torch.Tensor]) -> list[Features]:
-        """The features of frames, fp32 (3, S, S) each."""
+        """The features of frames, uint8 (S, S, 3) each."""
 
         def encode_batch(batch: Sequence[torch.Tensor]) -> list[Features]:
-            features = self._encoder(torch.stack(list(batch)))
+            features = self._encoder(self._upload(batch))
             return [features.frame(n) for n in range(len(batch))]
 
         return [f for batch in self._frames_at_once.run(pixels, encode_batch) for f in batch]
@@ -126,8 +132,8 @@ class Sam2Stepper:
         prompts = [prompt for _, prompt in items]
         if prompts[0].mask is not None:
             return self._prompt_masks(frames, top, torch.stack([p.mask for p in prompts if p.mask is not None]))
-        points = torch.stack([p.points for p in prompts if p.points is not None]).to(self.device)
-        labels = torch.stack([p.labels for p in prompts if p.labels is not None]).to(self.device)
+        points = to_device(torch.stack([p.points for p in prompts if p.points is not None]), self.device)
+        labels = to_device(torch.stack([p.labels for p in prompts if p.labels is not None]), self.device)
         sparse, _ = self._model.prompt_encoder(points[:, None], labels[:, None], None, None)
         decoded = self._decoder(
             top + (self._no_memory + self._decoder.no_mask_c),
@@ -144,8 +150,8 @@ class Sam2Stepper:
         x, queries = frames.spread(*self._attention.start(frames.top_fnc))
         assert correction.prompt.points is not None
         assert correction.prompt.labels is not None
-        points = correction.prompt.points[None, None].to(self.device)
-        labels = correction.prompt.labels[None, None].to(self.device)
+        points = to_device(correction.prompt.points[None, None], self.device)
+        labels = to_device(correction.prompt.labels[None, None], self.device)
         before = correction.logits.clamp(-32.0, 32.0)[None, None]
         sparse, dense = self._model.prompt_encoder(points, labels, None, before)
         decoded = self._decoder(
@@ -159,7 +165,7 @@ class Sam2Stepper:
 
     def _prompt_masks(self, frames: FrameBatch, top_bnc: torch.Tensor, mask_b1ss: torch.Tensor) -> Results:
         """A mask prompt is its own output; the decoder gives the object pointer only. The values are transformers'."""
-        mask = mask_b1ss.to(self.device)
+        mask = to_device(mask_b1ss, self.device)
         high = mask * 20.0 - 10.0
         low = F.interpolate(
             high, self._model.prompt_encoder.mask_input_size, align_corners=False, mode="bilinear", antialias=True

@@ -27,7 +27,7 @@ from pipeline.formats.importing import import_prompts
 from pipeline.formats.registry import FORMATS
 from pipeline.manifest import PROMPT_KINDS, Manifest, describe, read_manifest, read_table, write_manifest, write_rows
 from pipeline.manifest import build as prompting
-from pipeline.manifest.build import Every, PromptRule, Shape, Source, detections_to_prompts
+from pipeline.manifest.build import Every, FoundVideo, PromptRule, Shape, detections_to_prompts
 from pipeline.storage import Storage, Store, open_source, redact
 
 SHOWN = 20
@@ -123,14 +123,14 @@ def _size(text: str) -> Shape:
 def build(given: argparse.Namespace, storage: Storage) -> int:
     """Every video below a folder."""
     rule, left_out = PromptRule.parse(given.prompt), 0
+    listing = prompting.VideoListing(Store(given.source, storage=storage), pattern=given.pattern)
 
-    def shape_of(source: Source) -> Shape:
-        return given.size or prompting.probe(source, storage=storage)
+    def shape_of(video: FoundVideo) -> Shape:
+        return given.size or prompting.probe(video, storage=storage)
 
     def rows() -> Iterator[dict[str, Any]]:
         nonlocal left_out
-        sources = prompting.find_videos(Store(given.source, storage=storage), pattern=given.pattern)
-        for row in prompting.manifest_rows(sources, rule, shape_of=shape_of, threads=given.threads):
+        for row in prompting.manifest_rows(listing, rule, shape_of=shape_of, threads=given.threads):
             if isinstance(row, CorpusError):
                 left_out += 1
                 print(f"left out: {row}", file=sys.stderr)
@@ -140,9 +140,10 @@ def build(given: argparse.Namespace, storage: Storage) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "manifest.parquet"
         if write_rows(rows(), path) == 0:
-            which = f"that match {given.pattern!r}" if given.pattern else "(by their suffix; --pattern picks others)"
-            raise UsageError(f"no videos {which} that can be read below {redact(given.source)}")
+            raise listing.nothing_found()
         manifest = read_manifest(path, on_bad_row="skip")
+    if listing.others:
+        print(f"not videos by their name: {listing.others_text()}; --pattern picks others", file=sys.stderr)
     return _write(given, storage, manifest, left_out=left_out)
 
 

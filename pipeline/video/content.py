@@ -5,12 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from pipeline.errors import StorageError
 from pipeline.storage import ChangedError, MissingError, Storage, Store, Version, open_source, source_versions
 from pipeline.storage.uris import local_path
-from pipeline.video.image_files import ImageFiles, check_holds_images
+from pipeline.video.image_files import ImageFiles, check_holds_images, is_image
+from pipeline.video.image_order import by_digits, in_order
 from pipeline.video.info import OnDamaged, VideoLimits
 from pipeline.video.reader import VideoReader, open_video
 
@@ -149,7 +151,11 @@ def _open_folder(uri: str, storage: Storage) -> tuple[ImageFiles, Version]:
         raise MissingError(f"cannot open {store}/: no such folder")
     counted = [entry for entry in entries if "/" not in entry.path] or entries
     state = sorted((entry.path, entry.size, entry.etag or entry.mtime) for entry in counted)
-    digest = hashlib.sha256(repr(state).encode()).hexdigest()
+    told = repr(state)
+    images = [PurePosixPath(entry.path) for entry in counted if is_image(entry.path)]
+    if in_order(images) != by_digits(images):
+        told += " decimals"  # their frames had another order once, and labels of those must not count for these
+    digest = hashlib.sha256(told.encode()).hexdigest()
     version = Version(size=sum(entry.size for entry in counted), etag=digest)
     return {entry.path: partial(store.read, entry.path) for entry in entries}, version
 

@@ -1,7 +1,6 @@
 """The files of an image sequence: where they come from, their order, and their pixels."""
 
 import io
-import re
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,7 +13,9 @@ from PIL import Image
 from pipeline.errors import CorpusError, StorageError
 from pipeline.video.display import EXIF_ORIENTATIONS, Orientation
 from pipeline.video.failures import EncryptedError, NotAVideoError, NoVideoStreamError, TooLargeError
+from pipeline.video.image_order import in_order
 from pipeline.video.info import Rgb, VideoLimits
+from pipeline.video.litter import is_litter
 from pipeline.video.source import Cursor, Source
 
 FORMATS = ("JPEG", "PNG")
@@ -83,23 +84,30 @@ def _bytes_limit(limits: VideoLimits) -> int:
     return limits.max_pixels * 8 + (1 << 20)
 
 
-def in_order(files: Iterable[str], name: str) -> list[str]:
-    """Image names, numbers in them compared as numbers: 2.jpg comes before 10.jpg, as 00002.jpg does before 00010."""
-    paths = [PurePosixPath(file) for file in files]
-    images = [path for path in paths if path.suffix.lower() in _SUFFIXES and not _hidden(path)]
+def is_image(path: str) -> bool:
+    """Whether a file's name is that of a JPEG or PNG file that belongs to a sequence: not hidden, and no litter."""
+    parts = PurePosixPath(path).parts
+    hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
+    return PurePosixPath(path).suffix.lower() in _SUFFIXES and not hidden and not is_litter(path)
+
+
+def frame_names(files: Iterable[str], name: str) -> list[str]:
+    """The paths of a sequence's images in the order of their frames; they must lie in one folder."""
+    paths = list(files)
+    images = [PurePosixPath(path) for path in paths if is_image(path)]
     if not images:
         raise NoVideoStreamError(f"{name}: holds no JPEG or PNG images ({len(paths)} other files)")
     folders = {str(path.parent) for path in images}
     if len(folders) > 1:
         some = ", ".join(sorted(folders)[:3])
         raise NotAVideoError(f"{name}: has images in {len(folders)} folders ({some}, ...); one is allowed")
-    return [str(path) for path in sorted(images, key=_natural)]
+    return [str(path) for path in in_order(images)]
 
 
 def check_holds_images(files: Iterable[str], name: str) -> None:
     """Raise NoVideoStreamError unless some of the paths below a folder are images directly in it."""
-    paths = [PurePosixPath(file) for file in files]
-    images = [path for path in paths if path.suffix.lower() in _SUFFIXES and not _hidden(path)]
+    paths = list(files)
+    images = [PurePosixPath(path) for path in paths if is_image(path)]
     if any(len(path.parts) == 1 for path in images):
         return
     below = Counter(path.parts[0] for path in images if len(path.parts) == 2)
@@ -109,15 +117,6 @@ def check_holds_images(files: Iterable[str], name: str) -> None:
     raise NoVideoStreamError(
         f"{name}: holds no pictures itself, but {count} pictures one level down in {folder}/; name that folder"
     )
-
-
-def _hidden(path: PurePosixPath) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
-
-
-def _natural(path: PurePosixPath) -> tuple[list[tuple[int, int, str]], str]:
-    parts = re.split(r"([0-9]+)", path.name)
-    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts], path.name
 
 
 def rgb_of(image: Image.Image) -> Rgb:

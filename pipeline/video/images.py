@@ -13,8 +13,8 @@ from pipeline.video.image_files import (
     ImageFiles,
     UnreadableImageError,
     exif_orientation,
+    frame_names,
     image_errors,
-    in_order,
     rgb_of,
 )
 from pipeline.video.info import TOLERANCE_S, Damage, Frame, OnDamaged, Rgb, Segment, VideoInfo, VideoLimits
@@ -45,7 +45,7 @@ class ImageSequence:
         self.name = name
         self._files, self._fps, self._limits, self._on_damaged = files, fps, limits, on_damaged
         self._close = close
-        self._names = in_order(files, name)
+        self._names = frame_names(files, name)
         self._damaged: set[int] = set()
         self._seen = 0
         times = [index / fps for index in range(len(self._names))]

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
@@ -11,6 +12,9 @@ from pipeline.errors import CorpusError, UsageError
 
 if TYPE_CHECKING:  # only for types: --help is shown without loading clients of object storage
     from pipeline.storage import Storage, Store
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells give it: 128 + SIGINT."""
 
 Main = Callable[[list[str] | None], int]
 
@@ -34,7 +38,7 @@ def open_store(given: argparse.Namespace) -> "Store":
     return Store(given.output, storage=open_storage(given))
 
 
-def reported(main: Main) -> Main:
+def handle_errors(main: Main) -> Main:
     """A command whose errors are a line on stderr and an exit code: 2 for wrong usage, 1 for any other."""
 
     @functools.wraps(main)
@@ -48,12 +52,20 @@ def reported(main: Main) -> Main:
     return run
 
 
-def start(main: Main) -> NoReturn:
-    """Run a command as this process, with log lines as SAM2_CORPUS_LOGS says."""
+def start(main: Main, arguments: list[str] | None = None) -> NoReturn:
+    """Run a command as this process, with log lines as SAM2_CORPUS_LOGS says.
 
-    @reported
+    Ctrl-C, for label and nightly the second one, ends it with exit code 130 and one line.
+    """
+
+    @handle_errors
     def run(arguments: list[str] | None) -> int:
         logs.setup_from_environment()
         return main(arguments)
 
-    sys.exit(run(None))
+    try:
+        sys.exit(run(arguments))
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one ends the process while Ray shuts down
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)

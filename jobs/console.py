@@ -57,7 +57,7 @@ def _line(progress: "Progress") -> str:
     failed = sum(progress.failed.values())
     eta = "?" if progress.eta_s is None else _duration(progress.eta_s)
     return (
-        f"{progress.done + failed}/{progress.videos} videos, {progress.in_hand} in hand, {progress.workers} actors"
+        f"{progress.done + failed}/{progress.videos} videos, {progress.in_flight} in flight, {progress.workers} actors"
         f", {progress.frames / spent:.1f} frames/s, {progress.masks / spent:.1f} masks/s, {failed} failed, ETA {eta}"
     )
 

@@ -6,7 +6,7 @@ With --repair, mends what a crash at a bad moment can leave. Do not repair while
 import argparse
 from collections import Counter
 
-from jobs.command import add_storage, open_store, reported, start
+from jobs.command import add_storage, handle_errors, open_store, start
 
 SHOWN = 20
 
@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-@reported
+@handle_errors
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)

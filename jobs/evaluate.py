@@ -12,7 +12,7 @@ from typing import get_args
 
 from rich.console import Console
 
-from jobs.command import add_storage, open_storage, reported, start
+from jobs.command import add_storage, handle_errors, open_storage, start
 from pipeline.errors import UsageError
 from pipeline.formats.evaluate import Evaluation, Group, Interval, Summary, evaluate, summarise, to_csv
 from pipeline.formats.location import Location
@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-@reported
+@handle_errors
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = parser().parse_args(arguments)

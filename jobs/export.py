@@ -9,7 +9,7 @@ import logging
 
 from rich.console import Console
 
-from jobs.command import add_storage, open_storage, reported, start
+from jobs.command import add_storage, handle_errors, open_storage, start
 from pipeline.errors import UsageError
 from pipeline.formats.export import export_labels
 from pipeline.formats.labels import open_selection
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-@reported
+@handle_errors
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = parser().parse_args(arguments)

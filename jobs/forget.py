@@ -6,7 +6,7 @@ All earlier versions of the tables are deleted, so time travel to before this mo
 import argparse
 from pathlib import Path
 
-from jobs.command import add_storage, open_store, reported, start
+from jobs.command import add_storage, handle_errors, open_store, start
 from pipeline.errors import UsageError
 
 SHOWN = 20
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-@reported
+@handle_errors
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)

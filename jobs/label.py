@@ -8,7 +8,7 @@ import sys
 from typing import Any, get_args
 
 from jobs import console, options
-from jobs.command import add_storage, reported, start
+from jobs.command import add_storage, handle_errors, start
 from pipeline.errors import UsageError
 from pipeline.labels.key import Direction, Dtype, Parameters
 from pipeline.runs.config import PARAMETER_NAMES, Device, OnBadRow, OnDamaged, RunConfig
@@ -85,7 +85,7 @@ def read_options(arguments: list[str]) -> tuple[RunConfig, bool]:
     return RunConfig(**values, **given), dry_run
 
 
-@reported
+@handle_errors
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     config, dry_run = read_options(sys.argv[1:] if arguments is None else arguments)

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.command import add_storage, open_storage, reported, start
+from jobs.command import add_storage, handle_errors, open_storage, start
 from pipeline.errors import CorpusError, UsageError
 from pipeline.formats.frame_sizes import Size, video_size
 from pipeline.formats.importing import import_prompts
@@ -283,7 +283,7 @@ def _kinds(manifest: Manifest) -> dict[str, int]:
     return {kind.name: counts[kind.name] for kind in PROMPT_KINDS}
 
 
-@reported
+@handle_errors
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)

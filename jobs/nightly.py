@@ -25,7 +25,7 @@ import os
 from dataclasses import replace
 
 from jobs import console, label
-from jobs.command import reported, start
+from jobs.command import handle_errors, start
 from pipeline.errors import UsageError
 from pipeline.runs.config import RunConfig
 from pipeline.runs.nightly.page import verdict
@@ -76,7 +76,7 @@ def _run_config(arguments: list[str]) -> RunConfig:
     return label.read_options(arguments)[0]
 
 
-@reported
+@handle_errors
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     options = parser().parse_args(arguments)

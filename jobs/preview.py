@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from jobs import console
-from jobs.command import add_storage, open_storage, reported, start
+from jobs.command import add_storage, handle_errors, open_storage, start
 from pipeline.errors import CorpusError, UsageError
 
 if TYPE_CHECKING:  # only for types: it loads duckdb before --help is shown
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-@reported
+@handle_errors
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)

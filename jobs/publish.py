@@ -6,7 +6,7 @@ Safe to repeat, to interrupt and to run beside labelling: readers see each video
 import argparse
 import time
 
-from jobs.command import add_storage, open_store, reported, start
+from jobs.command import add_storage, handle_errors, open_store, start
 from jobs.options import duration
 
 
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-@reported
+@handle_errors
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)

@@ -6,7 +6,7 @@ python -m jobs.query OUTPUT "SELECT category, avg(area) FROM masks JOIN masklets
 import argparse
 import sys
 
-from jobs.command import add_storage, open_storage, reported, start
+from jobs.command import add_storage, handle_errors, open_storage, start
 
 ROWS_SHOWN = 100
 
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-@reported
+@handle_errors
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)

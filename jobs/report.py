@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from jobs import console
-from jobs.command import add_storage, open_storage, reported, start
+from jobs.command import add_storage, handle_errors, open_storage, start
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-@reported
+@handle_errors
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from jobs import options
-from jobs.command import add_storage, open_store, reported, start
+from jobs.command import add_storage, handle_errors, open_store, start
 from pipeline.errors import UsageError
 from pipeline.labels.failures import read_failures
 from pipeline.runs.nightly.retry import chosen, release
@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-@reported
+@handle_errors
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)

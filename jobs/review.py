@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs import console
-from jobs.command import add_storage, open_storage, open_store, reported, start
+from jobs.command import add_storage, handle_errors, open_storage, open_store, start
 from pipeline.errors import CorpusError, UsageError
 
 if TYPE_CHECKING:  # only for types: --help is shown without loading pyarrow
@@ -76,7 +76,7 @@ def command_parser(command: str) -> argparse.ArgumentParser:
     return p
 
 
-@reported
+@handle_errors
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments

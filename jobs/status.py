@@ -7,7 +7,7 @@ import argparse
 import json
 import time
 
-from jobs.command import add_storage, open_store, reported, start
+from jobs.command import add_storage, handle_errors, open_store, start
 from pipeline.runs.nightly.status import lines, read_status
 
 
@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-@reported
+@handle_errors
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jobs.command import reported, start
+from jobs.command import handle_errors, start
 from pipeline.errors import UsageError
 from pipeline.runs.nightly.clock import check_night, night_of, zone_of
 from pipeline.runs.submission import Decision, Work, decide, make_work
@@ -150,7 +150,7 @@ class _Tail:
             self._shown = max(self._shown, seen)
 
 
-@reported
+@handle_errors
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)

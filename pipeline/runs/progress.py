@@ -1,13 +1,21 @@
 """What a run is doing, and what it did."""
 
 import json
+import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from pipeline.errors import StorageError
 from pipeline.labels.failures import Failure
+from pipeline.storage import Store
+from pipeline.storage.paths import progress_path
 from pipeline.tables import Published
 
+log = logging.getLogger(__name__)
+
 FLIGHTS_SHOWN = 1000
+"""In-flight videos that progress.json names."""
 
 StoppedBy = Literal["signal", "stop-at", "budget", "lease"]
 
@@ -25,7 +33,7 @@ class Progress:
     done: int = 0
     failed: dict[str, int] = field(default_factory=dict)
     """Videos in quarantine by failure class."""
-    in_hand: int = 0
+    in_flight: int = 0
     """Videos that workers have and have not finished."""
     flights: list[dict[str, Any]] = field(default_factory=list)
     """The oldest of them when progress.json was last written: video_id, worker, started."""
@@ -49,6 +57,18 @@ class Progress:
         return json.dumps({**asdict(self), "eta_s": self.eta_s}).encode()
 
 
+def show(progress: Progress, store: Store, watch: Callable[[Progress], None]) -> None:
+    """Hand the progress to `watch` and write progress.json.
+
+    Progress is best effort: a storage that cannot be written fails where labels are committed.
+    """
+    watch(progress)
+    try:
+        store.put(progress_path(progress.run_id), progress.to_json())
+    except StorageError as error:
+        log.warning("cannot write the progress: %s", error)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """What a run did."""
@@ -64,7 +84,7 @@ class Report:
     """Of this run, and those that stay in quarantine from earlier ones."""
     bad_rows: list[str]
     left: int
-    """Pending videos that this run did not come to."""
+    """Pending videos that this run did not reach."""
     frames: int
     masks: int
     seconds: float

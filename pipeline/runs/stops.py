@@ -12,7 +12,7 @@ from pipeline.runs.progress import Progress, StoppedBy
 log = logging.getLogger(__name__)
 
 
-class Stops:
+class StopConditions:
     """Why a run should stop before its end: the first reason counts. A context manager that listens to signals."""
 
     def __init__(self, config: RunConfig) -> None:
@@ -20,7 +20,7 @@ class Stops:
         self._before: dict[signal.Signals, Any] = {}
         self.asked: StoppedBy | None = None
 
-    def __enter__(self) -> "Stops":
+    def __enter__(self) -> "StopConditions":
         self.listen()
         return self
 
@@ -31,9 +31,9 @@ class Stops:
             signal.signal(each, handler)
 
     def listen(self) -> None:
-        """Let SIGTERM and Ctrl-C ask the run to stop; a second one ends it at once.
+        """Let SIGTERM and Ctrl-C ask the run to stop; a second one raises KeyboardInterrupt.
 
-        To be called again after `ray.init`, which takes SIGTERM for itself.
+        Call it again after `ray.init`, which replaces the handler of SIGTERM.
         """
         if threading.current_thread() is not threading.main_thread():
             return  # signals reach the main thread only
@@ -42,10 +42,11 @@ class Stops:
             self._before.setdefault(each, before)
 
     def ask(self, reason: StoppedBy) -> None:
+        """Ask the run to stop; an earlier reason stays."""
         self.asked = self.asked or reason
 
     def due(self, progress: Progress) -> bool:
-        """Whether to stop now: asked to, or the time or the budget is over."""
+        """Whether to stop now: the run was asked to, or its time or budget is over."""
         stop_at, budget = self._config.stop_at, self._config.budget_gpu_hours
         if stop_at is not None and progress.now >= stop_at:
             self.ask("stop-at")
@@ -54,7 +55,8 @@ class Stops:
         return self.asked is not None
 
     def _heard(self, number: int, _frame: Any) -> None:
-        log.warning("%s: saving the videos in hand; once more to end at once", signal.Signals(number).name)
+        name = signal.Signals(number).name
+        log.warning("%s: checkpointing in-flight videos; press Ctrl-C again to exit immediately", name)
         self.ask("signal")
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, signal.default_int_handler)

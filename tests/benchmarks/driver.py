@@ -59,7 +59,6 @@ def main(actors: int, videos: int) -> None:
             elif progress.done + 1 >= videos:
                 cpu[1:] = [time.process_time()]
 
-        run.load_labeler = SleepingLabeler
         run.label_corpus(
             RunConfig(
                 manifest=str(manifest),
@@ -71,6 +70,7 @@ def main(actors: int, videos: int) -> None:
                 publish=False,
             ),
             watch=watch,
+            load_labeler=SleepingLabeler,
         )
         data = b"".join(path.read_bytes() for path in (output / "spans").iterdir())
     spans = np.array(list(struct.iter_unpack("dd", data)))

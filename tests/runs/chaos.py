@@ -119,10 +119,9 @@ def main(folder):
             os.killpg(0, signal.SIGKILL)
 
     beat_s, stale_s = settings.lease
-    run.load_labeler = load_faulty
     run.Lease = partial(Lease, beat_s=beat_s, stale_s=stale_s)
     run.publish = partial(publish, after_table=after_table)
-    return run.label_corpus(RunConfig(**settings.config)).exit_code
+    return run.label_corpus(RunConfig(**settings.config), load_labeler=load_faulty).exit_code
 
 
 if __name__ == "__main__":

@@ -125,8 +125,11 @@ def end_record(
 ) -> dict[str, Any]:
     """The finished report of an attempt, with its exit code."""
     words = str(error) if isinstance(error, CorpusError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, KeyboardInterrupt):
+        words = "interrupted by a second signal before in-flight videos were checkpointed"
     whole = {**record, "attempt": attempt, "ended": _iso(ended), "error": words if error else None}
-    code = 2 if isinstance(error, UsageError) else 1 if error else exit_code(whole)
+    codes = {UsageError: 2, KeyboardInterrupt: 130}
+    code = next((code for kind, code in codes.items() if isinstance(error, kind)), 1) if error else exit_code(whole)
     return whole | {"exit_code": code}
 
 

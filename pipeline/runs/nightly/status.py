@@ -35,14 +35,15 @@ class Status:
         return sum(self.progress["failed"].values())
 
     @property
-    def in_hand(self) -> int:
-        """Videos that workers have; the oldest of them are listed one by one."""
-        return int(self.progress.get("in_hand", len(self.progress["flights"])))
+    def in_flight(self) -> int:
+        """Videos that workers have and have not finished; the oldest of them are listed one by one."""
+        earlier = self.progress.get("in_hand", len(self.progress["flights"]))  # the name before release 0.2
+        return int(self.progress.get("in_flight", earlier))
 
     @property
     def waiting(self) -> int:
-        """Pending videos that are not in hand."""
-        return max(0, int(self.progress["videos"]) - int(self.progress["done"]) - self.failed - self.in_hand)
+        """Pending videos that are not in flight."""
+        return max(0, int(self.progress["videos"]) - int(self.progress["done"]) - self.failed - self.in_flight)
 
 
 def read_status(store: Store, *, run_id: str | None = None) -> Status:
@@ -72,7 +73,7 @@ def lines(status: Status, *, now: float, flights: int = 20) -> list[str]:
     eta = progress.get("eta_s")
     found = [
         f"run {status.run_id}: {state} after {duration(spent)}{said}",
-        f"{done} of {videos} videos done, {status.failed} failed, {status.in_hand} in hand on "
+        f"{done} of {videos} videos done, {status.failed} failed, {status.in_flight} in flight on "
         f"{progress['workers']} actors, {status.waiting} waiting",
         f"{progress['frames'] / spent:.1f} frames/s, {progress['masks'] / spent:.1f} masks/s, "
         f"{done * 3600 / spent:.0f} videos/h, {progress['gpu_hours'] or progress['actor_hours']:.2f} "
@@ -83,9 +84,9 @@ def lines(status: Status, *, now: float, flights: int = 20) -> list[str]:
     found += [f"  workers lost: {count} ({name})" for name, count in sorted(progress.get("deaths", {}).items())]
     oldest = sorted(progress["flights"], key=lambda flight: float(flight["started"]))
     found += [
-        f"  in hand: {duration(now - float(flight['started'])):>9}  {flight['video_id']!r} on {flight['worker']}"
+        f"  in flight: {duration(now - float(flight['started'])):>9}  {flight['video_id']!r} on {flight['worker']}"
         for flight in oldest[:flights]
     ]
-    if status.in_hand > flights:
-        found.append(f"  and {status.in_hand - flights} more in hand, all of them shorter")
+    if status.in_flight > flights:
+        found.append(f"  and {status.in_flight - flights} more in flight, all of them shorter")
     return found

@@ -19,7 +19,7 @@ def progress(**given: Any) -> Progress:
         "run_id": "r2", "videos": 100, "cost": 1000.0, "started": 1000.0, "now": 1600.0, "done": 40,
         "failed": {"oom": 2, "decode": 1}, "workers": 4, "deaths": {"node": 2}, "frames": 6000,
         "masks": 18000, "cost_done": 500.0,
-        "actor_hours": 0.5, "gpu_hours": 0.5, "in_hand": 2,
+        "actor_hours": 0.5, "gpu_hours": 0.5, "in_flight": 2,
         "flights": [
             {"video_id": "young", "worker": "worker-0 on a", "started": 1590.0},
             {"video_id": "old", "worker": "worker-1 on b", "started": 1200.0},
@@ -34,16 +34,16 @@ def status(**given: Any) -> Status:
     return Status(run_id=found.run_id, progress=json.loads(found.to_json()))
 
 
-def test_a_running_run_says_what_is_done_in_hand_failed_and_to_come() -> None:
+def test_a_running_run_says_what_is_done_in_flight_failed_and_to_come() -> None:
     assert lines(status(), now=1605.0) == [
         "run r2: running after 10 min 00 s, last heard of 5 s ago",
-        "40 of 100 videos done, 3 failed, 2 in hand on 4 actors, 55 waiting",
+        "40 of 100 videos done, 3 failed, 2 in flight on 4 actors, 55 waiting",
         "10.0 frames/s, 30.0 masks/s, 240 videos/h, 0.50 GPU hours, ETA 10 min 00 s",
         "  failed:      1 decode",
         "  failed:      2 oom",
         "  workers lost: 2 (node)",
-        "  in hand: 6 min 45 s  'old' on worker-1 on b",
-        "  in hand:      15 s  'young' on worker-0 on a",
+        "  in flight: 6 min 45 s  'old' on worker-1 on b",
+        "  in flight:      15 s  'young' on worker-0 on a",
     ]
 
 
@@ -54,11 +54,19 @@ def test_a_run_that_says_nothing_any_more_is_silent_and_an_ended_one_is_not() ->
     assert "ETA" not in "".join(lines(status(), now=2000.0))
 
 
-def test_many_in_hand_are_cut_to_the_oldest_and_names_cannot_break_the_line() -> None:
+def test_many_in_flight_are_cut_to_the_oldest_and_names_cannot_break_the_line() -> None:
     many = [{"video_id": HOSTILE, "worker": "w", "started": 1000.0 + at} for at in range(30)]
-    found = lines(status(flights=many, in_hand=2000), now=1605.0, flights=3)
-    assert found[-1] == "  and 1997 more in hand, all of them shorter"
+    found = lines(status(flights=many, in_flight=2000), now=1605.0, flights=3)
+    assert found[-1] == "  and 1997 more in flight, all of them shorter"
     assert all(line.isprintable() for line in found)
+
+
+def test_progress_of_earlier_versions_is_read() -> None:
+    earlier = status()
+    assert Status(run_id="r", progress={**earlier.progress, "in_flight": 7}).in_flight == 7
+    without = {name: value for name, value in earlier.progress.items() if name != "in_flight"}
+    assert Status(run_id="r", progress={**without, "in_hand": 5}).in_flight == 5
+    assert Status(run_id="r", progress=without).in_flight == 2
 
 
 def test_the_newest_run_that_began_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

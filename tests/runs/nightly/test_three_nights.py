@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,11 @@ import pytest
 
 from pipeline.labels import PartBuilder
 from pipeline.labels.failures import Attempt, Failure, failure_of, read_failures, write_failure
-from pipeline.runs import run
 from pipeline.runs.nightly import night
 from pipeline.runs.nightly.night import run_night
 from pipeline.runs.prepare import Prepared
 from pipeline.runs.progress import Progress
+from pipeline.runs.run import label_corpus
 from pipeline.storage import Store, part_path
 from pipeline.tables.query import open_labels
 from tests.labelling import mask_rows
@@ -22,7 +23,7 @@ from tests.runs.nightly.examples import row, settings, write_manifest
 KEY_COLUMNS = ("version", "start_s", "end_s", "prompts_digest", "weights_digest", "parameters")
 
 
-def label_at_once(prepared: Prepared, progress: Progress, *_: Any) -> list[Failure]:
+def label_at_once(prepared: Prepared, progress: Progress, **_: Any) -> list[Failure]:
     """Stands in for the pool: one mask for every pending video; those that start with "broken" fail to decode."""
     failures = []
     for index in prepared.plan.order:
@@ -51,6 +52,9 @@ def part(video_id: str, key: str, wanted: dict[str, Any]) -> bytes:
     return made
 
 
+LABEL_AT_ONCE = partial(label_corpus, label_pending=label_at_once)
+
+
 class Nights:
     """A folder of videos and manifests, and the nights over it."""
 
@@ -73,12 +77,11 @@ class Nights:
             retry={"decode": decode_after},
             **given,
         )
-        return run_night(chosen, night=name, now=lambda: datetime.now(UTC))
+        return run_night(chosen, night=name, now=lambda: datetime.now(UTC), label=LABEL_AT_ONCE)
 
 
 @pytest.fixture
-def nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nights:
-    monkeypatch.setattr(run, "_label", label_at_once)
+def nights(tmp_path: Path) -> Nights:
     made = Nights(tmp_path)
     for name in ("cat", "dog", "fox", "owl", "bee", "broken"):
         made.put_video(name, name.encode())
@@ -149,6 +152,6 @@ def test_too_late_for_the_night_leaves_all_pending_and_still_reports(nights: Nig
     chosen = settings(
         output=str(nights.folder / "out"), manifests=(f"{nights.folder}/manifests/*/*.parquet",), stop_at="06:00"
     )
-    record = run_night(chosen, night="2020-01-01")
+    record = run_night(chosen, night="2020-01-01", label=LABEL_AT_ONCE)
     assert (record["left"], record["stopped_by"], record["labelled"], record["exit_code"]) == (2, "stop-at", 0, 4)
     assert "Stopped at its stop time, 2 videos left" in nights.store.read("nights/2020-01-01/report.html").decode()

@@ -1,0 +1,250 @@
+"""Pending videos through a pool of Ray actors, with progress, failures and stop conditions on the way."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.labels.failures import RETRY_SOLO, Attempt, Failure, failure_of, write_failure
+from pipeline.manifest import Manifest, Video
+from pipeline.runs.config import RunConfig
+from pipeline.runs.prepare import Prepared
+from pipeline.runs.progress import FLIGHTS_SHOWN, Progress, show
+from pipeline.runs.stops import StopConditions
+from pipeline.workers.actor import Labels
+from pipeline.workers.checkpoint import remove_finished, unfinished
+from pipeline.workers.cluster import Resources, connect
+from pipeline.workers.loading import load_labeler
+from pipeline.workers.metrics import DriverMetrics
+from pipeline.workers.pool import Event, Finished, Pool
+from pipeline.workers.scheduler import Limits
+from pipeline.workers.task import LabelerSettings, Task
+
+PROGRESS_EVERY_S = 5.0
+"""Seconds between two writes of progress.json."""
+VIDEOS_AHEAD = 64
+"""Rows of the manifest that become Python objects at once."""
+GPU_LANES = 8
+
+LoadLabeler = Callable[[LabelerSettings], Labels]
+"""Makes a worker's labeler, inside the worker's process."""
+
+
+def label_pending(
+    prepared: Prepared,
+    progress: Progress,
+    *,
+    watch: Callable[[Progress], None],
+    stops: StopConditions,
+    metrics: DriverMetrics,
+    load_labeler: LoadLabeler = load_labeler,
+) -> list[Failure]:
+    """Label the pending videos on a pool of actors, most expensive first; returns those that failed.
+
+    Args:
+        prepared: the run.
+        progress: kept up to date in place.
+        watch: called with the progress about twice a second.
+        stops: when one of them is due, in-flight videos are checkpointed and the rest stays pending.
+        metrics: of the driver.
+        load_labeler: makes a worker's labeler, inside the worker's process.
+    """
+    pool = _make_pool(prepared, progress.run_id, join_cluster(prepared.config, stops), load_labeler)
+    tasks, outcomes = _Tasks(prepared), _Outcomes(prepared, progress)
+    reporting = _Reporting(prepared, progress, pool, watch=watch, metrics=metrics)
+    for event in pool.run(prepared.plan.order, outcomes.costs, make_task=tasks.make):
+        if event is not None:
+            outcomes.add(event)
+            continue
+        reporting.tick()
+        if stops.due(progress):
+            progress.state = "stopping"
+            pool.stop()
+    remove_finished(prepared.store)
+    reporting.end(frames=outcomes.frames, masks=outcomes.masks)
+    return outcomes.failures
+
+
+def join_cluster(config: RunConfig, stops: StopConditions) -> Resources:
+    """Connect to Ray as the configuration says, and take the signals back from it.
+
+    Raises:
+        PoolError: The cluster cannot be reached or has too few resources.
+    """
+    resources = connect(
+        config.address,
+        cpus=config.cpus_per_actor,
+        gpus=config.gpus_per_actor,
+        actors=config.actors,
+        device=config.device,
+    )
+    stops.listen()
+    return resources
+
+
+def _make_pool(prepared: Prepared, run_id: str, resources: Resources, load_labeler: LoadLabeler) -> Pool:
+    config = prepared.config
+    lanes = config.lanes or (GPU_LANES if resources.gpus else 1)
+    return Pool(
+        partial(load_labeler, _settings(prepared, run_id, lanes, resources)),
+        limits=Limits(workers=resources.actors, in_flight=lanes + 1, deadline_floor_s=config.deadline_floor_s),
+        resources=resources,
+        grace_s=config.grace_s,
+        log_ids={"run_id": run_id},
+    )
+
+
+def _settings(prepared: Prepared, run_id: str, lanes: int, resources: Resources) -> LabelerSettings:
+    config = prepared.config
+    return LabelerSettings(
+        output=config.output,
+        storage=prepared.storage,
+        model=config.model,
+        revision=config.revision,
+        weights_digest=prepared.model.digest,
+        device="cuda" if resources.gpus else "cpu" if config.device == "auto" else config.device,
+        threads=max(1, int(config.cpus_per_actor)),
+        lanes=lanes,
+        parameters=config.parameters,
+        on_damaged=config.on_damaged,
+        checkpoint_every_s=config.checkpoint_every_s,
+        check_drift=config.check_drift,
+        run_id=run_id,
+    )
+
+
+class _Tasks:
+    """Makes the tasks of pending videos."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        table = prepared.plan.table
+        self._keys, self._versions, self._digests = (table[name] for name in ("label_key", "version", "prompts_digest"))
+        self._upcoming = _Upcoming(prepared.manifest, prepared.plan.order)
+        self._begun = unfinished(prepared.store)
+        """Videos that may have a checkpoint."""
+
+    def make(self, index: int, attempts: Sequence[Attempt]) -> Task:
+        """The task of the video in this row of the plan; `attempts` failed before."""
+        video, key = self._upcoming.take(index), self._keys[index].as_py()
+        resume = (video.video_id, key) in self._begun
+        self._begun.add((video.video_id, key))
+        return Task(
+            video=video,
+            label_key=key,
+            resume=resume,
+            version=self._versions[index].as_py(),
+            prompts_digest=self._digests[index].as_py(),
+            attempt=len(attempts) + 1,
+            isolate=any(attempt.cause in RETRY_SOLO for attempt in attempts),
+        )
+
+
+class _Upcoming:
+    """Videos of a manifest as objects, made VIDEOS_AHEAD at a time in the order in which they are handed out."""
+
+    def __init__(self, manifest: Manifest, order: npt.NDArray[np.int64]) -> None:
+        self._manifest, self._order, self._made = manifest, order, 0
+        self._ready: dict[int, Video] = {}
+
+    def take(self, index: int) -> Video:
+        """The video in this row; a retried one, which was taken before, is made anew."""
+        if not self._ready:
+            rows = self._order[self._made : self._made + VIDEOS_AHEAD]
+            self._made += len(rows)
+            self._ready = dict(zip(rows.tolist(), self._manifest.videos(rows), strict=True))
+        return self._ready.pop(index, None) or self._manifest.video(index)
+
+
+class _Outcomes:
+    """Records how videos end: in the progress, and in failure records."""
+
+    def __init__(self, prepared: Prepared, progress: Progress) -> None:
+        self._prepared, self._progress, self._table = prepared, progress, prepared.plan.table
+        self.costs: npt.NDArray[np.float64] = self._table["cost"].to_numpy()
+        self.failures: list[Failure] = []
+        self.frames = self.masks = 0
+
+    def add(self, event: Event) -> None:
+        """Count a labelled video, or put a failed one into quarantine."""
+        self._progress.cost_done += float(self.costs[event.index])
+        video_id = self._table["video_id"][event.index].as_py()
+        if isinstance(event, Finished):
+            self._progress.done += 1
+            self.frames, self.masks = self.frames + event.outcome.frames, self.masks + event.outcome.masks
+            for obsolete in self._prepared.failures.get(video_id, ()):
+                self._prepared.store.delete(obsolete.path)
+            return
+        key, run_id = self._table["label_key"][event.index].as_py(), self._progress.run_id
+        failure = failure_of(event.attempts, video_id=video_id, label_key=key, run_id=run_id)
+        write_failure(self._prepared.store, failure)
+        self.failures.append(failure)
+        failed = self._progress.failed
+        failed[failure.failure_class] = failed.get(failure.failure_class, 0) + 1
+
+
+class _Reporting:
+    """Tells people, progress.json and Prometheus what the pool is doing."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        progress: Progress,
+        pool: Pool,
+        *,
+        watch: Callable[[Progress], None],
+        metrics: DriverMetrics,
+    ) -> None:
+        self._prepared, self._progress, self._pool = prepared, progress, pool
+        self._watch, self._metrics, self._written = watch, metrics, 0.0
+
+    def tick(self) -> None:
+        """Report; progress.json is written every PROGRESS_EVERY_S."""
+        self._update()
+        self._measure()
+        if self._progress.now - self._written <= PROGRESS_EVERY_S:
+            self._watch(self._progress)
+            return
+        self._written, ids = self._progress.now, self._prepared.plan.table["video_id"]
+        self._progress.flights = [
+            {"video_id": ids[index].as_py(), "worker": worker, "started": started}
+            for started, worker, index in sorted(self._pool.in_flight())[:FLIGHTS_SHOWN]
+        ]
+        show(self._progress, self._prepared.store, self._watch)
+
+    def end(self, *, frames: int, masks: int) -> None:
+        """Report a last time, with at least the frames and masks of the labelled videos: totals lag behind workers."""
+        self._update()
+        self._progress.frames = max(self._progress.frames, frames)
+        self._progress.masks = max(self._progress.masks, masks)
+        self._measure(force=True)
+        self._progress.in_flight, self._progress.flights = 0, []
+
+    def _update(self) -> None:
+        progress, pool = self._progress, self._pool
+        assert pool.scheduler
+        totals = pool.progress()
+        progress.in_flight = pool.scheduler.in_flight
+        progress.frames, progress.masks = totals.get("frames", 0), totals.get("masks", 0)
+        progress.workers, progress.deaths = pool.workers, dict(pool.deaths)
+        progress.actor_hours = pool.actor_seconds / 3600
+        progress.gpu_hours = progress.actor_hours * pool.resources.gpus
+        progress.now = time.time()
+
+    def _measure(self, *, force: bool = False) -> None:
+        progress, pool = self._progress, self._pool
+        quarantined = len(self._prepared.quarantined)
+        assert pool.scheduler
+        self._metrics.update(
+            labelled=progress.done,
+            failed=progress.failed,
+            waiting=pool.scheduler.waiting,
+            in_flight=pool.scheduler.in_flight,
+            workers=pool.scheduler.workers.values(),
+            starts=pool.scheduler.starts,
+            deaths=pool.deaths,
+            quarantined=quarantined + sum(progress.failed.values()),
+            now=progress.now,
+            force=force,
+        )

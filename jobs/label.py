@@ -12,6 +12,7 @@ from jobs.command import add_storage, handle_errors, start
 from pipeline.errors import UsageError
 from pipeline.labels.key import Direction, Dtype, Parameters
 from pipeline.runs.config import PARAMETER_NAMES, Device, OnBadRow, OnDamaged, RunConfig
+from pipeline.runs.values import read_toml, toml_arguments
 
 
 def parser() -> argparse.ArgumentParser:
@@ -73,7 +74,7 @@ def read_options(arguments: list[str]) -> tuple[RunConfig, bool]:
     """
     p = parser()
     if path := p.parse_args(arguments).config:
-        arguments = [*options.from_toml(path, p), *arguments]
+        arguments = [*toml_arguments(read_toml(path), p, where=path), *arguments]
     given = {name: value for name, value in vars(p.parse_args(arguments)).items() if value is not None}
     given.pop("config", None)
     if missing := [f"--{name}" for name in ("manifest", "output", "model") if name not in given]:

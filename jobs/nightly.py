@@ -22,14 +22,16 @@ The report is in OUTPUT/nights/NIGHT/report.html and .json. Running it again goe
 
 import argparse
 import os
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from jobs import console, label
 from jobs.command import handle_errors, start
-from pipeline.errors import UsageError
 from pipeline.runs.config import RunConfig
 from pipeline.runs.nightly.page import verdict
 from pipeline.runs.nightly.settings import NightSettings, read_settings
+from pipeline.runs.values import toml_arguments
 from pipeline.storage import redact
 from pipeline.storage.paths import night_page_path
 
@@ -67,13 +69,8 @@ def read_options(options: argparse.Namespace) -> NightSettings:
     return settings
 
 
-def _run_config(arguments: list[str]) -> RunConfig:
-    known = {option for action in label.parser()._actions for option in action.option_strings}
-    for name in (argument.partition("=")[0] for argument in arguments):
-        if name.startswith("--") and name not in known:
-            allowed = ", ".join(sorted(option.removeprefix("--") for option in known if option.startswith("--")))
-            raise UsageError(f"[label] {name.removeprefix('--')!r} is no option of jobs.label; allowed are {allowed}")
-    return label.read_options(arguments)[0]
+def _run_config(table: Mapping[str, Any]) -> RunConfig:
+    return label.read_options(toml_arguments(table, label.parser(), where="[label]"))[0]
 
 
 @handle_errors

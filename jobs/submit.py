@@ -13,7 +13,6 @@ import logging
 import sys
 import tempfile
 import time
-import tomllib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +22,7 @@ from jobs.command import handle_errors, start
 from pipeline.errors import UsageError
 from pipeline.runs.nightly.clock import check_night, night_of, zone_of
 from pipeline.runs.submission import Decision, Work, decide, make_work
+from pipeline.runs.values import read_toml
 
 log = logging.getLogger("submit")
 
@@ -65,15 +65,12 @@ def read_work(job: str, arguments: list[str], *, now: datetime) -> Work:
     p.add_argument("--config", required=True)
     p.add_argument("--night")
     given, rest = p.parse_known_args(arguments)
-    night = check_night(given.night) if given.night else night_of(now, zone_of(_timezone(given.config)))
+    night = (
+        check_night(given.night)
+        if given.night
+        else night_of(now, zone_of(str(read_toml(given.config).get("timezone", "UTC"))))
+    )
     return make_work(job, ["--config", given.config, *rest], night=night)
-
-
-def _timezone(config: str) -> str:
-    try:
-        return str(tomllib.loads(Path(config).read_text()).get("timezone", "UTC"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"cannot read the configuration {config}: {error}") from None
 
 
 def submit(client: Any, work: Work) -> Decision:

@@ -63,7 +63,8 @@ def test_the_command_line_wins_over_the_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("nonsense = 1", "'nonsense' is no option; allowed are actors"), ("dry-run = 3", "must be true or false"),
+    [("nonsense = 1", "'nonsense' is no option of jobs.label; allowed are actors"),
+     ("dry-run = 3", "must be true or false"),
      ("actors = {}", "must be a text or a number"), ("actors = ", "cannot read the configuration")],
 )  # fmt: skip
 def test_a_wrong_configuration_file_is_refused(tmp_path, text, message):

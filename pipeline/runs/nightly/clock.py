@@ -1,4 +1,4 @@
-"""Nights, stop times and durations: pure, with the time passed in."""
+"""Nights and stop times: pure, with the time passed in."""
 
 import re
 from datetime import date, datetime, time, timedelta
@@ -7,7 +7,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pipeline.errors import UsageError
 
 NOON = time(12)
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def night_of(now: datetime, zone: ZoneInfo) -> str:
@@ -51,11 +50,3 @@ def zone_of(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise UsageError(f"timezone is {name!r}; it must be a name such as UTC or Europe/Berlin") from None
-
-
-def seconds_of(text: str) -> float:
-    """A duration such as 90s, 15m, 12h, 7d or 2w, in seconds."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text.strip())
-    if not found:
-        raise UsageError(f"duration is {text!r}; allowed are numbers with a unit: 90s, 15m, 12h, 7d, 2w")
-    return float(found[1]) * _UNITS[found[2]]

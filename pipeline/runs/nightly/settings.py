@@ -1,16 +1,15 @@
 """nightly.toml: what every night is asked to do."""
 
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from pipeline.errors import UsageError
 from pipeline.runs.config import RunConfig
-from pipeline.runs.nightly.clock import seconds_of, zone_of
+from pipeline.runs.nightly.clock import zone_of
 from pipeline.runs.nightly.retry import CLASSES
+from pipeline.runs.values import parse_duration, read_toml
 
 TYPES: dict[str, type] = {
     "manifests": list,
@@ -25,6 +24,8 @@ TYPES: dict[str, type] = {
     "label": dict,
     "retry": dict,
 }
+NIGHT_DECIDES = ("manifest", "prompts", "output", "config", "dry_run", "stop_at")
+"""Options of `jobs.label` that the table [label] may not hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,47 +75,33 @@ class NightSettings:
 
     def retry_after_s(self) -> dict[str, float]:
         """By failure class, the age in seconds at which it is tried again."""
-        return {name: seconds_of(age) for name, age in self.retry.items()}
+        return {name: parse_duration(age) for name, age in self.retry.items()}
 
 
-def read_settings(path: str, *, run_config: Callable[[list[str]], RunConfig]) -> NightSettings:
+def read_settings(path: str, *, run_config: Callable[[Mapping[str, Any]], RunConfig]) -> NightSettings:
     """The settings in a TOML file.
 
     Args:
         path: the file.
-        run_config: makes a run's configuration from arguments of `jobs.label`, which the table [label] holds.
+        run_config: makes a run's configuration from options of `jobs.label`: those of the table [label], and output.
 
     Raises:
         UsageError: The file cannot be read, or holds a name or value that is not allowed.
     """
-    try:
-        found = tomllib.loads(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"cannot read the configuration {path}: {error}") from None
+    found = read_toml(path)
     try:
         values = _checked({name.replace("-", "_"): value for name, value in found.items()})
         label, output = values.pop("label"), values.pop("output")
         manifests = tuple(values.pop("manifests"))
         if not manifests:
             raise UsageError("manifests is empty; give at least one pattern")
-        given = [*label_arguments(label), "--output", output, "--manifest", ", ".join(manifests)]
-        return NightSettings(manifests=manifests, run=run_config(given), **values)
+        for name in label:
+            if name.replace("-", "_") in NIGHT_DECIDES:
+                raise UsageError(f"[label] {name} is not allowed; the night decides it")
+        run = run_config({**label, "output": output, "manifest": ", ".join(manifests)})
+        return NightSettings(manifests=manifests, run=run, **values)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
-
-
-def label_arguments(table: Mapping[str, Any]) -> list[str]:
-    """The table [label] as arguments of `jobs.label`: true is a flag, a list repeats its option."""
-    arguments = []
-    for name, value in table.items():
-        if name.replace("-", "_") in ("manifest", "prompts", "output", "config", "dry_run", "stop_at"):
-            raise UsageError(f"[label] {name} is not allowed; the night decides it")
-        for each in value if isinstance(value, list) else [value]:
-            if isinstance(each, dict):
-                raise UsageError(f"[label] {name} is a table; allowed are strings, numbers and true")
-            option = f"--{name.replace('_', '-')}"
-            arguments += [option] if each is True else [] if each is False else [f"{option}={each}"]
-    return arguments
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:

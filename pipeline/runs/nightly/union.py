@@ -14,6 +14,7 @@ from pipeline.errors import CorpusError, ManifestError
 from pipeline.manifest import SCHEMA, Manifest, read_manifest
 from pipeline.runs.config import OnBadRow
 from pipeline.storage import Storage, Store, open_source, redact
+from pipeline.storage.globs import glob_regex
 
 log = logging.getLogger(__name__)
 
@@ -175,15 +176,3 @@ def _matches(pattern: str, *, storage: Storage) -> list[str]:
         for entry in store.list()
         if wanted.fullmatch(entry.path)
     )
-
-
-def glob_regex(pattern: str) -> re.Pattern[str]:
-    """A pattern with *, ?, [abc] within a folder and ** for any number of folders."""
-    pieces = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]/]+\])", pattern)
-    wild = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    text = "".join(
-        wild.get(piece)
-        or (piece.replace("[!", "[^") if piece.startswith("[") and piece.endswith("]") else re.escape(piece))
-        for piece in pieces
-    )
-    return re.compile(text)

@@ -4,7 +4,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.runs.nightly.clock import check_night, night_of, seconds_of, stop_time, zone_of
+from pipeline.runs.nightly.clock import check_night, night_of, stop_time, zone_of
 
 BERLIN, KOLKATA = ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Kolkata")
 
@@ -58,12 +58,3 @@ def test_a_night_that_is_no_date_is_refused(night: str) -> None:
 def test_an_unknown_time_zone_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="timezone is"):
         zone_of(name)
-
-
-def test_durations_have_a_unit() -> None:
-    assert [seconds_of(text) for text in ("90s", "15m", "12h", "7d", "2w", "0.5h")] == [
-        90, 900, 43200, 604800, 1209600, 1800,
-    ]  # fmt: skip
-    for text in ("7", "7 days", "-1d", "", "d"):
-        with pytest.raises(UsageError, match="duration is"):
-            seconds_of(text)

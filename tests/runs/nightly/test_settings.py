@@ -73,7 +73,7 @@ def test_the_command_line_wins_and_a_submitted_job_finds_its_cluster(
         ("compare_nights = 7", "compare_nights = true", "compare_nights is True; it must be of type int"),
         ('"Europe/Berlin"', '"Berlin"', "timezone is 'Berlin'"),
         ("compare_nights = 7", "optimize_after = 1", "optimize_after is 1; allowed is 2 or more"),
-        ('oom = "7d"', 'oom = "7"', "duration is '7'"),
+        ('oom = "7d"', 'oom = "7 days"', "duration is '7 days'"),
         ('oom = "7d"', 'ooom = "7d"', "'ooom' is no failure class; allowed are .*not_a_video.* oom"),
         ('oom = "7d"', "oom = 7", "has 7; it must be a text in quotes"),
         ("manifests = ", "manifests = 7 #", "manifests is 7"),

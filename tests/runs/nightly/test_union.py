@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import ManifestError
-from pipeline.runs.nightly.union import find_manifests, glob_regex, join, read_union
+from pipeline.runs.nightly.union import find_manifests, join, read_union
 from pipeline.storage import Storage, Store
 from tests.fixtures_s3 import S3
 from tests.runs.nightly.examples import manifest, row, write_manifest
@@ -55,24 +55,6 @@ def test_bad_rows_name_their_manifest_and_whether_an_older_row_stands_in() -> No
     assert union.bad_rows[0].endswith("; another row of this video is used")
     assert not union.bad_rows[1].endswith("is used")
     assert [source.bad_rows for source in union.sources] == [0, 2]
-
-
-@pytest.mark.parametrize(
-    ("pattern", "name", "matches"),
-    [
-        ("date=*/*.parquet", "date=2026-11-22/a.parquet", True),
-        ("date=*/*.parquet", "date=2026-11-22/deep/a.parquet", False),
-        ("date=*/*.parquet", "date=2026-11-22/a.parquet.tmp", False),
-        ("**/*.parquet", "x/y/z.parquet", True),
-        ("**/*.parquet", "z.parquet", True),
-        ("a?[0-9].parquet", "ab7.parquet", True),
-        ("a[!0-9].parquet", "a7.parquet", False),
-        ("a.b(c)+*", "a.b(c)+d", True),
-        ("a.b", "axb", False),
-    ],
-)
-def test_patterns_are_those_of_a_shell(pattern: str, name: str, matches: bool) -> None:
-    assert bool(glob_regex(pattern).fullmatch(name)) is matches
 
 
 def test_manifests_are_found_by_pattern_and_sorted_by_date(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from pipeline.views.words import duration
+
 if TYPE_CHECKING:  # only for types: importing these would load torch before --help is shown
     from pipeline.runs.prepare import Prepared
     from pipeline.runs.progress import Progress, Report
@@ -27,7 +29,6 @@ class Display:
 
     def __init__(self) -> None:
         self._live = Live(console=err, refresh_per_second=4) if err.is_terminal else None
-        self._last: tuple[float, Progress] | None = None
         self._shown = 0.0
 
     def __enter__(self) -> "Display":
@@ -55,17 +56,11 @@ class Display:
 def _line(progress: "Progress") -> str:
     spent = max(progress.now - progress.started, 1e-9)
     failed = sum(progress.failed.values())
-    eta = "?" if progress.eta_s is None else _duration(progress.eta_s)
+    eta = "?" if progress.eta_s is None else duration(progress.eta_s)
     return (
         f"{progress.done + failed}/{progress.videos} videos, {progress.in_flight} in flight, {progress.workers} actors"
         f", {progress.frames / spent:.1f} frames/s, {progress.masks / spent:.1f} masks/s, {failed} failed, ETA {eta}"
     )
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
 def show_plan(prepared: "Prepared") -> None:
@@ -94,7 +89,7 @@ def show_report(report: "Report") -> None:
         out.print(f"nothing pending: {report.planned['labelled']} videos were labelled before")
     else:
         out.print(
-            f"labelled {report.labelled} of {report.planned['pending']} pending videos in {_duration(report.seconds)}: "
+            f"labelled {report.labelled} of {report.planned['pending']} pending videos in {duration(report.seconds)}: "
             f"{report.frames} frames, {report.masks} masks"
         )
         for reason, count in report.reasons.items():

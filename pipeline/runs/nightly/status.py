@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.errors import UsageError
@@ -11,7 +11,9 @@ from pipeline.storage.paths import RUNS, progress_path
 from pipeline.views.words import duration
 
 SILENT_S = 60.0
-"""A run that has said nothing for so long is not running any more, or cannot reach its output."""
+"""Seconds without an update after which a run is taken to be dead, or unable to reach its output."""
+IDLE_RUNS = 100
+"""Runs without pending videos that are passed over in search of one that had some."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +22,8 @@ class Status:
 
     run_id: str
     progress: Mapping[str, Any]
+    idle_since: int = 0
+    """Later runs, which had nothing to label."""
 
     def state(self, now: float) -> str:
         """running, stopping, ended, or silent when it should have said something."""
@@ -47,21 +51,35 @@ class Status:
 
 
 def read_status(store: Store, *, run_id: str | None = None) -> Status:
-    """The status of a run: the newest that has begun labelling when no id is given.
+    """The status of a run: without an id the newest that had videos to label, or the newest of all when none had.
 
     Raises:
         UsageError: There is no such run.
     """
     names = store.list_dirs(RUNS)
-    if run_id is not None and run_id not in names:
-        raise UsageError(f"{store} has no run {run_id!r}; the last are {', '.join(names[-5:]) or 'none'}")
-    for name in [run_id] if run_id is not None else reversed(names):
-        data = store.read_or_none(progress_path(name))
-        if data is not None:
-            return Status(run_id=name, progress=json.loads(data))
     if run_id is not None:
-        raise UsageError(f"run {run_id} labelled nothing: it had nothing to do, or ended before it began")
-    raise UsageError(f"{store} has no run that labelled anything")
+        if run_id not in names:
+            raise UsageError(f"{store} has no run {run_id!r}; the last are {', '.join(names[-5:]) or 'none'}")
+        if (found := _status(store, run_id)) is None:
+            raise UsageError(f"run {run_id} labelled nothing: it had nothing to do, or ended before it began")
+        return found
+    idle: list[Status] = []
+    for name in reversed(names):
+        if (found := _status(store, name)) is None:
+            continue
+        if found.progress["videos"] or found.progress["state"] != "ended":
+            return replace(found, idle_since=len(idle))
+        idle.append(found)
+        if len(idle) == IDLE_RUNS:
+            break
+    if not idle:
+        raise UsageError(f"{store} has no run that labelled anything")
+    return idle[0]
+
+
+def _status(store: Store, run_id: str) -> Status | None:
+    data = store.read_or_none(progress_path(run_id))
+    return None if data is None else Status(run_id=run_id, progress=json.loads(data))
 
 
 def lines(status: Status, *, now: float, flights: int = 20) -> list[str]:
@@ -87,6 +105,8 @@ def lines(status: Status, *, now: float, flights: int = 20) -> list[str]:
         f"  in flight: {duration(now - float(flight['started'])):>9}  {flight['video_id']!r} on {flight['worker']}"
         for flight in oldest[:flights]
     ]
+    if status.idle_since:
+        found.append(f"later runs that had nothing to label: {status.idle_since}")
     if status.in_flight > flights:
         found.append(f"  and {status.in_flight - flights} more in flight, all of them shorter")
     return found

@@ -89,6 +89,17 @@ def test_the_newest_run_that_began_is_found(tmp_path: Path, capsys: pytest.Captu
     assert job.main([str(tmp_path), "--run", "x"]) == 2
 
 
+def test_runs_with_nothing_to_label_do_not_hide_the_last_one_that_had(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name, videos in (("r1", 3), ("r2", 0), ("r3", 0)):
+        ended = progress(run_id=name, videos=videos, state="ended", in_flight=0, flights=[])
+        store.put(f"runs/{name}/progress.json", ended.to_json())
+    found = read_status(store)
+    assert (found.run_id, found.idle_since) == ("r1", 2)
+    assert "later runs that had nothing to label: 2" in lines(found, now=1605.0)
+    assert read_status(store, run_id="r3").run_id == "r3"
+
+
 def test_durations_have_two_units() -> None:
     assert [duration(s) for s in (0, 59.6, 3599, 3660, 90000)] == [
         "0 s",

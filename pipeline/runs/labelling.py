@@ -13,7 +13,7 @@ from pipeline.runs.config import RunConfig
 from pipeline.runs.prepare import Prepared
 from pipeline.runs.progress import FLIGHTS_SHOWN, Progress, show
 from pipeline.runs.stops import StopConditions
-from pipeline.workers.actor import Labels
+from pipeline.workers.actor import LabelerProtocol
 from pipeline.workers.checkpoint import remove_finished, unfinished
 from pipeline.workers.cluster import Resources, connect
 from pipeline.workers.loading import load_labeler
@@ -28,7 +28,7 @@ VIDEOS_AHEAD = 64
 """Rows of the manifest that become Python objects at once."""
 GPU_LANES = 8
 
-LoadLabeler = Callable[[LabelerSettings], Labels]
+LoadLabeler = Callable[[LabelerSettings], LabelerProtocol]
 """Makes a worker's labeler, inside the worker's process."""
 
 

@@ -29,7 +29,6 @@ from typing import Any
 from jobs import console, label
 from jobs.command import handle_errors, start
 from pipeline.runs.config import RunConfig
-from pipeline.runs.nightly.page import verdict
 from pipeline.runs.nightly.settings import NightSettings, read_settings
 from pipeline.runs.values import toml_arguments
 from pipeline.storage import redact
@@ -78,7 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     options = parser().parse_args(arguments)
     settings = read_options(options)
-    from pipeline.runs.nightly import night  # loads torch: only once the settings are right
+    from pipeline.runs.nightly import night  # these load much: only once the settings are right
+    from pipeline.views.night import verdict
 
     if options.dry_run:
         console.show_plan(night.plan_night(settings)[1])

@@ -5,43 +5,15 @@ import re
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import StorageError
 from pipeline.storage import Store
 from pipeline.storage.paths import NIGHTS, attempt_dir, night_page_path, night_report_path, progress_path
+from pipeline.views.night import Night
 
 _ATTEMPT = re.compile(r"attempt-(\d{3,})")
 _NIGHT = re.compile(r"\d{4}-\d{2}-\d{2}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Night:
-    """One night in numbers, all its attempts together."""
-
-    night: str
-    attempts: int
-    labelled: int = 0
-    failed: int = 0
-    """Videos that the last attempt left failed or in quarantine."""
-    left: int = 0
-    """Pending videos that the last attempt left."""
-    frames: int = 0
-    masks: int = 0
-    seconds: float = 0.0
-    """Of labelling: planning and publishing not counted."""
-    gpu_hours: float = 0.0
-    cost: float | None = None
-    unfinished: int = 0
-    """Attempts that ended without a report: killed, or still running."""
-    error: str | None = None
-    """Why the last attempt could not do its work."""
-    exit_code: int | None = None
-
-    @property
-    def frames_per_s(self) -> float:
-        return self.frames / self.seconds if self.seconds else 0.0
 
 
 def claim(store: Store, night: str, record: dict[str, Any]) -> int:

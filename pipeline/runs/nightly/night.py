@@ -10,7 +10,6 @@ from pipeline.errors import StorageError
 from pipeline.runs.config import RunConfig
 from pipeline.runs.nightly import history
 from pipeline.runs.nightly.clock import check_night, night_of, stop_time
-from pipeline.runs.nightly.page import render
 from pipeline.runs.nightly.report import absent_videos, begin_record, end_record, union_record, with_run
 from pipeline.runs.nightly.retry import due_rule
 from pipeline.runs.nightly.settings import NightSettings
@@ -21,6 +20,7 @@ from pipeline.storage import Storage, Store
 from pipeline.tables import fragments, optimize
 from pipeline.tables.output import claim_output
 from pipeline.tables.query import labelled_videos
+from pipeline.views.night import render
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,8 @@ def run_night(
         record = end_record(record, attempt=number, ended=now(), error=error)
         history.finish(store, night, number, record)
         earlier = history.read_nights(store, before=night, count=settings.compare_nights)
-        history.add_page(store, night, number, render(record, attempts=before, earlier=earlier))
+        whole = history.total(night, [*before, record])
+        history.add_page(store, night, number, render(record, night=whole, attempts=before, earlier=earlier))
     return record
 
 

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from pipeline.errors import ManifestError
-from pipeline.runs.nightly.history import Night
-from pipeline.runs.nightly.page import render, verdict
+from pipeline.runs.nightly.history import total
 from pipeline.runs.nightly.report import begin_record, end_record
 from pipeline.tables import Published
+from pipeline.views.night import Night, verdict
+from pipeline.views.night import page as night_page
 from pipeline.views.words import change, text
 from tests.runs.nightly.examples import HOSTILE, STARTED, failure, manifest, night_record, report, row, settings
 
@@ -36,6 +37,12 @@ class Balance(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.texts.append(data)
+
+
+def render(record: dict[str, Any], *, attempts: list[dict[str, Any]], earlier: list[Night]) -> str:
+    """The page of a night whose attempts are these."""
+    night = total(record["night"], [*attempts, record])
+    return night_page.render(record, night=night, attempts=attempts, earlier=earlier)
 
 
 def parsed(page: str) -> Balance:
@@ -141,6 +148,16 @@ def test_text_is_clipped_and_what_cannot_be_seen_is_shown() -> None:
 def test_a_password_in_the_outputs_address_is_not_told() -> None:
     record = night_record(report(), output="s3://key:sesame@bucket/labels")
     assert "sesame" not in render(record, attempts=[], earlier=[]) + str(record)
+
+
+def test_corrections_and_labels_that_return_are_told() -> None:
+    note = f"1 video returns to labels of run {HOSTILE}, which are older than the published ones"
+    record = night_record(report(labelled=0, reasons={}, returns={HOSTILE: 1}, notes=[note]))
+    found = parsed(render(record, attempts=[], earlier=[]))
+    words = " ".join(" ".join(found.texts).split())
+    assert "No video to label, but labels made before return" in words
+    assert "1 video returns to labels of run <script>" in words
+    assert "script" not in found.tags
 
 
 def test_lost_workers_and_what_waits_are_told() -> None:

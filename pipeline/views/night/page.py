@@ -1,25 +1,27 @@
-"""A night on one page: HTML that needs nothing but itself, and trusts no name in it."""
+"""The page of a night: one HTML file without links to others; every name in it is escaped."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from importlib.resources import files
 from typing import Any
 
-from pipeline.runs.nightly.history import Night, total
+from pipeline.views.night.summary import Night, verdict
+from pipeline.views.pages import asset
 from pipeline.views.words import change, count, duration, large, moment, money, number, short, size, text
 
 FAILURES_SHOWN = 50
 
 
-def render(record: Mapping[str, Any], *, attempts: Sequence[dict[str, Any]], earlier: Sequence[Night]) -> str:
-    """The page of a night.
+def render(
+    record: Mapping[str, Any], *, night: Night, attempts: Sequence[Mapping[str, Any]], earlier: Sequence[Night]
+) -> str:
+    """The page of a night as HTML.
 
     Args:
-        record: the report of the attempt that has just ended.
-        attempts: those of the night's attempts before it.
+        record: the report of the attempt that has just ended, as report.json holds it.
+        night: the night in numbers, this attempt included.
+        attempts: reports of the night's attempts before it.
         earlier: the nights before, oldest first.
     """
-    night = total(record["night"], [*attempts, dict(record)])
     parts = [
         _head(record),
         _tiles(night, earlier, record, hours=_hours([*attempts, record])),
@@ -35,8 +37,7 @@ def render(record: Mapping[str, Any], *, attempts: Sequence[dict[str, Any]], ear
         _manifests(record),
         _foot(record),
     ]
-    style = files("pipeline.views").joinpath("assets", "style.css").read_text()  # shared with reports
-    style += files("pipeline.runs.nightly").joinpath("page.css").read_text()
+    style = asset("style.css") + asset("night.css")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
@@ -46,23 +47,6 @@ def render(record: Mapping[str, Any], *, attempts: Sequence[dict[str, Any]], ear
         + "\n".join(part for part in parts if part)
         + "\n</main>\n</body>\n</html>\n"
     )
-
-
-def verdict(record: Mapping[str, Any]) -> tuple[str, str]:
-    """How the night ended, in a word for its colour and in a sentence."""
-    if record.get("error"):
-        return "bad", "The night failed"
-    without = record.get("failed", 0) + record.get("quarantined", 0)
-    failed = f"; {count(without, 'video')} without labels" if without else ""
-    if left := record.get("left"):
-        why = {"stop-at": "at its stop time", "budget": "with its budget used up", "signal": "when asked to"}
-        reason = why.get(str(record.get("stopped_by")), "before the end")
-        return "warn", f"Stopped {reason}, {count(left, 'video')} left{failed}"
-    if without:
-        return "warn", f"Finished, {count(without, 'video')} without labels"
-    if record.get("bad_row_count"):
-        return "warn", "Finished, but the manifests have bad rows"
-    return "good", "Everything is labelled"
 
 
 def _head(record: Mapping[str, Any]) -> str:
@@ -79,7 +63,7 @@ def _head(record: Mapping[str, Any]) -> str:
 
 
 def _hours(attempts: Sequence[Mapping[str, Any]]) -> str:
-    """Of what the night's hours are: an attempt that did nothing cannot tell."""
+    """Unit of the night's hours, GPU or actor, from an attempt that labelled something."""
     return next((str(each["hours_of"]) for each in attempts if each.get("gpu_hours") and "hours_of" in each), "GPU")
 
 
@@ -153,8 +137,8 @@ def _deaths(record: Mapping[str, Any]) -> str:
         return ""
     causes = ", ".join(f"{number(workers)} × {text(cause)}" for cause, workers in deaths.items())
     return (
-        f"<section>\n<h2>Workers</h2>\n<p>{count(sum(deaths.values()), 'worker')} lost: {causes}. What was in "
-        "hand was done again, so more masks may have been made than published.</p>\n</section>"
+        f"<section>\n<h2>Workers</h2>\n<p>{count(sum(deaths.values()), 'worker')} lost: {causes}. What was in flight "
+        "was labelled again, so more masks may have been made than published.</p>\n</section>"
     )
 
 

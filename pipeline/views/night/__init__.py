@@ -1,0 +1,6 @@
+"""The page of a night, drawn from its record."""
+
+from pipeline.views.night.page import render
+from pipeline.views.night.summary import Night, verdict
+
+__all__ = ["Night", "render", "verdict"]

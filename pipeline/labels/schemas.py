@@ -127,19 +127,25 @@ that of its most doubtful object."""
 
 
 def video_table(row: Mapping[str, Any]) -> pa.Table:
-    """The videos row as a table: VIDEOS, then the manifest's extra columns, named apart where a name is taken."""
+    """The videos row as a table: VIDEOS, then the manifest's extra columns, named apart where a name is taken.
+
+    Args:
+        row: Values by the columns of VIDEOS; under "extra" the manifest's columns, as a table of one row in the
+            manifest's Arrow types, or as Python values, whose types Arrow infers.
+    """
     known = {name: value for name, value in row.items() if name != "extra"}
     if unknown := sorted(set(known) - set(VIDEOS.names)):
         raise ValueError(f"unknown videos columns {unknown}; the manifest's own go under 'extra'")
     known["uri"] = redact(str(known["uri"]))  # a signed URL's signature is nobody's business
     table = pa.Table.from_pylist([known], schema=VIDEOS)
     taken = {name.lower() for name in VIDEOS.names}
-    for name, value in sorted((row.get("extra") or {}).items()):
-        column = value if isinstance(value, pa.Scalar) else pa.scalar(value)
-        if pa.types.is_null(column.type):
+    extra = row.get("extra") or {}
+    for name in sorted(extra.column_names if isinstance(extra, pa.Table) else extra):
+        column = extra[name] if isinstance(extra, pa.Table) else pa.array([extra[name]])
+        if column.null_count:
             continue
         while name.lower() in taken:  # readers such as DuckDB do not tell upper from lower case
             name = f"manifest_{name}"
         taken.add(name.lower())
-        table = table.append_column(name, pa.array([column.as_py()], column.type))
+        table = table.append_column(name, column)
     return table

@@ -1,6 +1,6 @@
 """The manifest after reading: one Arrow schema, and a row of it as plain dataclasses."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,7 @@ SCHEMA = pa.schema(
         ("priority", pa.int64()),
     ]
 )
+NO_COLUMNS = pa.table({})
 REQUIRED = ("video_id", "video_uri", "prompts")
 
 
@@ -53,8 +54,15 @@ class Video:
     video_version: str | None = None
     num_frames: int | None = None
     priority: int | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    """The manifest's other columns, which are carried through to the videos table."""
+    extra: pa.Table = field(default_factory=lambda: NO_COLUMNS)
+    """One row of the manifest's other columns in their Arrow types, which are carried through to the videos table."""
+
+    @property
+    def carried(self) -> pa.Table:
+        """`extra`, and fps where it is given: the videos table has it as `manifest_fps`."""
+        if self.fps is None:
+            return self.extra
+        return pa.table({**dict(zip(self.extra.column_names, self.extra.columns, strict=True)), "fps": [self.fps]})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,24 +82,31 @@ class Manifest:
         """The i-th row of the table, as objects: for the few videos in flight, not for a loop over all."""
         if not 0 <= i < len(self):
             raise IndexError(f"row {i} of a manifest of {len(self)} rows")
-        return to_video(self.table.slice(i, 1).to_pylist()[0], row=int(self.rows[i]))
+        return self.videos([i])[0]
 
     def videos(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> list[Video]:
         """These rows of the table, as objects: of several at once each costs a quarter."""
-        records = self.table.take(pa.array(rows, pa.int64())).to_pylist()
-        return [to_video(record, row=int(self.rows[i])) for i, record in zip(rows, records, strict=True)]
+        some = self.table.take(pa.array(rows, pa.int64()))
+        others = decoded(some.drop_columns(SCHEMA.names))
+        return [
+            to_video(record, row=int(self.rows[i]), extra=others.take([at]))
+            for at, (i, record) in enumerate(zip(rows, some.select(SCHEMA.names).to_pylist(), strict=True))
+        ]
 
 
-def carried(names: Iterable[str]) -> list[str]:
-    """The columns that go into the videos table under the manifest's names: all others, and fps, as `manifest_fps`."""
-    return [name for name in names if name not in SCHEMA.names or name == "fps"]
+def decoded(table: pa.Table) -> pa.Table:
+    """The table without dictionaries, which every row taken from it would keep as a whole."""
+    for at, kind in enumerate(table.schema.types):
+        if pa.types.is_dictionary(kind):
+            table = table.set_column(at, table.column_names[at], table.column(at).cast(kind.value_type))
+    return table
 
 
-def to_video(record: Mapping[str, Any], *, row: int) -> Video:
-    """A row of the canonical table, as `to_pylist` gives it."""
+def to_video(record: Mapping[str, Any], *, row: int, extra: pa.Table = NO_COLUMNS) -> Video:
+    """A row of the canonical table, as `to_pylist` gives it, and its other columns."""
     return Video(
         row=row,
         **{name: record[name] for name in SCHEMA.names if name != "prompts"},
         prompts=tuple(to_prompt(prompt) for prompt in record["prompts"]),
-        extra={name: record[name] for name in carried(record.keys()) if name != "fps" or record[name] is not None},
+        extra=extra,
     )

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline.manifest.kinds import MODIFIERS, Prompt, kinds_of, to_record
 from pipeline.manifest.schema import Video
 from pipeline.storage import redact
@@ -25,8 +27,9 @@ def describe(video: Video) -> Iterator[str]:
     facts = {
         name: getattr(video, name) for name in ("start_s", "end_s", "fps", "video_version", "num_frames", "priority")
     }
-    others = {name: value for name, value in video.extra.items() if name not in facts}
-    given = [f"{name} {value!r}" for name, value in (facts | others).items() if value is not None]
+    given = [f"{name} {value!r}" for name, value in facts.items() if value is not None]
+    others = {name: video.extra[name] for name in video.extra.column_names}
+    given += [f"{name} {_shown(column)}" for name, column in others.items() if column.null_count == 0]
     if given:
         yield f"    {', '.join(given)}"
     for prompt in video.prompts:
@@ -35,3 +38,11 @@ def describe(video: Video) -> Iterator[str]:
         how = [text for modifier in MODIFIERS for text in modifier.describe(getattr(prompt, modifier.name))]
         what = [text for kind, value in kinds_of(prompt) for text in kind.describe(value)]
         yield f"    object {prompt.object_id}{name}, {' '.join([when, *how])}: {', '.join(what)}"
+
+
+def _shown(column: pa.ChunkedArray) -> str:
+    """The one value of a column of any type; times beyond Python's calendar as Arrow writes them."""
+    try:
+        return repr(column[0].as_py())
+    except (ValueError, OverflowError):
+        return str(column.cast(pa.string())[0].as_py())

@@ -63,5 +63,5 @@ def video_row(
         "model_s": seconds.get("step_s", 0.0) - seconds.get("starved_s", 0.0),
         "total_s": seconds["total_s"],
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "extra": video.extra,
+        "extra": video.carried,
     }

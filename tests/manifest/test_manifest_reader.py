@@ -67,7 +67,7 @@ def test_pandas_writes_dicts(tmp_path: Path) -> None:
             row(prompt(frame_index=7), video_id="b", start_s=2.0, num_frames=300, priority=5),
         )
     )
-    assert manifest.video(1).extra == {"site": "south"}
+    assert manifest.video(1).extra.to_pylist() == [{"site": "south"}]
     assert manifest.video(1).num_frames == 300
 
 
@@ -111,7 +111,7 @@ def test_duckdb_writes_decimals_and_structs(tmp_path: Path) -> None:
     manifest = read_manifest(tmp_path / "m.parquet")
     both = [prompt(frame_index=3, points=[POINT]), prompt(object_id=2, time_s=1.5, box=BOX)]
     assert manifest.table.drop_columns("day").equals(expected(row(*both, start_s=0.5, num_frames=300)))
-    assert str(manifest.video(0).extra["day"]) == "2026-11-22"
+    assert str(manifest.video(0).extra["day"][0]) == "2026-11-22"
 
 
 def test_a_video_as_objects(write: Any) -> None:
@@ -129,7 +129,7 @@ def test_a_video_as_objects(write: Any) -> None:
         ),
         video_version="v7",
         end_s=2.5,
-        extra={"site": "north"},
+        extra=pa.table({"site": ["north"]}),
     )
     with pytest.raises(IndexError):
         manifest.video(2)

@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +20,12 @@ def key(name: str) -> str:
 
 
 def make_part(
-    video_id: str, label_key: str, *, objects: int = 2, frames: int = 5, extra: Mapping[str, Any] | None = None
+    video_id: str,
+    label_key: str,
+    *,
+    objects: int = 2,
+    frames: int = 5,
+    extra: Mapping[str, Any] | pa.Table = MappingProxyType({}),
 ) -> bytes:
     """A part whose masks tell its key: every area is the key's first byte."""
     area = int(label_key[:2], 16)
@@ -40,7 +46,12 @@ def make_part(
                     },
                 )
             )
-        row = {"outcome": "labelled", "uri": f"s3://videos/{video_id}", "frames": frames, "extra": dict(extra or {})}
+        row = {
+            "outcome": "labelled",
+            "uri": f"s3://videos/{video_id}",
+            "frames": frames,
+            "extra": {} if extra is None else extra,
+        }
         part = builder.finish(row, masklets={0: {"category": "cat"}})
     assert isinstance(part, bytes)
     return part

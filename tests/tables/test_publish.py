@@ -359,7 +359,7 @@ def test_extra_columns_of_any_type_are_carried_through(local: Store) -> None:
     assert [found[f"v{at}"]["Lens"] for at in range(3)] == [35, 50, None]
     assert found["v2"]["Lens_double"] == 1.5
     assert found["v0"]["tags"] == ["a", "b"]
-    assert found["v1"]["nested"] == '{"a": [1, 2]}'
+    assert found["v1"]["nested"] == {"a": [1, 2]}
     assert found["v0"]["when"] == dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
     assert found["v2"]["when_string"] == "later"
     assert found["v2"]["frames"] == 5

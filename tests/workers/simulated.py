@@ -91,7 +91,7 @@ class SleepingLabeler:
             while not (output / "go").exists():
                 time.sleep(0.1)
             begun = time.time()
-            time.sleep(task.video.extra["seconds"])
+            time.sleep(task.video.extra["seconds"][0].as_py())
             with (output / "spans" / str(os.getpid())).open("ab") as file:
                 file.write(struct.pack("dd", begun, time.time()))
         return Outcome(video_id=task.video.video_id, frames=1, masks=1, seconds=0.0, was_there=False)

@@ -4,6 +4,7 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -228,8 +229,9 @@ def test_a_segment_counts_its_frames_from_its_own_start(settings, clip):
 
 def test_categories_and_extra_columns_do_not_change_a_video_record():
     row = dict.fromkeys(("start_s", "end_s", "fps", "video_version", "num_frames", "priority"))
-    video = to_video({**row, "video_id": "v", "video_uri": "u", "prompts": [], "split": "val"}, row=3)
-    assert video.extra == {"split": "val"}
+    extra = pa.table({"split": ["val"]})
+    video = to_video({**row, "video_id": "v", "video_uri": "u", "prompts": []}, row=3, extra=extra)
+    assert video.extra.to_pylist() == [{"split": "val"}]
 
 
 def test_a_folder_of_images_is_a_video_with_the_rate_its_row_gives(settings, tmp_path):

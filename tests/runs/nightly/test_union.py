@@ -41,7 +41,11 @@ def test_manifests_may_differ_in_their_extra_columns() -> None:
         ]
     )
     extras = [union.manifest.video(i).extra for i in range(3)]
-    assert extras == [{"site": 7.0, "lens": None}, {"site": None, "lens": "wide"}, {"site": 1.5, "lens": None}]
+    assert [row for extra in extras for row in extra.to_pylist()] == [
+        {"site": 7.0, "lens": None},
+        {"site": None, "lens": "wide"},
+        {"site": 1.5, "lens": None},
+    ]
 
 
 def test_an_extra_column_of_two_types_is_refused_by_the_name_of_its_manifest() -> None:

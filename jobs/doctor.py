@@ -1,6 +1,7 @@
-"""Examine an output: is each video once in the tables, by its wanted labels, and is nothing broken or left over?
+"""Check that each video is in the tables once, with its wanted labels, and that nothing is damaged or left over.
 
-With --repair, mends what a crash at a bad moment can leave. Do not repair while a run is labelling.
+With --repair, repairs what a crash can leave. Do not repair while a run is labelling. Labels of runs with --no-publish
+are reported as staged: that is not wrong, and --repair does not publish them.
 """
 
 import argparse
@@ -19,8 +20,8 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="exit codes: 0 healthy, or all repaired; 3 something is wrong; 2 wrong usage; 1 unexpected",
     )
-    p.add_argument("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
-    p.add_argument("--repair", action="store_true", help="mend what can be mended without losing anything")
+    p.add_argument("output", metavar="OUTPUT", help="path or fsspec URL of the labels")
+    p.add_argument("--repair", action="store_true", help="repair what can be repaired without loss")
     add_storage(p)
     return p
 
@@ -37,11 +38,14 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{count:8} {kind}")
         for finding in [finding for finding in findings if finding.kind == kind][:SHOWN]:
             print(f"         {finding.what}{' (repaired)' if finding.repaired else ''}")
-    left = sum(not finding.repaired for finding in findings)
-    print(
-        f"{store} is healthy" if not left else f"{left} things are wrong" + ("" if given.repair else "; try --repair")
-    )
-    return 3 if left else 0
+    if any(finding.kind == "staged label" for finding in findings):
+        print(f"staged labels are committed and wait to be published: python -m jobs.publish {store}")
+    wrong = sum(finding.is_wrong for finding in findings)
+    if not wrong:
+        print(f"{store} is healthy")
+        return 0
+    print(f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong" + ("" if given.repair else "; try --repair"))
+    return 3
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Proves an output's invariants, and repairs what an ill-timed crash can leave.
+"""Checks an output's invariants, and repairs what a crash can leave.
 
-The invariants: the tables hold each video once, all three the same labels of it; they are the wanted ones, as far as
-these are committed; every part is whole; nothing lies about that belongs to no unfinished video.
+The invariants: the tables hold each video once, all three the same labels of it; these are the wanted ones, as far as
+they are committed; every part is whole; nothing is left of videos that are finished. Labels of runs that were asked not
+to publish are staged, which is not wrong.
 """
 
 import logging
@@ -14,6 +15,7 @@ from typing import Literal
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.labels.failures import read_failures
 from pipeline.storage import MissingError, Store, parse_path, part_path
@@ -23,17 +25,19 @@ from pipeline.tables import TABLES, as_dataset, drop_state, open_tables, publish
 from pipeline.tables.output import check_output
 from pipeline.tables.parts import UnreadablePart, find_part
 from pipeline.tables.query import labelled_videos
+from pipeline.tables.wanted import staged_runs
 
 log = logging.getLogger(__name__)
 
 READERS = 32
 ABANDONED_S = 86_400.0
-"""No process writes one file for so long."""
+"""Age at which an unfinished write has been abandoned."""
 
 Kind = Literal[
     "duplicate rows",
     "tables disagree",
     "unpublished label",
+    "staged label",
     "unreadable part",
     "orphan checkpoint",
     "obsolete failure",
@@ -43,20 +47,26 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it should be."""
+    """Something that is wrong with an output, or worth telling."""
 
     kind: Kind
     what: str
     """The video or path, and what is wrong with it."""
     repaired: bool = False
 
+    @property
+    def is_wrong(self) -> bool:
+        """Whether this has to be repaired; staged labels only wait to be published."""
+        return self.kind != "staged label" and not self.repaired
+
 
 def examine(store: Store, *, repair: bool = False) -> list[Finding]:
-    """Everything wrong with an output; with `repair`, mended where that loses nothing.
+    """Everything wrong with an output, and the staged labels; with `repair`, repairs what it can without loss.
 
-    Tables are looked at as readers see them, so that a publication meanwhile is no finding. Repairing publishes what
-    waits and what was interrupted, deletes parts that are damaged (the next run labels their videos again) and what is
-    orphaned or obsolete. Do not repair while a run is labelling.
+    Tables are read as of one moment, so a publication at the same time is no finding. Repair publishes labels that a
+    run should have published and finishes interrupted publications, but publishes no staged label. It deletes damaged
+    parts (the next run labels their videos again), orphaned checkpoints, obsolete failures and abandoned writes. Do not
+    repair while a run is labelling.
 
     Raises:
         UsageError: It is not an output, or a newer release made it.
@@ -104,18 +114,28 @@ def _is_damaged(store: Store, pair: tuple[str, str]) -> bool:
 
 
 def _unpublished(store: Store, labelled: dict[str, str], parts: set[tuple[str, str]], repair: bool) -> list[Finding]:
-    """Wanted labels that are committed and not in the tables."""
-    waiting = [pair for pair in _pairs(wanted_keys(store)) if labelled.get(pair[0]) != pair[1] and pair in parts]
+    """Wanted labels that are committed and not in the tables: those that should be, and the staged ones."""
+    staged_by = staged_runs(store)
+
+    def unpublished(wanted: pa.Table) -> list[tuple[str, str]]:
+        return [pair for pair in _pairs(wanted) if labelled.get(pair[0]) != pair[1] and pair in parts]
+
+    staged = wanted_keys(store)
+    staged = staged.filter(pc.is_in(staged["run_id"], value_set=pa.array(sorted(staged_by), pa.string())))
+    findings = [Finding("staged label", _name(pair)) for pair in unpublished(staged)]
+    waiting = unpublished(wanted_keys(store, without=staged_by))
     if repair:
         if waiting:
             drop_state(store)
-        publish(store)
+        publish(store, without=staged_by)
         labelled = _labelled(store)
-    return [Finding("unpublished label", _name(pair), repaired=labelled.get(pair[0]) == pair[1]) for pair in waiting]
+    return findings + [
+        Finding("unpublished label", _name(pair), repaired=labelled.get(pair[0]) == pair[1]) for pair in waiting
+    ]
 
 
 def _disagreeing(store: Store) -> Iterator[Finding]:
-    """Videos that stand in a table more than once, or not with the same labels in all three."""
+    """Videos that are in a table more than once, or not with the same labels in all three."""
     tables = open_tables(store)
     if len(tables) < len(TABLES):
         return
@@ -128,7 +148,7 @@ def _disagreeing(store: Store) -> Iterator[Finding]:
             SELECT DISTINCT video_id, 'masklets' FROM masklets GROUP BY video_id, object_id HAVING count(*) > 1
         """
         for video_id, name in connection.sql(repeated).fetchall():
-            yield Finding("duplicate rows", f"{video_id!r} stands more than once in {name}")
+            yield Finding("duplicate rows", f"{video_id!r} is in {name} more than once")
         disagreeing = """
             WITH rows AS (
                 SELECT video_id, count(*) AS n, count(DISTINCT label_key) AS keys, any_value(label_key) AS key,
@@ -153,7 +173,7 @@ def _disagreeing(store: Store) -> Iterator[Finding]:
 
 
 def _left_over(store: Store, finished: set[tuple[str, str]], repair: bool) -> list[Finding]:
-    """Checkpoints and failure records of videos that are labelled, and what killed processes were writing."""
+    """Checkpoints and failure records of labelled videos, and unfinished writes of killed processes."""
     findings = []
     orphans: dict[tuple[str, str], list[str]] = {}
     for shard in store.list_sharded(CHECKPOINTS):

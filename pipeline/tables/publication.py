@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -49,11 +49,22 @@ class Published:
     seconds: float = 0.0
 
 
-def publish(store: Store, *, wait_s: float = WAIT_S, after_table: Callable[[str], None] = lambda _: None) -> Published:
+def publish(
+    store: Store,
+    *,
+    wait_s: float = WAIT_S,
+    without: Collection[str] = (),
+    after_table: Callable[[str], None] = lambda _: None,
+) -> Published:
     """Bring the tables to the labels that the runs want, as far as these are committed.
 
-    Safe to repeat, to interrupt and to run beside labelling; a second publisher waits up to `wait_s` for the first.
-    `after_table` is told each table after its commit.
+    Safe to repeat, to interrupt and to run beside labelling.
+
+    Args:
+        store: the output.
+        wait_s: seconds that a second publisher waits for the first.
+        without: runs whose labels are not published this time.
+        after_table: called with the name of each table after its commit.
 
     Raises:
         UsageError: It is not an output, or a newer release made it.
@@ -65,15 +76,15 @@ def publish(store: Store, *, wait_s: float = WAIT_S, after_table: Callable[[str]
     if waiting is not None and not read_intents(store):
         return Published(waiting=waiting, seconds=time.perf_counter() - started)
     with fenced_turn(store, wait_s=wait_s) as turn:
-        done = _publish(store, turn, after_table)
+        done = _publish(store, turn, without, after_table)
     return dataclasses.replace(done, seconds=time.perf_counter() - started)
 
 
-def _publish(store: Store, turn: int, after_table: Callable[[str], None]) -> Published:
+def _publish(store: Store, turn: int, without: Collection[str], after_table: Callable[[str], None]) -> Published:
     interrupted = read_intents(store)
-    outstanding = read_outstanding(store)
+    outstanding = read_outstanding(store, without=without)
     wanted = different_from(outstanding.wanted, published_keys(store))
-    redo = _redo(store, interrupted)
+    redo = _redo(store, interrupted, without)
     ready = [pair for pair in _pairs(with_parts(store, wanted)) if pair[0] not in redo]
     done: set[tuple[str, str]] = set()
     unreadable: list[UnreadablePart] = []
@@ -138,14 +149,14 @@ def _publish_batch(
     return [], 0
 
 
-def _redo(store: Store, interrupted: dict[str, dict[str, str]]) -> dict[str, str]:
+def _redo(store: Store, interrupted: dict[str, dict[str, str]], without: Collection[str]) -> dict[str, str]:
     """Videos about which the tables may disagree since an interruption, with the key that all three shall get.
 
     That is what runs want by now, if it is committed, and whether or not it was published meanwhile.
     """
     redo = {video_id: key for intent in interrupted.values() for video_id, key in intent.items()}
     if redo:
-        wanted = wanted_keys(store)
+        wanted = wanted_keys(store, without=without)
         newer = wanted.filter(pc.is_in(wanted["video_id"], value_set=pa.array(list(redo))))
         redo |= dict(_pairs(with_parts(store, newer)))
     return redo

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ from pipeline.errors import StorageError
 from pipeline.storage import Store, parse_path, part_path
 from pipeline.storage.format_version import FORMAT, check_format
 from pipeline.storage.parquet import read_parquet, to_parquet
-from pipeline.storage.paths import PARTS, PUBLISH_STATE, RUNS, wanted_path
+from pipeline.storage.paths import PARTS, PUBLISH_STATE, RUNS, run_path, wanted_path
 
 WANTED = pa.schema([("video_id", pa.string()), ("label_key", pa.string()), ("run_id", pa.string())])
 ASK_ONE_BY_ONE = 500
@@ -30,17 +31,28 @@ class Outstanding:
     """Those of `consumed` that the stored state does not know yet."""
 
 
-def wanted_keys(store: Store) -> pa.Table:
-    """For every video of any run the key that the latest run with it wanted: video_id, label_key, run_id."""
-    runs = store.list_dirs(RUNS)
+def wanted_keys(store: Store, *, without: Collection[str] = ()) -> pa.Table:
+    """For every video of any run the key that the latest run with it wanted: video_id, label_key, run_id.
+
+    Args:
+        store: the output.
+        without: runs that are left out.
+    """
+    runs = [run for run in store.list_dirs(RUNS) if run not in without]
     with ThreadPoolExecutor(8) as threads:
         return _latest([table for table in threads.map(lambda run: _wanted_by(store, run), runs) if table is not None])
 
 
-def read_outstanding(store: Store) -> Outstanding:
-    """The stored state, brought up to date with the runs since."""
+def staged_runs(store: Store) -> frozenset[str]:
+    """Runs with `--no-publish` that no publication has taken into account yet."""
+    consumed = _read_state(store)[1]
+    return frozenset(run for run in store.list_dirs(RUNS) if run not in consumed and _is_staged(store, run))
+
+
+def read_outstanding(store: Store, *, without: Collection[str] = ()) -> Outstanding:
+    """The stored state, brought up to date with the runs since, except those of `without`."""
     state, consumed = _read_state(store)
-    runs = store.list_dirs(RUNS)
+    runs = [run for run in store.list_dirs(RUNS) if run not in without]
     unknown = [run for run in runs if run not in consumed]
     new = {run: table for run in unknown if (table := _wanted_by(store, run)) is not None}
     if not new:
@@ -110,6 +122,14 @@ def _latest(tables: list[pa.Table]) -> pa.Table:
         rows.take(order).group_by("video_id", use_threads=False).aggregate([("label_key", "last"), ("run_id", "last")])
     )
     return pa.table([last[name] for name in ("video_id", "label_key_last", "run_id_last")], schema=WANTED)
+
+
+def _is_staged(store: Store, run: str) -> bool:
+    data = store.read_or_none(run_path(run))
+    try:
+        return data is not None and json.loads(data)["configuration"]["publish"] is False
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _wanted_by(store: Store, run: str) -> pa.Table | None:

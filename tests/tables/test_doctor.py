@@ -11,13 +11,14 @@ from pipeline.errors import StorageError
 from pipeline.labels import MASKS
 from pipeline.labels.failures import Attempt, failure_of, write_failure
 from pipeline.storage import Access, Storage, Store, part_path
-from pipeline.tables import dataset, publish
+from pipeline.storage.paths import run_path
+from pipeline.tables import dataset, delete_videos, publish
 from pipeline.tables.delta import replace_videos
 from pipeline.tables.doctor import examine
 from pipeline.tables.wanted import WANTED, write_state
 from pipeline.workers.checkpoint import Checkpoints, remove_finished, unfinished
 from tests.proxy import Proxy
-from tests.tables.corpora import check, commit, key, make_part, want
+from tests.tables.corpora import check, commit, key, make_part, run_id, want
 
 KEYS = {"a": key("a"), "b": key("b"), "../c": key("c")}
 
@@ -194,3 +195,53 @@ def test_tables_that_disagree_are_found(store, table, damage):
     (finding,) = [each for each in examine(store) if each.kind == "tables disagree"]
     assert "'a'" in finding.what
     assert job.main([store.uri]) == 3
+
+
+def stage(store, number, keys):
+    """Commit labels that `number`, a run with --no-publish, wants."""
+    for video_id, label_key in keys.items():
+        commit(store, video_id, label_key)
+    want(store, run_id(number), keys)
+    store.put(run_path(run_id(number)), b'{"configuration": {"publish": false}}')
+
+
+def test_staged_labels_are_told_and_neither_wrong_nor_published_by_repair(store, capsys):
+    staged = {"a": key("staged"), "new": key("new")}
+    stage(store, 4, staged)
+    for repair in (False, True):
+        assert kinds(examine(store, repair=repair)) == ["staged label", "staged label"]
+        assert job.main([store.uri, *(["--repair"] if repair else [])]) == 0
+        said = capsys.readouterr().out
+        assert "       2 staged label\n" in said
+        assert f"wait to be published: python -m jobs.publish {store}" in said
+        assert "is healthy" in said
+        check(store, KEYS)
+    assert publish(store).videos == 2
+    assert examine(store) == []
+    check(store, KEYS | staged)
+
+
+def test_repair_finishes_an_interrupted_publication_without_the_staged_labels(store):
+    commit(store, "a", key("new"))
+    want(store, run_id(3), {"a": key("new")})
+
+    def stop(_):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        publish(store, after_table=stop)
+    stage(store, 4, {"a": key("staged"), "b": key("staged b")})
+    assert kinds(examine(store, repair=True)) == ["staged label", "staged label", "unpublished label"]
+    check(store, KEYS | {"a": key("new")})
+    assert list(store.list("publish/intents")) == []
+    assert publish(store).videos == 2
+    check(store, KEYS | {"a": key("staged"), "b": key("staged b")})
+
+
+def test_a_staged_label_that_was_published_and_is_lost_is_wrong(store):
+    stage(store, 4, {"d": key("d")})
+    publish(store)
+    delete_videos(store, ["d"])
+    assert kinds(examine(store)) == ["unpublished label"]
+    assert [finding.repaired for finding in examine(store, repair=True)] == [True]
+    check(store, KEYS | {"d": key("d")})

@@ -10,8 +10,15 @@ from pipeline.labels import MASKS
 from pipeline.labels.failures import Attempt, failure_of, write_failure
 from pipeline.storage import Store
 from pipeline.storage.backends.local import TEMPORARY
-from pipeline.storage.paths import PUBLISH_STATE, PUBLISHER_LEASES, progress_path, wanted_path
-from pipeline.tables import publish
+from pipeline.storage.paths import (
+    PUBLISH_STATE,
+    PUBLISHER_LEASES,
+    correction_path,
+    failure_path,
+    progress_path,
+    wanted_path,
+)
+from pipeline.tables import delete_videos, publish
 from pipeline.tables.doctor import examine
 from pipeline.tables.forget import forget
 from pipeline.workers.checkpoint import Checkpoints
@@ -95,3 +102,74 @@ def test_a_wrong_list_of_ids_is_refused(tmp_path, capsys):
     (tmp_path / "empty").write_text("\n")
     assert job.main([str(tmp_path), "--video-ids", str(tmp_path / "empty")]) == 2
     assert "names no video" in capsys.readouterr().err
+
+
+def published(folder):
+    """Two videos whose labels have changed once."""
+    store = Store(folder)
+    for number, suffix in ((1, "old"), (2, "new")):
+        keys = {video_id: key(video_id + suffix) for video_id in (SECRET, OTHER)}
+        for video_id, label_key in keys.items():
+            commit(store, video_id, label_key)
+        want(store, run_id(number), keys)
+        publish(store)
+    return store
+
+
+def contents(store):
+    return {entry.path: store.read(entry.path) for entry in store.list()}
+
+
+def ids_file(folder, *video_ids):
+    path = folder / "ids"
+    path.write_text("".join(f"{video_id}\n" for video_id in video_ids))
+    return str(path)
+
+
+def test_an_id_that_is_not_there_changes_nothing_and_keeps_the_history(tmp_path, capsys):
+    store = published(tmp_path / "out")
+    before = contents(store)
+    assert job.main([store.uri, "--video-ids", ids_file(tmp_path, "person-471", "nobody")]) == 3
+    said = capsys.readouterr().out
+    assert f"nothing to erase in {store}" in said
+    assert "not found: 'nobody'\nnot found: 'person-471'\n" in said
+    assert contents(store) == before
+
+
+def test_a_dry_run_counts_what_would_be_erased_and_changes_nothing(tmp_path, capsys):
+    store = published(tmp_path / "out")
+    before = contents(store)
+    ids = ids_file(tmp_path, SECRET, "nobody")
+    assert job.main([store.uri, "--video-ids", ids, "--dry-run"]) == 3
+    would = capsys.readouterr().out
+    assert would.startswith(
+        f"would erase 1 video from {store}: 2 objects, 10 mask rows, 2 records, all table history\n"
+    )
+    assert contents(store) == before
+    assert job.main([store.uri, "--video-ids", ids]) == 3
+    assert capsys.readouterr().out == would.replace("would erase", "erased")
+    check(store, {OTHER: key(OTHER + "new")})
+    assert job.main([store.uri, "--video-ids", ids]) == 3
+    assert capsys.readouterr().out.startswith(f"nothing to erase in {store}\n")
+
+
+def test_a_video_that_only_the_history_holds_is_found_and_erased(tmp_path, capsys):
+    store = published(tmp_path / "out")
+    delete_videos(store, [SECRET])  # as a forget that was interrupted leaves it
+    store.delete_many([entry.path for room in ("parts", "runs") for entry in store.list(room)])
+    assert job.main([store.uri, "--video-ids", ids_file(tmp_path, SECRET)]) == 0
+    assert "erased 1 video from" in capsys.readouterr().out
+    for entry in store.list():
+        assert SECRET not in store.read(entry.path).decode("latin1").replace(OTHER, "")
+    check(store, {OTHER: key(OTHER + "new")})
+
+
+def test_corrections_and_failures_of_a_video_are_erased(tmp_path):
+    store = published(tmp_path / "out")
+    for video_id in (SECRET, OTHER):
+        store.put(correction_path(video_id, run_id(5)), b"{}")
+        attempts = [Attempt("killed", "gone", "", "worker-1", 0.0)]
+        write_failure(store, failure_of(attempts, video_id=video_id, label_key=key("next"), run_id="2"))
+    forget(store, [SECRET])
+    left = [entry.path for room in ("corrections", "failures") for entry in store.list(room)]
+    assert left == [correction_path(OTHER, run_id(5)), failure_path(OTHER, key("next"))]

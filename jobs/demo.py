@@ -3,9 +3,9 @@
 import argparse
 import sys
 import time
-from pathlib import Path
 
 from jobs import console, label
+from pipeline.runs.values import user_path
 
 QUERY = """
     SELECT video_id, object_id, category, visible_frames AS visible, gaps, longest_gap,
@@ -17,7 +17,7 @@ QUERY = """
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m jobs.demo", description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("demo"), help="where to put everything (default: demo)")
+    parser.add_argument("--folder", type=user_path, default="demo", help="where to put everything (default: demo)")
     folder = parser.parse_args(arguments).folder
     from pipeline.demo.corpus import make_corpus  # these load much: only once the options are right
     from pipeline.tables.query import open_labels

@@ -4,10 +4,10 @@ All earlier versions of the tables are deleted, so time travel to before this mo
 """
 
 import argparse
-from pathlib import Path
 
 from jobs.command import add_storage, handle_errors, open_store, start
 from pipeline.errors import UsageError
+from pipeline.runs.values import user_path
 
 SHOWN = 20
 """Files of others that are named."""
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _read_ids(path: str) -> set[str]:
     try:
-        ids = {line for line in Path(path).read_text().splitlines() if line}
+        ids = {line for line in user_path(path).read_text().splitlines() if line}
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the video ids in {path}: {error}") from None
     if not ids:

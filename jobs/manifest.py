@@ -29,6 +29,7 @@ from pipeline.manifest import PROMPT_KINDS, Manifest, describe, read_manifest, r
 from pipeline.manifest import build as prompting
 from pipeline.manifest.build import Every, FoundVideo, PromptRule, Shape, detections_to_prompts
 from pipeline.storage import Storage, Store, open_source, redact
+from pipeline.storage.uris import local_path
 
 SHOWN = 20
 
@@ -252,10 +253,10 @@ def _tell(manifest: Manifest) -> None:
 
 
 def _folder_and_name(uri: str) -> tuple[str, str]:
-    if "://" in uri:
-        folder, _, name = uri.rpartition("/")
-        return folder, name
-    return str(Path(uri).parent), Path(uri).name
+    if (path := local_path(uri)) is not None:
+        return str(path.parent), path.name
+    folder, _, name = uri.rpartition("/")
+    return folder, name
 
 
 def _check_output(given: argparse.Namespace, storage: Storage) -> None:

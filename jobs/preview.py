@@ -12,6 +12,7 @@ from urllib.parse import quote
 from jobs import console
 from jobs.command import add_storage, handle_errors, open_storage, start
 from pipeline.errors import CorpusError, UsageError
+from pipeline.runs.values import user_path
 
 if TYPE_CHECKING:  # only for types: it loads duckdb before --help is shown
     from pipeline.tables.query import Labels
@@ -30,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     add("--video", action="append", metavar="ID", help="a video; may be repeated")
     add("--worst", type=int, metavar="N", help="the N most doubtful videos instead")
     add("--where", metavar="SQL", help='the videos for which this holds, e.g. "frames > 1000"')
-    add("--folder", type=Path, default=Path("preview"), help="a local folder to write to (default: preview)")
+    add("--folder", type=user_path, default=Path("preview"), help="a local folder to write to (default: preview)")
     add("--only", choices=["film", "sheet"], help="only one of the two")
     add_storage(p)
     return p

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jobs import console
 from jobs.command import add_storage, handle_errors, open_storage, start
+from pipeline.runs.values import user_path
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = p.add_argument
     add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
-    add("--folder", type=Path, default=Path("report"), help="a local folder to write to (default: report)")
+    add("--folder", type=user_path, default=Path("report"), help="a local folder to write to (default: report)")
     add("--run", metavar="ID", help="only videos that this run labelled (default: the whole corpus)")
     add(
         "--thumbnails", type=int, default=200, metavar="N", help="pictures of the N most doubtful videos (default: 200)"

@@ -3,13 +3,13 @@
 import argparse
 from collections import Counter
 from datetime import UTC, datetime
-from pathlib import Path
 
 from jobs import options
 from jobs.command import add_storage, handle_errors, open_store, start
 from pipeline.errors import UsageError
 from pipeline.labels.failures import read_failures
 from pipeline.runs.nightly.retry import chosen, release
+from pipeline.runs.values import user_path
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _ids(path: str) -> set[str]:
     try:
-        return {line for line in Path(path).read_text().splitlines() if line}
+        return {line for line in user_path(path).read_text().splitlines() if line}
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the video ids in {path}: {error}") from None
 

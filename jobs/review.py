@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from jobs import console
 from jobs.command import add_storage, handle_errors, open_storage, open_store, start
 from pipeline.errors import CorpusError, UsageError
+from pipeline.runs.values import user_path
 
 if TYPE_CHECKING:  # only for types: --help is shown without loading pyarrow
     from pipeline.runs.corrections import Correction
@@ -44,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     add = p.add_argument
     add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
     add("--worst", type=int, default=200, metavar="N", help="number of videos, most doubtful first (default: 200)")
-    add("--folder", type=Path, default=Path("review"), help="local folder to write to (default: review)")
+    add("--folder", type=user_path, default=Path("review"), help="local folder to write to (default: review)")
     add_storage(p)
     return p
 

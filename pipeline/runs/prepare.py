@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,7 @@ from pipeline.runs.plan import CORRECTED, Plan, make_plan, places_of
 from pipeline.runs.returns import describe_returns, find_returns
 from pipeline.storage import Entry, Storage, Store, open_source, parse_path
 from pipeline.storage.paths import PARTS
+from pipeline.storage.uris import local_path
 from pipeline.tables.output import check_output
 from pipeline.tables.query import labelled_videos
 from pipeline.tracking.modelfiles import ResolvedModel, resolve
@@ -182,12 +184,10 @@ def _allowed(manifest: Manifest, config: RunConfig) -> Manifest:
 
 def is_under(uri: str, prefix: str) -> bool:
     """Whether a URI lies below a prefix, '..' and symbolic links taken into account."""
-    if "://" not in uri:
-        if "://" in prefix and not prefix.startswith("file://"):
-            return False
-        path, root = os.path.realpath(uri), os.path.realpath(prefix.removeprefix("file://"))
-        return Path(path).is_relative_to(root)
-    if ".." in uri.split("/"):
+    path, root = local_path(uri), local_path(prefix)
+    if path is not None:
+        return root is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+    if ".." in unquote(uri).split("/"):
         return False
     return uri == prefix or uri.startswith(prefix.rstrip("/") + "/")
 

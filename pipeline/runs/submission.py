@@ -11,11 +11,12 @@ import shlex
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.storage import redact
+from pipeline.storage.uris import expanded
 
 FILE_OPTIONS = ("--config", "--storage", "--video-ids")
 """Options of jobs whose value is a small local file: it travels with the job."""
@@ -133,7 +134,7 @@ def _pairs(arguments: Sequence[str]) -> Iterable[tuple[str, str | None]]:
 def _shipped(option: str, value: str | None, files: dict[str, bytes]) -> list[str]:
     if value is None:
         return [option]
-    relative = not PurePosixPath(value).is_absolute() and ".." not in PurePosixPath(value).parts
+    relative = not expanded(value).is_absolute() and ".." not in PurePosixPath(value).parts
     name = str(PurePosixPath(value)) if relative else f"files/{PurePosixPath(value).name}"
     files[name] = _read(value)
     return [option, name]
@@ -147,13 +148,13 @@ def _ship_storage(content: bytes, files: dict[str, bytes]) -> None:
         return  # the job itself says what is wrong with it
     for table in (found, found.get("label", {})):
         name = table.get("storage") if isinstance(table, dict) else None
-        if isinstance(name, str) and not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts:
+        if isinstance(name, str) and not expanded(name).is_absolute() and ".." not in PurePosixPath(name).parts:
             files.setdefault(str(PurePosixPath(name)), _read(name))
 
 
 def _read(path: str) -> bytes:
     try:
-        content = Path(path).read_bytes()
+        content = expanded(path).read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     if len(content) > FILE_BYTES:

@@ -7,6 +7,7 @@ repeats its option.
 """
 
 import argparse
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -17,6 +18,11 @@ from pipeline.errors import UsageError
 
 UNITS_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(rf"(\d+(?:\.\d+)?)\s*({'|'.join(UNITS_S)})?")
+
+
+def user_path(text: str) -> Path:
+    """A path of this machine; `~` is the home folder."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - it keeps the name of a user that does not exist
 
 
 def parse_duration(text: str) -> float:
@@ -38,7 +44,7 @@ def read_toml(path: str) -> dict[str, Any]:
         UsageError: It cannot be read.
     """
     try:
-        return tomllib.loads(Path(path).read_text())
+        return tomllib.loads(user_path(path).read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"cannot read the configuration {path}: {error}") from None
 

@@ -1,7 +1,6 @@
 """What a URI says: which path of this machine it means, or which scheme serves it."""
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -33,6 +32,4 @@ def local_path(uri: str | os.PathLike[str]) -> Path | None:
 
 def expanded(path: str | os.PathLike[str]) -> Path:
     """The path with `~` or `~user` replaced by that home folder; unchanged where there is no such user."""
-    with suppress(RuntimeError):
-        return Path(path).expanduser()
-    return Path(path)
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises where there is no such user

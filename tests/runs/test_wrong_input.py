@@ -152,7 +152,13 @@ def test_a_manifest_may_be_kept_to_some_prefixes(capsys, tmp_path, video):
     inside.mkdir()
     secret = inside / "link.mp4"
     secret.symlink_to(video["video_uri"])
-    for uri in (video["video_uri"], str(secret), f"{inside}/../v.mp4", "s3://else/where.mp4"):
+    outside = (
+        f"{inside}/../v.mp4",
+        f"file://{inside}/../v.mp4",
+        f"file://{inside}/%2e%2e/v.mp4",
+        "s3://else/where.mp4",
+    )
+    for uri in (video["video_uri"], str(secret), *outside):
         write_manifest(tmp_path / "m.parquet", [video | {"video_uri": uri}])
         code, said = run(capsys, tmp_path, allow_uri=inside)
         assert code == 2

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import StorageError
-from pipeline.storage import Store
+from pipeline.storage import MissingError, Storage, Store, open_source, source_versions
 
 
 def test_local_writes_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +62,7 @@ def test_a_link_whose_answer_was_lost_counts_as_ours(tmp_path: Path, monkeypatch
 
 KILLED = """
 import os, signal, sys
-from pipeline.storage import Store
+from pipeline.storage import MissingError, Storage, Store, open_source, source_versions
 os.link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 Store(sys.argv[1]).commit_once("parts/00/v/key", b"labels")
 """
@@ -91,3 +91,45 @@ def test_an_unwritable_folder_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"cannot write .*: expected a directory, found a file"):
         Store(tmp_path / "file" / "out").check_writable()
+
+
+def test_links_are_listed_as_what_they_lead_to_and_circles_end(tmp_path: Path) -> None:
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (elsewhere / "clip.mp4").write_bytes(b"123")
+    (out := tmp_path / "out").mkdir()
+    (out / "file.mp4").symlink_to(elsewhere / "clip.mp4")
+    (out / "folder").symlink_to(elsewhere)
+    (out / "gone.mp4").symlink_to(tmp_path / "nowhere")
+    (out / "loop").symlink_to("loop")
+    (elsewhere / "back").symlink_to(out)
+    (elsewhere / "self").symlink_to(".")
+    store = Store(out)
+    assert [(entry.path, entry.size) for entry in store.list()] == [("file.mp4", 3), ("folder/clip.mp4", 3)]
+    assert store.list_dirs() == ["folder"]
+    assert store.read("folder/clip.mp4") == b"123"
+    file, version = open_source(elsewhere / "clip.mp4")
+    file.close()
+    assert source_versions([store.uri_of("folder/clip.mp4")]) == [version]
+
+
+def test_home_folders_and_file_urls_are_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "a b" / "ü.mp4").write_bytes(b"123")
+    written = ["~/a b/ü.mp4", (tmp_path / "a b/ü.mp4").as_uri(), f"file://localhost{tmp_path}/a%20b/%C3%BC.mp4"]
+    assert "%20" in written[1]
+    for uri in written:
+        with open_source(uri)[0] as file:
+            assert file.read() == b"123"
+    assert {version and version.size for version in source_versions(written)} == {3}
+    assert Store("~/out").uri == str(tmp_path / "out")
+    with pytest.raises(MissingError, match=r"cannot open ~nobody-here/x: it does not exist"):
+        open_source("~nobody-here/x")
+    (tmp_path / "100%25").write_bytes(b"1")  # earlier versions took file URLs literally
+    assert Store((tmp_path / "100%").as_uri()).uri.endswith("/100%25")
+
+
+def test_a_storage_configuration_may_lie_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "s.toml").write_text('["s3://b"]\nendpoint = "http://h"\n')
+    assert Storage.from_toml("~/s.toml").access("s3://b/x").endpoint == "http://h"

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -23,6 +22,7 @@ from pipeline.runs.corrections.record import (
 )
 from pipeline.runs.names import next_name
 from pipeline.storage import Store
+from pipeline.storage.uris import expanded
 from pipeline.tables import dataset
 
 LABELLED = ("video_id", "label_key", "uri", "start_s", "end_s", "prompts")
@@ -62,7 +62,7 @@ def read_fixes(path: str) -> list[Fix]:
         table = read_manifest(path).table
         return [Fix(where=f"{path}, row {row}", record=record) for row, record in enumerate(table.to_pylist())]
     try:
-        lines = Path(path).read_text().splitlines()
+        lines = expanded(path).read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the corrections in {path}: {error}") from None
     return [_parsed(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]

@@ -1,6 +1,7 @@
 """Folders of this machine: after a crash nothing is half-written and nothing that was reported written is lost."""
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -94,7 +95,7 @@ class LocalBackend(Backend):
 
     def list_dirs(self, prefix: str) -> list[str]:
         try:
-            return sorted(entry.name for entry in os.scandir(self._root / prefix) if entry.is_dir())
+            return sorted(entry.name for entry in os.scandir(self._root / prefix) if _is_dir(entry))
         except (FileNotFoundError, NotADirectoryError):
             return []
 
@@ -112,29 +113,45 @@ class LocalBackend(Backend):
         return pa.fs.SubTreeFileSystem(str(self._root), pa.fs.LocalFileSystem())
 
     def _entries(self, prefix: str, *, unfinished: bool) -> Iterator[Entry]:
-        """All files below a folder, or those being written; one that vanishes meanwhile is left out."""
+        """All files below a folder, or those being written; links that lead nowhere are left out."""
         for found in _walk(str(self._root / prefix)):
             if found.name.startswith(TEMPORARY) != unfinished:
                 continue
             try:
                 status = found.stat()
-            except FileNotFoundError:
-                continue
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ELOOP):  # vanished, or a link that leads nowhere
+                    continue
+                raise
             name = os.path.relpath(found.path, self._root).replace(os.sep, "/")
             yield Entry(name, status.st_size, status.st_mtime)
 
 
-def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
-    """All files below, folders in name order; a folder that vanishes meanwhile is empty."""
+def _walk(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[os.DirEntry[str]]:
+    """All files below, folders in name order; a folder that vanishes meanwhile is empty.
+
+    Links to folders are followed, but not to one of those `above` (device and inode), which would never end.
+    """
     try:
+        status = os.stat(folder)  # noqa: PTH116 - as os.scandir, without a Path for every folder
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
     for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path)
+        if _is_dir(entry):
+            yield from _walk(entry.path, above | {here})
         else:
             yield entry
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _version(uri: str) -> Version | None:

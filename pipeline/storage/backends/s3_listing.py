@@ -1,8 +1,19 @@
-"""S3 listings, page by page and never from a cache, at a twentieth of botocore's CPU time.
+"""S3 listings, page by page and never from a cache, at a tenth of botocore's CPU time.
 
-botocore spends 81 ms on parsing a page of 1000 keys, which is minutes for a corpus of millions. Here it only signs the
-request (a presigned URL); answers are cut apart with regular expressions. Whatever is not a plain answer is asked again
-through s3fs, whose errors are the authoritative ones.
+botocore takes 81 ms to parse a page of 1000 keys: minutes for a corpus of millions. Here it only signs the request (a
+presigned URL), and the answer is parsed with regular expressions. Any answer that is not a plain page is requested
+again through s3fs, whose errors are authoritative.
+
+Measured against libraries on 2 shared cores (wall time of all keys, CPU time a page of 1000 keys):
+
+    100,000 keys, SeaweedFS 4.48     here 5.1 s, 8.9 ms    obstore 0.12 4.2 s, 5.4 ms    pyarrow 26 5.3 s, 9.0 ms
+    1,000,000 keys, tests/listing.py here 47 s, 8.8 ms     obstore 0.12 36 s, 5.8 ms     pyarrow 26 69 s, 10.2 ms
+    first page, idle at best         here 23 ms            obstore 0.12 19 ms            lists all before the first key
+
+obstore is as fast, and is not used: one key with an empty, "." or ".." segment ends its listing with an error, which
+would let one foreign object stop a whole bucket; it can neither ask for small pages, of which `s3_versions` needs many,
+nor go on from a token where a server does not list in the order of keys; and it does not read ~/.aws. pyarrow gives no
+ETags, which label keys need.
 """
 
 import functools
@@ -75,7 +86,7 @@ def _session(_process: int, verify: str | bool, proxies: tuple[tuple[str, str], 
 
 
 def parse_page(text: str) -> Page | None:
-    """A ListObjectsV2 answer; None where it is no whole one, or says that there is more and not where."""
+    """A ListObjectsV2 answer; None where it is cut short, or says that there is more and not where."""
     from botocore.compat import unquote_str
 
     if "<ListBucketResult" not in text[:500] or not text.rstrip().endswith("</ListBucketResult>"):

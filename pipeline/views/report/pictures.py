@@ -9,6 +9,7 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 
 from pipeline.storage import Storage
+from pipeline.storage.uris import local_path
 from pipeline.tables.query import Labels
 from pipeline.video import VideoReader
 from pipeline.video.content import open_labelled
@@ -25,10 +26,9 @@ def link_to(uri: str, folder: Path) -> str | None:
     parts = urlsplit(uri)
     if parts.scheme in ("https", "http"):
         return uri
-    path = uri[7:] if uri.startswith("file://") else uri
-    if "://" in path or path.startswith("memory:"):
+    if (path := local_path(uri)) is None or uri.startswith("memory:"):
         return None
-    return quote(os.path.relpath(Path(path).absolute(), folder.absolute()))
+    return quote(os.path.relpath(path.absolute(), folder.absolute()))
 
 
 def write_pictures(

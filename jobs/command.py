@@ -1,10 +1,12 @@
 """What all commands share: the storage option, errors without a traceback, log lines, and exit codes."""
 
 import argparse
+import ast
 import functools
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from pipeline import logs
@@ -15,6 +17,8 @@ if TYPE_CHECKING:  # only for types: --help is shown without loading clients of 
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells give it: 128 + SIGINT."""
+
+JOBS = Path(__file__).parent
 
 Main = Callable[[list[str] | None], int]
 
@@ -36,6 +40,16 @@ def open_store(given: argparse.Namespace) -> "Store":
     from pipeline.storage import Store
 
     return Store(given.output, storage=open_storage(given))
+
+
+def command_names() -> list[str]:
+    """Names of all commands: the modules of this folder that define main."""
+    return sorted(path.stem for path in JOBS.glob("[a-z]*.py") if "\ndef main(" in path.read_text())
+
+
+def summary_of(name: str) -> str:
+    """The first line about a command, read without importing it: some load much."""
+    return (ast.get_docstring(ast.parse((JOBS / f"{name}.py").read_text())) or "").partition("\n")[0]
 
 
 def handle_errors(main: Main) -> Main:

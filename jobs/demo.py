@@ -14,11 +14,16 @@ QUERY = """
 """
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(prog="python -m jobs.demo", description=__doc__)
+    p.add_argument("--folder", type=user_path, default="demo", help="folder to write everything to (default: demo)")
+    return p
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.demo", description=__doc__)
-    parser.add_argument("--folder", type=user_path, default="demo", help="where to put everything (default: demo)")
-    folder = parser.parse_args(arguments).folder
+    folder = parser().parse_args(arguments).folder
     from pipeline.demo.corpus import make_corpus  # these load much: only once the options are right
     from pipeline.tables.query import open_labels
 

@@ -77,16 +77,21 @@ def command_parser(command: str) -> argparse.ArgumentParser:
     return p
 
 
-@handle_errors
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+def parse(arguments: list[str]) -> tuple[Callable[[argparse.Namespace], int], argparse.Namespace]:
+    """What to do, and with which options."""
     commands: dict[str, Callable[[argparse.Namespace], int]] = {
         "apply": apply, "list": show, "remove": remove, "export": export,
     }  # fmt: skip
     if arguments and arguments[0] in commands:
-        return commands[arguments[0]](command_parser(arguments[0]).parse_args(arguments[1:]))
-    return review(parser().parse_args(arguments))
+        return commands[arguments[0]], command_parser(arguments[0]).parse_args(arguments[1:])
+    return review, parser().parse_args(arguments)
+
+
+@handle_errors
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    run, given = parse(sys.argv[1:] if arguments is None else arguments)
+    return run(given)
 
 
 def review(given: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ the cluster's nodes have their own, in their environment. A cluster that asks fo
 
 import argparse
 import asyncio
+import importlib
 import logging
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jobs.command import handle_errors, start
+from jobs.command import command_names, handle_errors, start
 from pipeline.errors import UsageError
 from pipeline.runs.nightly.clock import check_night, night_of, zone_of
 from pipeline.runs.submission import Decision, Work, decide, make_work
@@ -26,7 +27,6 @@ from pipeline.runs.values import read_toml
 
 log = logging.getLogger("submit")
 
-JOBS = Path(__file__).parent
 POLL_S = 1.0
 PATIENCE_S = 300.0
 """A head that does not answer for so long while a job is followed is given up."""
@@ -56,7 +56,7 @@ def read_work(job: str, arguments: list[str], *, now: datetime) -> Work:
     Raises:
         UsageError: There is no such job, or its arguments cannot be used.
     """
-    known = sorted(path.stem for path in JOBS.glob("*.py") if "__main__" in path.read_text() and path.stem != "submit")
+    known = [name for name in command_names() if name != "submit"]
     if job not in known:
         raise UsageError(f"there is no job {job!r}; allowed are {', '.join(known)}")
     if job != "nightly":
@@ -71,6 +71,15 @@ def read_work(job: str, arguments: list[str], *, now: datetime) -> Work:
         else night_of(now, zone_of(str(read_toml(given.config).get("timezone", "UTC"))))
     )
     return make_work(job, ["--config", given.config, *rest], night=night)
+
+
+def check_arguments(job: str, arguments: list[str]) -> None:
+    """Exit as the job would on the cluster where its command line is wrong: code 2, usage on stderr."""
+    module = importlib.import_module(f"jobs.{job}")
+    if hasattr(module, "parse"):  # a job of several commands
+        module.parse(arguments)
+    else:
+        module.parser().parse_args(arguments)
 
 
 def submit(client: Any, work: Work) -> Decision:
@@ -152,6 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
     work = read_work(given.job, given.arguments, now=datetime.now(UTC))
+    check_arguments(given.job, given.arguments)
     from ray.job_submission import JobSubmissionClient
 
     try:

@@ -1,0 +1,63 @@
+"""sam2-corpus COMMAND: lists the commands, runs one, and says what is wrong."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from jobs import submit
+from jobs.command import command_names, summary_of
+
+ROOT = Path(__file__).parents[2]
+
+
+def sam2_corpus(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "jobs", *arguments], capture_output=True, text=True, timeout=60,
+                          check=False, cwd=ROOT)  # fmt: skip
+
+
+def test_every_command_is_listed_with_one_line():
+    done = sam2_corpus()
+    assert done.returncode == 0
+    for name in command_names():
+        assert f"  {name:10}{summary_of(name)}" in done.stdout.splitlines()
+        assert summary_of(name).endswith(".")
+    assert {"label", "nightly", "publish", "query", "review", "demo", "submit"} <= set(command_names())
+    assert sam2_corpus("--help").stdout == done.stdout
+
+
+def test_an_unknown_command_is_wrong_usage():
+    done = sam2_corpus("lable", "--manifest", "x")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: no command 'lable' (did you mean label?); commands are demo, doctor, ")
+
+
+def test_a_command_gets_its_arguments_and_its_exit_code_is_passed_on():
+    done = sam2_corpus("label", "--output", "o")
+    assert (done.returncode, done.stderr) == (
+        2, "error: --manifest, --model missing; give each on the command line or in --config\n",
+    )  # fmt: skip
+    assert "usage: python -m jobs.label" in sam2_corpus("label", "--help").stdout
+
+
+def test_listing_commands_loads_none_of_them():
+    code = "import sys; from jobs.__main__ import usage; usage(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert not {"pyarrow", "ray", "torch", "rich", "jobs.label"} & set(loaded.split())
+
+
+def test_the_installed_script_runs_it():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"sam2-corpus": "jobs.__main__:main"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("label", "--manifst", "x"), ("publish", "out", "--wait", "soon"), ("review", "apply", "out"), ("demo", "x")],
+)
+def test_wrong_arguments_of_a_job_are_refused_before_it_is_submitted(arguments, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        submit.main(["--address", "http://127.0.0.1:9", *arguments])
+    assert f"usage: python -m jobs.{arguments[0]}" in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from html import escape
 from statistics import median
 from zoneinfo import ZoneInfo
 
@@ -10,15 +9,10 @@ CLIPPED = 400
 
 
 def shown(value: object, limit: int = CLIPPED) -> str:
-    """Any value as text of at most `limit` characters; control characters are written as escapes. Not HTML yet."""
+    """Any value as text of at most `limit` characters; characters that cannot be seen are written as escapes."""
     whole = str(value)
     clipped = whole if len(whole) <= limit else f"{whole[: limit - 1]}…"
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in clipped)
-
-
-def text(value: object, *, limit: int = CLIPPED) -> str:
-    """`shown` as HTML text."""
-    return escape(shown(value, limit))
 
 
 def change(value: float, earlier: Iterable[float]) -> str:

@@ -34,6 +34,17 @@ class Night:
     def frames_per_s(self) -> float:
         return self.frames / self.seconds if self.seconds else 0.0
 
+    @property
+    def tried(self) -> int:
+        return self.labelled + self.failed
+
+    @property
+    def ending(self) -> str:
+        """How the night ended, in a word or two."""
+        if self.error or self.exit_code is None:
+            return "failed" if self.error else "no report"
+        return {0: "complete", 3: "with failures", 4: "stopped"}.get(self.exit_code, "failed")
+
 
 def verdict(record: Mapping[str, Any]) -> tuple[str, str]:
     """How the night ended, in a word for its colour and in a sentence."""

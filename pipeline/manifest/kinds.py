@@ -51,7 +51,7 @@ class Points(PromptKind):
     name = "points"
     noun = "points"
     type = pa.list_(pa.struct([("x", pa.float32()), ("y", pa.float32()), ("label", pa.int8())]))
-    flat = dict.fromkeys(("points", *flat_points.LISTS), pa.string())
+    flat: ClassVar = {"points": type, **dict.fromkeys(flat_points.LISTS, pa.list_(pa.float64()))}
 
     def parse(self, record: Any) -> Any:
         return tuple((point["x"], point["y"], point["label"]) for point in record or ())

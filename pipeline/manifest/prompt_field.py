@@ -74,7 +74,7 @@ class PromptField(ABC):
     name: ClassVar[str]
     type: ClassVar[pa.DataType]
     flat: ClassVar[Mapping[str, pa.DataType]]
-    """Columns of the flat prompt table, with the type in which CSV and JSON lines are read; string also for lists."""
+    """Columns of the flat prompt table and their types; in CSV a list is JSON text."""
 
     def parse(self, record: Any) -> Any:
         """The value in `Prompt` of what Arrow and JSON give as plain Python."""

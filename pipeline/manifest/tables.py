@@ -5,21 +5,21 @@ from pathlib import PurePosixPath
 from typing import BinaryIO
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
 from pipeline.errors import ManifestError
-from pipeline.manifest.flat_points import LISTS as POINT_LISTS
-from pipeline.manifest.kinds import SIDES
+from pipeline.manifest.csv_table import csv_batches
+from pipeline.manifest.kinds import MODIFIERS, PROMPT_KINDS
 from pipeline.manifest.source import OpenFile, blaming, open_any, opened, row_batches
 
-_TEXTS = ("video_id", "category", "mask_counts")
-"""Columns of text, whatever their values look like: a 007 is no number here and a date no date."""
-_NUMBERS = ("time_s", *SIDES, "score", "fps")
-"""Columns with fractions, even if the part of the file that types are inferred from has none."""
-_FLAGS = ("correct",)
-"""Columns of true and false."""
+TYPES: dict[str, pa.DataType] = {
+    **dict.fromkeys(("video_id", "category"), pa.string()),
+    **dict.fromkeys(("object_id", "frame_index"), pa.int64()),
+    **dict.fromkeys(("time_s", "score", "fps"), pa.float64()),
+    **{name: kind for field in (*PROMPT_KINDS, *MODIFIERS) for name, kind in field.flat.items()},
+}
+"""Columns of prompts and detections by their meaning, in files whose values have no types; a 007 may be text."""
 
 
 def read_table(uri: str, *, open_file: OpenFile = open_any) -> pa.Table:
@@ -28,20 +28,21 @@ def read_table(uri: str, *, open_file: OpenFile = open_any) -> pa.Table:
         found = list(table_batches(uri, file))
         if not found:
             raise ManifestError("the table has no rows")
-        return pa.Table.from_batches(found)
+        # A batch with a fraction in a column of whole numbers has floats there, for the rules to refuse.
+        return pa.concat_tables([pa.Table.from_batches([batch]) for batch in found], promote_options="permissive")
 
 
 def table_batches(uri: str, file: BinaryIO) -> Iterator[pa.RecordBatch]:
-    """The table's rows; a file is told by its suffix."""
-    types = dict.fromkeys(_TEXTS, pa.string()) | dict.fromkeys(_NUMBERS, pa.float64())
-    types |= dict.fromkeys(_FLAGS, pa.bool_())
+    """The rows of a table whose suffix says what it is: .parquet, .csv or .jsonl."""
     path = uri.partition("?")[0] if "://" in uri else uri
     match PurePosixPath(path.lower()).suffix:
         case ".csv":
-            lists = dict.fromkeys(("points", *POINT_LISTS), pa.string())
-            options = pyarrow.csv.ConvertOptions(column_types=types | lists, null_values=[""], strings_can_be_null=True)
-            yield from pyarrow.csv.open_csv(file, convert_options=options)
+            yield from csv_batches(file, TYPES)
         case ".jsonl" | ".ndjson":
+            # Integers and lists are left to the reader, which finds the widest type of all rows.
+            types = {
+                name: kind for name, kind in TYPES.items() if not (pa.types.is_integer(kind) or pa.types.is_list(kind))
+            }
             explicit = pyarrow.json.ParseOptions(explicit_schema=pa.schema(list(types.items())))
             table = pyarrow.json.read_json(file, parse_options=explicit)
             absent = [name for name in types if table[name].null_count == len(table)]

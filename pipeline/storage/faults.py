@@ -4,6 +4,7 @@ import errno
 import logging
 import random
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
@@ -14,6 +15,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY_BUDGET_S = 60.0
+LOG_EVERY_S = 10.0
+_logged_at: dict[str, float] = {}
+_log_lock = threading.Lock()
 _TRANSIENT_HTTP = {408, 409, 425, 429, 500, 502, 503, 504}
 _TRANSIENT_CODES = {
     "SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "OperationAborted",
@@ -124,9 +128,18 @@ def attempt(
                 raise
             if not transient or left <= 0:
                 raise explain(error, what=what, uri=uri, tried_s=clock() - started if transient else None) from None
-            log.warning("cannot %s %s yet (%s); trying again", what, redact(uri), _words(error))
+            _log_retry(f"cannot {what} {redact(uri)} yet ({_words(error)}); retrying", _words(error), now=clock())
             sleep(min(wait * random.uniform(0.5, 1.5), max(left, 0.0)))
             wait = min(wait * 2, 10.0)
+
+
+def _log_retry(message: str, words: str, *, now: float) -> None:
+    """Log a retry: one warning per LOG_EVERY_S for the same words, because many threads meet the same outage."""
+    with _log_lock:
+        due = now - _logged_at.get(words, -LOG_EVERY_S) >= LOG_EVERY_S
+        if due:
+            _logged_at[words] = now
+    log.log(logging.WARNING if due else logging.DEBUG, "%s", message)
 
 
 def explain(error: BaseException, *, what: str, uri: str, tried_s: float | None = None) -> StorageError:
@@ -136,7 +149,9 @@ def explain(error: BaseException, *, what: str, uri: str, tried_s: float | None 
     name = type(error).__name__
     if code == "NoSuchBucket":
         return MissingError(f"{head}the bucket {_bucket(uri)!r} does not exist; create it or correct the URI")
-    if name in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"):
+    if name == "ProfileNotFound":
+        return StorageError(f"{head}{_words(error)}; check AWS_PROFILE, or profile in the storage configuration")
+    if name in ("NoCredentialsError", "PartialCredentialsError"):
         return StorageError(f"{head}no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment")
     if code in _CREDENTIAL_CODES:
         return StorageError(

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import ray
 
 from pipeline import logs
+from pipeline.storage.contact import expect_outages
 from pipeline.workers.causes import cause_of
 
 ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
@@ -47,6 +48,7 @@ class Actor:
     def start(self, build: Callable[[], LabelerProtocol], log_ids: Mapping[str, str]) -> str:
         """Load the model; returns the node's id."""
         logs.setup_from_environment(**log_ids)
+        expect_outages()  # the driver has reached the storage
         self._labeler = build()
         return str(ray.get_runtime_context().get_node_id())
 

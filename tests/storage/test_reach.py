@@ -1,14 +1,21 @@
 """Endpoints and credentials: what cannot be reached or used is named, soon, without secrets."""
 
+import importlib
+import logging
 import pickle
+import socket
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import StorageError
-from pipeline.storage import MissingError, Storage, Store, open_source
+from pipeline.storage import MissingError, Storage, Store, open_source, source_versions
 from tests.fixtures_s3 import S3
+from tests.proxy import Proxy
 from tests.s3 import BUCKET, READER_KEY, READER_SECRET, WRITER_KEY, WRITER_SECRET, SeaweedFS
 
 
@@ -46,12 +53,99 @@ def test_an_output_that_may_only_be_read_is_refused_at_once(s3: S3, monkeypatch:
         Store(s3.uri).check_writable()
 
 
-def test_an_unreachable_server_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The endpoint in the environment, whose port refuses connections as long as the test runs."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        for name, value in {"ENDPOINT_URL": endpoint, "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        yield endpoint
+
+
+COMMANDS = {
+    "query": ["s3://bucket/out", "SELECT 1"],
+    "doctor": ["s3://bucket/out"],
+    "publish": ["s3://bucket/out"],
+    "status": ["s3://bucket/out"],
+    "retry": ["s3://bucket/out", "--all"],
+    "report": ["s3://bucket/out"],
+    "manifest": ["validate", "s3://bucket/manifest.parquet"],
+    "label": ["--manifest", "s3://bucket/m.parquet", "--output", "s3://bucket/out", "--model", "embedded", "--dry-run"],
+}
+
+
+def test_each_command_names_a_refused_endpoint_in_one_line(
+    closed: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    for command, arguments in COMMANDS.items():
+        assert importlib.import_module(f"jobs.{command}").main(arguments) in (1, 2), command
+        said = capsys.readouterr().err.splitlines()
+        assert [line.partition(";")[0] for line in said] == [f"error: cannot reach {closed}: Connection refused"], said
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_an_endpoint_without_an_address_is_named(monkeypatch: pytest.MonkeyPatch, closed: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://no-such-host.invalid:8333")
+    with pytest.raises(StorageError, match=r"cannot reach http://no-such-host\.invalid:8333: .*AWS_ENDPOINT_URL"):
+        Store("s3://bucket/x").read("y")
+    address = closed.partition("//")[2]
+    with pytest.raises(StorageError, match=f"cannot reach https?://{address}: Connection refused"):
+        open_source(f"http://{address}/v.mp4")
+    assert source_versions([f"http://{address}/{name}.mp4" for name in "abc"]) == [None] * 3
+
+
+def test_a_proxy_that_refuses_is_named(monkeypatch: pytest.MonkeyPatch, closed: str) -> None:
+    monkeypatch.setenv("HTTP_PROXY", closed)
+    with pytest.raises(StorageError, match=f"cannot reach http://s3.example through {closed.partition('//')[2]}: "):
+        open_source("http://s3.example/v.mp4")
+
+
+def test_a_server_that_was_reached_is_retried_when_it_goes_away(
+    s3: S3, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Proxy(s3.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        store = Store(f"{s3.uri}/x", retry_budget_s=1)
+        store.put("y", b"1")
     with pytest.raises(StorageError, match=r"after \d+ s of retries; check that the endpoint"):
-        Store("s3://bucket/x", retry_budget_s=0.5).read("y")
+        list(store.list_sharded("parts"))
+    warnings = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert 1 <= len(warnings) <= 3, warnings
+
+
+WORKER = """
+from pipeline.storage import Store
+from pipeline.storage.contact import expect_outages
+expect_outages()
+Store("s3://bucket/x", retry_budget_s=0.5).read("y")
+"""
+
+
+@pytest.mark.usefixtures("closed")
+def test_a_worker_retries_from_its_first_request() -> None:
+    done = subprocess.run([sys.executable, "-c", WORKER], capture_output=True, text=True, check=False)
+    assert "s of retries; check that the endpoint" in done.stderr
+
+
+def test_missing_credentials_are_named(s3: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    store = Store(f"{s3.uri}/x")
+    for use in (lambda: store.read("y"), lambda: list(store.list()), lambda: store.list_dirs(), store.check_writable):
+        with pytest.raises(StorageError, match="no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
+            use()
+    monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
+    with pytest.raises(StorageError, match=r"cannot use s3://.*no-such-profile"):
+        Store(f"{s3.uri}/x").read("y")
+
+
+def test_https_to_a_server_that_speaks_http_is_not_retried_for_long(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint.replace("http:", "https:"))
+    with pytest.raises(StorageError, match=r"cannot read .*(?i:ssl)"):
+        Store(f"{s3.uri}/x").read("y")
 
 
 def test_prefixes_may_have_their_own_access(s3: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

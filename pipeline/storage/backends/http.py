@@ -1,15 +1,22 @@
 """Web servers: sources only, read in ranges or, where the server gives none, from beginning to end."""
 
 import io
+from collections.abc import Mapping
 from typing import Any, BinaryIO, cast
 
+from pipeline.storage.access import Access
 from pipeline.storage.backends.backend import join
 from pipeline.storage.backends.fsspec import FsspecBackend
+from pipeline.storage.contact import check_endpoint
 from pipeline.storage.listing import Version, entry_of, version_of
 
 
 class HttpBackend(FsspecBackend):
     """Below one URL."""
+
+    def _connect(self, uri: str, access: Access, options: Mapping[str, Any]) -> Any:
+        check_endpoint(uri)
+        return super()._connect(uri, access, options)
 
     def open(self, path: str) -> tuple[BinaryIO, Version]:
         url = join(self._root, path)

@@ -13,7 +13,8 @@ from pipeline.storage.backends.fsspec import FsspecBackend
 from pipeline.storage.backends.s3_clients import arrow_filesystem, deltalake_options, shared_s3fs
 from pipeline.storage.backends.s3_listing import S3Lister
 from pipeline.storage.backends.s3_versions import versions_in_bucket
-from pipeline.storage.faults import s3_error
+from pipeline.storage.contact import check_endpoint
+from pipeline.storage.faults import attempt, s3_error
 from pipeline.storage.listing import Entry, Page, Version, entry_of, version_of
 
 
@@ -35,8 +36,10 @@ class S3Backend(FsspecBackend):
         self._bucket, _, self._key = self._root.partition("/")
         self._lister = S3Lister(self._fs)
 
-    def _connect(self, uri: str, access: Access, options: Mapping[str, Any]) -> Any:  # noqa: ARG002
-        return shared_s3fs(access, options)
+    def _connect(self, uri: str, access: Access, options: Mapping[str, Any]) -> Any:
+        fs = shared_s3fs(access, options)
+        check_endpoint(attempt(lambda: str(fs.s3.meta.endpoint_url), what="use", uri=uri, retry=False))
+        return fs
 
     def open(self, path: str) -> tuple[BinaryIO, Version]:
         """As `Backend.open`, with the version that the file itself asked for: one request less."""

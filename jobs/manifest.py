@@ -28,6 +28,8 @@ from pipeline.formats.registry import FORMATS
 from pipeline.manifest import PROMPT_KINDS, Manifest, describe, read_manifest, read_table, write_manifest, write_rows
 from pipeline.manifest import build as prompting
 from pipeline.manifest.build import Every, FoundVideo, PromptRule, Shape, detections_to_prompts
+from pipeline.manifest.normalized import normalized_notes
+from pipeline.manifest.probe import probe_videos
 from pipeline.storage import Storage, Store, open_source, redact
 from pipeline.storage.uris import local_path
 
@@ -90,6 +92,9 @@ def parser() -> argparse.ArgumentParser:
         add = command(name, run, text)
         add("manifest", metavar="URI", help="Parquet manifest (path or fsspec URL)")
         add("--prompts", metavar="URI", help="its prompts as a flat table")
+        if name == "validate":
+            add("--probe", action="store_true", help="open every video and check prompts against its frames and size")
+            add("--threads", type=_count, default=16, metavar="N", help="videos opened at the same time (default: 16)")
         if name == "show":
             add("--video-id", metavar="ID", help="this video only")
             add("--rows", type=_count, default=SHOWN, metavar="N", help=f"the first N rows (default: {SHOWN})")
@@ -103,7 +108,7 @@ def _output(add: Any) -> None:
 
 def _videos(add: Any, *, on_bad_row: str) -> None:
     add("--on-bad-row", choices=("fail", "skip"), default=on_bad_row,
-        help=f"stop when a video has no or unsound prompts, or leave it out (default: {on_bad_row})")  # fmt: skip
+        help=f"stop when a video has missing or invalid prompts, or leave it out (default: {on_bad_row})")  # fmt: skip
     add("--videos", metavar="URI", help="Parquet table of video_id, video_uri and a manifest's other columns")
     add("--uri-template", metavar="TEXT", help="instead: where a video lies, as in s3://bucket/videos/{video_id}.mp4")
 
@@ -208,12 +213,21 @@ def _join(given: argparse.Namespace, storage: Storage, prompts: pa.Table, *, fil
 
 
 def validate(given: argparse.Namespace, storage: Storage) -> int:
-    """Read it as jobs.label does."""
+    """Read it as jobs.label does; with --probe, open its videos."""
     manifest = read_manifest(given.manifest, prompts=given.prompts, on_bad_row="skip", open_file=_open(storage))
     _tell(manifest)
+    for note in normalized_notes(manifest):
+        print(f"warning: {note}", file=sys.stderr)
     kinds = ", ".join(f"{count} with {kind}" for kind, count in _kinds(manifest).items())
-    print(f"{len(manifest)} sound videos, {_prompts(manifest)} prompts ({kinds}); {len(manifest.bad_rows)} bad rows")
-    return 2 if manifest.bad_rows else 0
+    print(f"{len(manifest)} valid videos, {_prompts(manifest)} prompts ({kinds}); {len(manifest.bad_rows)} bad rows")
+    if not given.probe:
+        return 2 if manifest.bad_rows else 0
+    rows: list[int] = []
+    for problem in probe_videos(manifest, storage=storage, threads=given.threads):
+        print(problem, file=sys.stderr)
+        rows.append(problem.row)
+    print(f"{len(manifest)} videos probed; {len(rows)} problems in {len(set(rows))} of them")
+    return 2 if manifest.bad_rows else 3 if rows else 0
 
 
 def show(given: argparse.Namespace, storage: Storage) -> int:
@@ -223,7 +237,7 @@ def show(given: argparse.Namespace, storage: Storage) -> int:
     if given.video_id is not None:
         found = pc.index(manifest.table["video_id"], given.video_id).as_py()
         if found < 0:
-            raise UsageError(f"no sound row has the video_id {given.video_id!r}")
+            raise UsageError(f"no valid row has the video_id {given.video_id!r}")
         chosen = [found]
     for i in chosen:
         print("\n".join(describe(manifest.video(i))))
@@ -236,7 +250,7 @@ def _write(given: argparse.Namespace, storage: Storage, manifest: Manifest, *, l
     _tell(manifest)
     left_out += len(manifest.bad_rows)
     if len(manifest) == 0:
-        raise UsageError(f"no sound row is left to write; {left_out} left out")
+        raise UsageError(f"no valid row is left to write; {left_out} left out")
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "manifest.parquet"
         write_manifest(manifest, path)

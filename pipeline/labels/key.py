@@ -2,13 +2,10 @@
 
 import hashlib
 import json
-import re
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.errors import UsageError
 
@@ -55,24 +52,6 @@ class Parameters:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 
 
-_VIDEO_SUFFIXES = (
-    *("mp4", "m4v", "mov", "qt", "mkv", "webm", "avi", "ts", "m2ts", "mts", "mpg", "mpeg", "m2v", "wmv", "asf"),
-    *("flv", "ogv", "ogg", "mxf", "3gp", "3g2", "insv", "lrv", "gif"),
-)
-_VIDEO_FILE = rf"(?i)\.(?:{'|'.join(_VIDEO_SUFFIXES)})(?:[?#]|$)"
-"""URIs of video files, which have their own rate."""
-
-
-def takes_fps(uri: str) -> bool:
-    """Whether the manifest's fps decides frames at this URI: true unless it ends like a video file's."""
-    return re.search(_VIDEO_FILE, uri) is None
-
-
-def fps_in_keys(uris: pa.ChunkedArray, fps: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The fps that is part of each label key, float64; null where `takes_fps` is false or none is given."""
-    return pc.if_else(pc.match_substring_regex(uris, _VIDEO_FILE), pa.scalar(None, pa.float64()), fps)
-
-
 def label_key(
     *,
     version: str,
@@ -92,7 +71,7 @@ def label_key(
         prompts: digest of the prompts' geometry.
         weights: digest of the model's weights.
         parameters: `Parameters.to_json()`.
-        fps: the manifest's rate of an image sequence, see `fps_in_keys`.
+        fps: the manifest's rate of an image sequence, see `manifest.fps.rate_of`.
     """
     parts = [ALGORITHM_VERSION, version, start_s, end_s, prompts, weights, parameters]
     if fps is not None:

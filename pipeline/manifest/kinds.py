@@ -185,6 +185,7 @@ class Mask(PromptKind):
     name = "mask"
     noun = "a mask"
     alone = True
+    in_pixels = False
     type = pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())])
     flat: ClassVar = {"mask_height": pa.int64(), "mask_width": pa.int64(), "mask_counts": pa.string()}
 

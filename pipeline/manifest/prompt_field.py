@@ -109,6 +109,9 @@ class PromptKind(PromptField):
     alone: ClassVar[bool] = False
     """Excludes every other kind in the same prompt, and cannot correct a tracked mask."""
 
+    in_pixels: ClassVar[bool] = True
+    """Holds coordinates in pixels, which may be shares of the frame by mistake: see `normalized`."""
+
     @abstractmethod
     def misfits(self, value: Any, *, height: int, width: int) -> Iterator[str]:
         """Why the value does not fit a video of this displayed size; nothing where it fits."""

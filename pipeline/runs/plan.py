@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.labels.key import ALGORITHM_VERSION, KEY_COLUMNS, Parameters, fps_in_keys, label_key
+from pipeline.labels.key import ALGORITHM_VERSION, KEY_COLUMNS, Parameters, label_key
+from pipeline.manifest.fps import rates
 
 ENCODER_COST, OBJECT_COST = 1.0, 2.0
 """Of a frame: for hiera-tiny at 1024 px an object costs twice the encoder (606 against 293 GFLOP)."""
@@ -89,7 +90,7 @@ def make_plan(
             "version": versions,
             "start_s": manifest["start_s"],
             "end_s": manifest["end_s"],
-            "fps": fps_in_keys(manifest["video_uri"], manifest["fps"]),
+            "fps": rates(manifest["video_uri"], manifest["fps"]),
             "prompts_digest": prompt_digests,
             "weights_digest": _constant(weights, manifest.num_rows),
             "parameters": _constant(settings, manifest.num_rows),

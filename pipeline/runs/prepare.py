@@ -16,6 +16,7 @@ from pipeline.errors import ManifestError, UsageError
 from pipeline.labels.failures import RETRIED_UNASKED, Failure, read_failures
 from pipeline.manifest import BadRow, Manifest, prompt_digests, read_manifest
 from pipeline.manifest.bad_rows import clip
+from pipeline.manifest.normalized import normalized_notes
 from pipeline.runs.config import RunConfig
 from pipeline.runs.corrections import Overlay, overlay_manifest, read_corrections
 from pipeline.runs.plan import CORRECTED, Plan, make_plan, places_of
@@ -48,7 +49,7 @@ class Prepared:
     returns: dict[str, int] = field(default_factory=dict)
     """Videos whose published labels give way to older ones, by the run that made those."""
     notes: list[str] = field(default_factory=list)
-    """What else a user must know of the plan, a line each: corrections, and labels that return."""
+    """What else a user must know of the plan, a line each: shares for pixels, corrections, labels that return."""
 
 
 def prepare(
@@ -109,7 +110,7 @@ def prepare(
         quarantined=[failures[key] for key in keys],
         failures={v: list(group) for v, group in itertools.groupby(failures.values(), lambda f: f.video_id)},
         returns=returns,
-        notes=[*overlay.notes(), *describe_returns(returns)],
+        notes=[*normalized_notes(manifest), *overlay.notes(), *describe_returns(returns)],
     )
 
 

@@ -8,11 +8,10 @@ from contextlib import AbstractContextManager, ExitStack
 
 import torch
 
-from pipeline.errors import ModelError, StorageError, VideoError
+from pipeline.errors import ModelError, StorageError
 from pipeline.labels import PartBuilder
-from pipeline.labels.key import takes_fps
 from pipeline.logs import bound
-from pipeline.manifest import Video
+from pipeline.manifest.fps import check_rate, rate_of
 from pipeline.storage import Store, Version, part_path
 from pipeline.tracking import Engine, MaskPostprocessor
 from pipeline.tracking.model import load
@@ -90,7 +89,7 @@ class Labeler:
             self._open(task) as (reader, version),
             ExitStack() as builders,
         ):
-            _check_fps(video, reader)
+            check_rate(video, reader)
             info, tracker = reader.info, self._tracker(reader, spent)
             objects = resolve_prompts(video.prompts, height=info.height, width=info.width, index_at=reader.index_at)
             first, second = builders.enter_context(_builder(task, reader)), None
@@ -124,7 +123,7 @@ class Labeler:
             planned_version=task.version if video.video_version is None else None,
             start_s=video.start_s,
             end_s=video.end_s,
-            fps=video.fps if takes_fps(video.video_uri) else None,
+            fps=rate_of(video),
             on_damaged=settings.on_damaged,
             isolate=task.isolate,
         )
@@ -156,12 +155,3 @@ class Labeler:
 def _builder(task: Task, reader: VideoReader) -> PartBuilder:
     info = reader.info
     return PartBuilder(task.video.video_id, label_key=task.label_key, height=info.height, width=info.width)
-
-
-def _check_fps(video: Video, reader: VideoReader) -> None:
-    """Raise VideoError where an fps would be ignored, because it is not in the label key."""
-    if reader.info.container == "images" and video.fps is not None and not takes_fps(video.video_uri):
-        raise VideoError(
-            f"{video.video_uri}: fps is {video.fps:g}, but this name of an image sequence ends like a video file's; "
-            "end a folder's URI with a slash and name a zip .zip"
-        )

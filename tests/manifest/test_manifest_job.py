@@ -146,7 +146,7 @@ def test_validate(tmp_path: Path, write: Any, capsys: pytest.CaptureFixture[str]
     assert main(["validate", path]) == 2
     shown = capsys.readouterr()
     assert "row 1, video_id 'b', column video_uri, value '': empty; every row needs one" in shown.err
-    assert "1 sound videos, 2 prompts (0 with points, 2 with box, 0 with mask); 1 bad rows" in shown.out
+    assert "1 valid videos, 2 prompts (0 with points, 2 with box, 0 with mask); 1 bad rows" in shown.out
     assert main(["validate", str(write([row()]))]) == 0
     assert main(["validate", str(tmp_path / "absent.parquet")]) == 2
     assert "error: cannot open" in capsys.readouterr().err
@@ -171,7 +171,7 @@ def test_show(write: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", path, "--video-id", "b"]) == 0
     assert "row 0" not in capsys.readouterr().out
     assert main(["show", path, "--video-id", "c"]) == 2
-    assert "no sound row has the video_id 'c'" in capsys.readouterr().err
+    assert "no valid row has the video_id 'c'" in capsys.readouterr().err
 
 
 def test_build_from_and_to_a_bucket(folder: Path, s3: Any) -> None:

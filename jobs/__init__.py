@@ -1,6 +1,6 @@
-"""Commands: each module is run as `python -m jobs.NAME`; `--help` tells what it does."""
+"""Commands: each module runs as `python -m jobs.NAME` or `sam2-corpus NAME`; `--help` explains it."""
 
 import os
 
-# Ray reads this when it is imported: a Ray started by a command listens on loopback only.
+# Ray reads this at import: a local Ray then listens on loopback only.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")

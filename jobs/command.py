@@ -24,12 +24,16 @@ Main = Callable[[list[str] | None], int]
 
 
 def add_storage(parser: argparse.ArgumentParser) -> None:
-    """Let a command say with what endpoints and credentials it reads and writes."""
-    parser.add_argument("--storage", metavar="FILE", help="TOML file of endpoints and credentials by URI prefix")
+    """Add --storage, the endpoints and credentials of a command."""
+    parser.add_argument(
+        "--storage",
+        metavar="FILE",
+        help="TOML file of endpoints and credentials by URI prefix (default: the environment)",
+    )
 
 
 def open_storage(given: argparse.Namespace) -> "Storage":
-    """What --storage describes; the environment's own credentials where it is absent."""
+    """The storage that --storage describes; without it the credentials of the environment."""
     from pipeline.storage import Storage
 
     return Storage.from_toml(given.storage) if given.storage else Storage()

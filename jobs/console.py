@@ -94,6 +94,11 @@ def show_report(report: "Report") -> None:
         )
         for reason, count in report.reasons.items():
             out.print(f"  {count:6} {reason}", markup=False)
+    if report.truncated or report.damaged:
+        out.print(
+            f"of these {report.truncated} truncated, {report.damaged} damaged (columns truncated and damaged_packets "
+            "of the videos table)"
+        )
     for note in report.notes:
         out.print(note, markup=False)
     if report.left:

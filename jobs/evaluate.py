@@ -48,22 +48,22 @@ def parser() -> argparse.ArgumentParser:
         "2 wrong usage; 1 unexpected",
     )
     add = p.add_argument
-    add("masks", metavar="OUTPUT", help="what is judged: a label output, or masks in another format")
-    add("--truth", required=True, metavar="URI", help="what is true")
-    add("--baseline", metavar="URI", help="a second output to compare with against the same truth")
-    add("--kind", choices=KINDS, help="format of OUTPUT (default: looked at)")
-    add("--truth-kind", choices=KINDS, help="format of the truth (default: looked at)")
+    add("masks", metavar="OUTPUT", help="masks to score: a label output, or masks in another format")
+    add("--truth", required=True, metavar="URI", help="true masks: a label output, or masks in another format")
+    add("--baseline", metavar="URI", help="second output, scored against the same truth for comparison")
+    add("--kind", choices=KINDS, help="format of OUTPUT (default: detected from the files)")
+    add("--truth-kind", choices=KINDS, help="format of the truth (default: detected from the files)")
     add(
         "--protocol",
         choices=get_args(FrameProtocol),
         help="frames that count: davis leaves out the first and last of a video, sav of each object, all none "
         "(default: sav for SA-V JSON, all between label outputs, else davis)",
     )
-    add("--where", metavar="SQL", help="judge only these rows of a label output: \"category = 'dog'\"")
-    add("--only-labelled", action="store_true", help="leave out videos without masks; else they score as empty ones")
-    add("--workers", type=int, metavar="N", help="processes (default: one per core)")
-    add("--json", metavar="URI", help="write the summary here")
-    add("--csv", metavar="URI", help="write a line for each masklet here")
+    add("--where", metavar="SQL", help="score only these rows of a label output, e.g. \"category = 'dog'\"")
+    add("--only-labelled", action="store_true", help="skip videos without masks; otherwise they score as empty masks")
+    add("--workers", type=int, metavar="N", help="number of processes (default: one per core)")
+    add("--json", metavar="URI", help="file to write the summary to")
+    add("--csv", metavar="URI", help="file to write one line per masklet to")
     add("--fail-under", type=float, metavar="X", help="exit with 3 when J&F is below X, between 0 and 1")
     add_storage(p)
     return p

@@ -37,14 +37,39 @@ def parser() -> argparse.ArgumentParser:
         "exit codes: 0 written; 3 written, but some videos could not be; 2 wrong usage; 1 unexpected",
     )
     add = p.add_argument
-    add("output", metavar="OUTPUT", help="a label output: path or fsspec URL")
-    add("--format", required=True, choices=ABOUT, metavar="NAME", help="one of those below")
-    add("--to", required=True, metavar="URI", help="where to write: an empty place, or an export to go on with")
-    add("--where", metavar="SQL", help='which rows, by columns of masks, masklets and videos: "predicted_iou > 0.8"')
-    add("--split", action="append", default=[], metavar="NAME=SHARE", help="hold out videos, e.g. val=0.1; repeatable")
-    add("--every", type=int, metavar="N", help="only frames 0, N, 2N, ... (default: 4 for sav, else 1)")
-    add("--frames", choices=("reference", "write"), default="reference", help="name pictures (default), or write them")
-    add("--tolerance", type=float, metavar="PX", help="pixels a polygon may leave the outline (default: 0, exact)")
+    add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
+    add("--format", required=True, choices=ABOUT, metavar="NAME", help="name of a format, as listed below")
+    add(
+        "--to",
+        required=True,
+        metavar="URI",
+        help="where to write: an empty folder, or an unfinished export to continue",
+    )
+    add(
+        "--where",
+        metavar="SQL",
+        help='rows to export, by columns of masks, masklets and videos, e.g. "predicted_iou > 0.8"',
+    )
+    add(
+        "--split",
+        action="append",
+        default=[],
+        metavar="NAME=SHARE",
+        help="share of videos held out, e.g. val=0.1; repeatable",
+    )
+    add("--every", type=int, metavar="N", help="frame stride: export frames 0, N, 2N, ... (default: 4 for sav, else 1)")
+    add(
+        "--frames",
+        choices=("reference", "write"),
+        default="reference",
+        help="name the frames' pictures, or write them (default: reference)",
+    )
+    add(
+        "--tolerance",
+        type=float,
+        metavar="PX",
+        help="distance in pixels between polygon and outline (default: 0, exact)",
+    )
     add_storage(p)
     return p
 

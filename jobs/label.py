@@ -1,6 +1,8 @@
 """Label the videos of a manifest with SAM 2: RLE masks and scores, as Parquet parts and Delta tables.
 
-Videos that are labelled already are left out, so the same command resumes a run that was cut short, and repairs one.
+Videos that are already labelled are skipped, so the same command resumes an interrupted run. Corrections kept with the
+output (jobs.review) replace prompts of the manifest. Ctrl-C or SIGTERM checkpoints in-flight videos and stops; a second
+Ctrl-C exits immediately.
 """
 
 import argparse
@@ -22,46 +24,48 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="exit codes: 0 all labelled; 3 finished, but videos failed or stay in quarantine, or rows were bad;\n"
-        "4 stopped before the end; 2 wrong usage or manifest; 1 unexpected",
+        "4 stopped before the end; 2 wrong usage or manifest; 130 second Ctrl-C; 1 unexpected",
     )
     add = p.add_argument
     add("--config", metavar="FILE", help="TOML file of these options; the command line wins")
-    add("--manifest", metavar="URI", help="Parquet manifest: one row a video, with its prompts (path or fsspec URL)")
-    add("--prompts", metavar="URI", help="the prompts as a flat table instead: one row a video, object and frame")
-    add("--output", metavar="URI", help="where labels go (path or fsspec URL)")
-    add("--model", metavar="NAME", help="a hub id such as facebook/sam2.1-hiera-tiny, a folder, or embedded (a toy)")
-    add("--revision", metavar="REV", help="branch, tag or commit of a hub model")
-    add("--device", choices=get_args(Device), help="where models run (default: auto)")
-    add("--dtype", choices=get_args(Dtype), help="precision; bfloat16 is by autocast (default: float32)")
-    add("--direction", choices=get_args(Direction), help="way of propagation from the first prompt (default: forward)")
-    add("--mask-threshold", type=float, metavar="X", help="a pixel is inside where its logit is above X (default: 0)")
+    add("--manifest", metavar="URI", help="Parquet manifest: one row per video, with its prompts (path or fsspec URL)")
+    add("--prompts", metavar="URI", help="flat table of prompts instead: one row per video, object and frame")
+    add("--output", metavar="URI", help="where labels are written (path or fsspec URL)")
+    add("--model", metavar="NAME", help="hub id such as facebook/sam2.1-hiera-tiny, folder, or embedded (a toy model)")
+    add("--revision", metavar="REV", help="branch, tag or commit of a hub model (default: main)")
+    add("--device", choices=get_args(Device), help="device that runs the model (default: auto)")
+    add("--dtype", choices=get_args(Dtype), help="precision; bfloat16 uses autocast (default: float32)")
+    add("--direction", choices=get_args(Direction), help="propagation from the first prompt (default: forward)")
+    add("--mask-threshold", type=float, metavar="X", help="logit above which a pixel is in the mask (default: 0)")
     add("--max-hole-area", type=int, metavar="PX", help="fill holes of up to PX pixels (default: 0, off)")
     add("--max-sprinkle-area", type=int, metavar="PX", help="drop separate parts of up to PX pixels (default: 0, off)")
-    add("--non-overlapping", action="store_true", default=None, help="give each pixel to one object at most")
-    add("--actors", type=int, metavar="N", help="workers (default: one per GPU, or 2 on CPUs)")
-    add("--cpus-per-actor", type=float, metavar="X", help="CPU cores an actor reserves (default: 1)")
-    add("--gpus-per-actor", type=float, metavar="X", help="GPUs an actor reserves, e.g. 0.5 (default: 1, or 0 on CPUs)")
-    add("--lanes", type=int, metavar="N", help="videos labelled in lock-step by one actor (default: by device)")
-    add("--address", metavar="ADDR", help="Ray cluster to join, e.g. auto (default: a local Ray of its own)")
-    add("--on-bad-row", choices=get_args(OnBadRow), help="stop on a bad manifest row, or leave it out (default: fail)")
-    add("--on-damaged", choices=get_args(OnDamaged), help="label damaged videos as far as they go (default), or fail")
+    add("--non-overlapping", action="store_true", default=None, help="give each pixel to at most one object")
+    add("--actors", type=int, metavar="N", help="number of workers (default: one per GPU, or 2 without GPUs)")
+    add("--cpus-per-actor", type=float, metavar="X", help="CPU cores reserved per actor (default: 1)")
+    add("--gpus-per-actor", type=float, metavar="X", help="GPUs reserved per actor, e.g. 0.5 (default: 1, on CPUs 0)")
+    add("--lanes", type=int, metavar="N", help="videos that one actor labels at a time (default: 8 on GPUs, 1 on CPUs)")
+    add("--address", metavar="ADDR", help="Ray cluster to join, e.g. auto (default: start a local Ray)")
+    add("--on-bad-row", choices=get_args(OnBadRow), help="stop at bad manifest rows, or skip them (default: fail)")
+    add("--on-damaged", choices=get_args(OnDamaged), help="label damaged videos as far as they decode, or fail them "
+        "(default: label)")  # fmt: skip
     add_storage(p)
-    add("--check-drift", action="store_true", default=None, help="track back as well (twice the time): fills drift")
-    add("--allow-uri", action="append", metavar="PREFIX", help="the manifest may name videos below PREFIX only; repeat")
-    add("--checkpoint-every", dest="checkpoint_every_s", type=options.duration, metavar="TIME", help="default: 120s")
-    add("--deadline-floor", dest="deadline_floor_s", type=options.duration, metavar="TIME", help="default: 15m a video")
-    add("--grace", dest="grace_s", type=options.duration, metavar="TIME", help="to save work at a stop (default: 60s)")
-    add("--stop-at", type=options.moment, metavar="TIME", help="save what is in hand and stop at 06:00, or an ISO time")
-    add("--budget-gpu-hours", type=float, metavar="X", help="stop likewise after so many GPU hours")
-    add("--sample", type=options.fraction, metavar="X%", help="label only this share of the videos, always the same")
-    add(
-        "--shard",
-        type=options.shard,
-        metavar="i/n",
-        help="label only this part of the manifest; shards may run at once",
-    )
-    add("--max-relabel", type=options.fraction, metavar="X%", help="refuse to relabel more than this share")
-    add("--dry-run", action="store_true", default=None, help="say what is pending and why, and label nothing")
+    add("--check-drift", action="store_true", default=None, help="track backward, too, and fill the column drift "
+        "(twice the time)")  # fmt: skip
+    add("--allow-uri", action="append", metavar="PREFIX", help="refuse videos that are not below PREFIX; repeatable")
+    add("--checkpoint-every", dest="checkpoint_every_s", type=options.duration, metavar="TIME",
+        help="time between two checkpoints of a video (default: 120s)")  # fmt: skip
+    add("--deadline-floor", dest="deadline_floor_s", type=options.duration, metavar="TIME",
+        help="time that every video may take, whatever its estimated cost (default: 15m)")  # fmt: skip
+    add("--grace", dest="grace_s", type=options.duration, metavar="TIME",
+        help="time for checkpoints when the run is stopped (default: 60s)")  # fmt: skip
+    add("--stop-at", type=options.moment, metavar="TIME", help="checkpoint and stop at 06:00, or at an ISO 8601 time")
+    add("--budget-gpu-hours", type=float, metavar="X", help="checkpoint and stop after X GPU hours (default: no limit)")
+    add("--sample", type=options.fraction, metavar="X%", help="label only this share of the videos, by a hash of "
+        "video_id")  # fmt: skip
+    add("--shard", type=options.shard, metavar="I/N", help="label only the I-th of N parts; shards may run at once")
+    add("--max-relabel", type=options.fraction, metavar="X%", help="refuse to replace more than this share of the "
+        "published labels")  # fmt: skip
+    add("--dry-run", action="store_true", default=None, help="print what is pending and why; label nothing")
     add("--no-publish", action="store_true", default=None, help="commit parts only; jobs.publish makes the tables")
     return p
 
@@ -90,7 +94,7 @@ def read_options(arguments: list[str]) -> tuple[RunConfig, bool]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     config, dry_run = read_options(sys.argv[1:] if arguments is None else arguments)
-    from pipeline.runs.prepare import prepare  # these load Ray and torch: only once the options are right
+    from pipeline.runs.prepare import prepare  # imported late: they load Ray
     from pipeline.runs.run import label_corpus
 
     if dry_run:

@@ -55,18 +55,37 @@ def parser() -> argparse.ArgumentParser:
     add("source", metavar="URI", help="folder or bucket prefix that holds the videos (path or fsspec URL)")
     add("--prompt", default="centre-box", metavar="RULE", help="centre-box (default), centre-box:0.3 (share of width "
         "and height), full-frame, points:3x4 or boxes:3x4 (rows x columns, each an object)")  # fmt: skip
-    add("--pattern", metavar="GLOB", help="which files, by their path below the folder (default: video suffixes)")
-    add("--size", type=_size, metavar="WxH", help="displayed size of all videos; without it each one is opened")
-    add("--threads", type=_count, default=16, metavar="N", help="videos opened at the same time (default: 16)")
+    add("--pattern", metavar="GLOB", help="pattern of file paths below the folder (default: video suffixes)")
+    add("--size", type=_size, metavar="WxH", help="displayed size of all videos (default: open each video)")
+    add(
+        "--threads", type=_count, default=16, metavar="N", help="number of videos opened at the same time (default: 16)"
+    )
     _output(add)
 
     add = command("from-detections", from_detections, "boxes of any detector become prompts")
     add("--detections", required=True, metavar="URI", help="table (Parquet, CSV, JSONL), one row a box: video_id, "
         "frame_index or time_s, x_min, y_min, x_max, y_max; optionally score, category, fps")  # fmt: skip
-    add("--every", default="1s", metavar="T", help="at most one look per interval, 0.5s or 30f (default: 1s)")
-    add("--match-iou", type=float, default=0.5, metavar="X", help="the same object from here on (default: 0.5)")
-    add("--min-score", type=float, default=float("-inf"), metavar="X", help="leave out boxes that score less")
-    add("--fps", type=float, metavar="X", help="the videos' frame rate, where no column tells")
+    add(
+        "--every",
+        default="1s",
+        metavar="T",
+        help="prompt at most once per interval: seconds, 0.5s, or frames, 30f (default: 1s)",
+    )
+    add(
+        "--match-iou",
+        type=float,
+        default=0.5,
+        metavar="X",
+        help="IoU with an object's last box from which a box is that object (default: 0.5)",
+    )
+    add(
+        "--min-score",
+        type=float,
+        default=float("-inf"),
+        metavar="X",
+        help="skip boxes with a lower score (default: none)",
+    )
+    add("--fps", type=float, metavar="X", help="frame rate of the videos, where the table has no column fps")
     _videos(add, on_bad_row="skip")  # a detector that finds nothing in some videos is no mistake
     _output(add)
 
@@ -91,26 +110,32 @@ def parser() -> argparse.ArgumentParser:
     ):
         add = command(name, run, text)
         add("manifest", metavar="URI", help="Parquet manifest (path or fsspec URL)")
-        add("--prompts", metavar="URI", help="its prompts as a flat table")
+        add("--prompts", metavar="URI", help="flat table of its prompts")
         if name == "validate":
             add("--probe", action="store_true", help="open every video and check prompts against its frames and size")
-            add("--threads", type=_count, default=16, metavar="N", help="videos opened at the same time (default: 16)")
+            add(
+                "--threads",
+                type=_count,
+                default=16,
+                metavar="N",
+                help="number of videos opened at the same time (default: 16)",
+            )
         if name == "show":
-            add("--video-id", metavar="ID", help="this video only")
-            add("--rows", type=_count, default=SHOWN, metavar="N", help=f"the first N rows (default: {SHOWN})")
+            add("--video-id", metavar="ID", help="show only this video")
+            add("--rows", type=_count, default=SHOWN, metavar="N", help=f"number of rows shown (default: {SHOWN})")
     return p
 
 
 def _output(add: Any) -> None:
-    add("--output", required=True, metavar="URI", help="the manifest to write (path or fsspec URL)")
-    add("--overwrite", action="store_true", help="replace it if it is there")
+    add("--output", required=True, metavar="URI", help="manifest to write (path or fsspec URL)")
+    add("--overwrite", action="store_true", help="replace an existing manifest")
 
 
 def _videos(add: Any, *, on_bad_row: str) -> None:
     add("--on-bad-row", choices=("fail", "skip"), default=on_bad_row,
-        help=f"stop when a video has missing or invalid prompts, or leave it out (default: {on_bad_row})")  # fmt: skip
-    add("--videos", metavar="URI", help="Parquet table of video_id, video_uri and a manifest's other columns")
-    add("--uri-template", metavar="TEXT", help="instead: where a video lies, as in s3://bucket/videos/{video_id}.mp4")
+        help=f"stop at videos with missing or invalid prompts, or skip them (default: {on_bad_row})")  # fmt: skip
+    add("--videos", metavar="URI", help="Parquet table of video_id, video_uri and other columns of manifests")
+    add("--uri-template", metavar="TEXT", help="URI of each video instead, e.g. s3://bucket/videos/{video_id}.mp4")
 
 
 def _count(text: str) -> int:

@@ -1,23 +1,23 @@
-"""Label what tonight's manifests want and is not labelled yet, publish it, and report it on one page.
+"""Label what tonight's manifests ask for and is not labelled yet, publish it, and write one page about it.
 
-nightly.toml, all but the first three optional:
+nightly.toml; manifests, output and label are required:
 
-    manifests = "s3://bucket/manifests/date=*/*.parquet"   # or a list; of several rows of a video the latest counts
+    manifests = "s3://bucket/manifests/date=*/*.parquet"   # or a list; the latest row of a video counts
     output = "s3://bucket/labels"
     timezone = "Europe/Berlin"                             # of stop_at and of the nights' names (default: UTC)
-    stop_at = "06:00"
-    budget_gpu_hours = 40                                  # of a night, all its attempts together
-    price_per_gpu_hour = 2.10
+    stop_at = "06:00"                                      # default: no stop time
+    budget_gpu_hours = 40                                  # per night, all attempts together (default: no limit)
+    price_per_gpu_hour = 2.10                              # default: no costs on the page
     currency = "EUR"                                       # default: USD
-    compare_nights = 14
-    optimize_after = 24                                    # small or overlapping table files; rewrites 32 GiB at most
+    compare_nights = 14                                    # earlier nights on the page (default: 14)
+    optimize_after = 24                                    # table files before tables are optimized (default: 24)
     [label]                                                # options of jobs.label
     model = "facebook/sam2.1-hiera-large"
     max_relabel = "5%"
-    [retry]                                                # by failure class: try again when so old
+    [retry]                                                # age at which failures of a class are retried
     oom = "7d"
 
-The report is in OUTPUT/nights/NIGHT/report.html and .json. Running it again goes on with what is left.
+The report is in OUTPUT/nights/NIGHT/report.html and report.json. Running the same night again continues it.
 """
 
 import argparse
@@ -42,20 +42,20 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="exit codes: 0 all labelled; 3 finished, but videos failed or stay in quarantine, or rows were bad;\n"
-        "4 stopped before the end; 2 wrong usage or manifest; 1 unexpected",
+        "4 stopped before the end; 2 wrong usage or manifest; 130 second Ctrl-C; 1 unexpected",
     )
     add = p.add_argument
     add("--config", metavar="FILE", required=True, help="nightly.toml, as above")
-    add("--stop-at", metavar="HH:MM", help="begin nothing after this time of day; wins over the file's stop_at")
-    add("--budget-gpu-hours", type=float, metavar="X", help="begin nothing after so many; wins over the file's")
-    add("--night", metavar="DATE", help="evening the night begins on (default: the present night, noon to noon)")
-    add("--address", metavar="ADDR", help="Ray cluster to join, e.g. auto (default: a local Ray of its own)")
-    add("--dry-run", action="store_true", help="say what is pending and why, and label nothing")
+    add("--stop-at", metavar="HH:MM", help="time of day to checkpoint and stop; overrides stop_at")
+    add("--budget-gpu-hours", type=float, metavar="X", help="GPU hours of the night; overrides budget_gpu_hours")
+    add("--night", metavar="DATE", help="evening on which the night begins (default: now, from noon to noon)")
+    add("--address", metavar="ADDR", help="Ray cluster to join, e.g. auto (default: RAY_ADDRESS, or a local Ray)")
+    add("--dry-run", action="store_true", help="print what is pending and why; label nothing")
     return p
 
 
 def read_options(options: argparse.Namespace) -> NightSettings:
-    """The settings of the file, with what the command line says instead.
+    """The settings of the file, overridden by the command line.
 
     Raises:
         UsageError: A setting is missing, unknown or not allowed.

@@ -28,11 +28,11 @@ def parser() -> argparse.ArgumentParser:
     )
     add = p.add_argument
     add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
-    add("--video", action="append", metavar="ID", help="a video; may be repeated")
-    add("--worst", type=int, metavar="N", help="the N most doubtful videos instead")
-    add("--where", metavar="SQL", help='the videos for which this holds, e.g. "frames > 1000"')
-    add("--folder", type=user_path, default=Path("preview"), help="a local folder to write to (default: preview)")
-    add("--only", choices=["film", "sheet"], help="only one of the two")
+    add("--video", action="append", metavar="ID", help="id of a video to draw; repeatable")
+    add("--worst", type=int, metavar="N", help="draw the N most doubtful videos")
+    add("--where", metavar="SQL", help='draw the videos for which this holds, e.g. "frames > 1000"')
+    add("--folder", type=user_path, default=Path("preview"), help="local folder to write to (default: preview)")
+    add("--only", choices=["film", "sheet"], help="draw only films or only sheets (default: both)")
     add_storage(p)
     return p
 

@@ -1,4 +1,4 @@
-"""Publish committed parts into the Delta tables masks, masklets and videos; optionally tidy these up.
+"""Publish committed parts into the Delta tables masks, masklets and videos; optionally optimize the tables.
 
 Safe to repeat, to interrupt and to run beside labelling: readers see each video once, before or after.
 """
@@ -20,15 +20,25 @@ def parser() -> argparse.ArgumentParser:
     )
     add = p.add_argument
     add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
-    add("--optimize", action="store_true", help="rewrite small, overlapping and unsorted files into big sorted ones")
-    add("--vacuum", type=duration, metavar="AGE", help="delete files that no table version younger than AGE (7d) needs")
-    add("--expire-parts", type=duration, metavar="AGE", help="delete parts published or superseded longer ago than AGE")
+    add("--optimize", action="store_true", help="rewrite small, overlapping and unsorted files into large sorted ones")
+    add(
+        "--vacuum",
+        type=duration,
+        metavar="AGE",
+        help="delete table files that no version younger than AGE, e.g. 7d, needs",
+    )
+    add(
+        "--expire-parts",
+        type=duration,
+        metavar="AGE",
+        help="delete parts that were published or superseded more than AGE ago",
+    )
     add(
         "--wait",
         type=duration,
         default=1800.0,
         metavar="TIME",
-        help="wait so long for another publisher (default: 30m)",
+        help="time to wait for another publisher (default: 30m)",
     )
     add_storage(p)
     return p

@@ -1,4 +1,4 @@
-"""Ask the published labels in SQL (DuckDB): tables masks, masklets, videos, failures and runs.
+"""Query the published labels in SQL (DuckDB): tables masks, masklets, videos, failures and runs.
 
 python -m jobs.query OUTPUT "SELECT category, avg(area) FROM masks JOIN masklets USING (video_id, object_id) GROUP BY 1"
 """
@@ -22,8 +22,19 @@ def parser() -> argparse.ArgumentParser:
     add = p.add_argument
     add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
     add("sql", metavar="SQL", help="one SQL statement")
-    add("--format", choices=["table", "csv", "json"], default="table", help="json: one object a line (default: table)")
-    add("--rows", type=int, default=ROWS_SHOWN, metavar="N", help=f"rows of a table shown (default: {ROWS_SHOWN})")
+    add(
+        "--format",
+        choices=["table", "csv", "json"],
+        default="table",
+        help="form of the answer; json is one object per line (default: table)",
+    )
+    add(
+        "--rows",
+        type=int,
+        default=ROWS_SHOWN,
+        metavar="N",
+        help=f"number of rows shown as a table (default: {ROWS_SHOWN})",
+    )
     add_storage(p)
     return p
 

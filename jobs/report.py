@@ -22,8 +22,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add = p.add_argument
     add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
-    add("--folder", type=user_path, default=Path("report"), help="a local folder to write to (default: report)")
-    add("--run", metavar="ID", help="only videos that this run labelled (default: the whole corpus)")
+    add("--folder", type=user_path, default=Path("report"), help="local folder to write to (default: report)")
+    add("--run", metavar="ID", help="id of a run: only its videos (default: all videos)")
     add(
         "--thumbnails", type=int, default=200, metavar="N", help="pictures of the N most doubtful videos (default: 200)"
     )

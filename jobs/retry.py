@@ -1,4 +1,4 @@
-"""Take failed videos out of quarantine, by failure class and age, so that the next run tries them again."""
+"""Take failed videos out of quarantine, by failure class and age, so that the next run retries them."""
 
 import argparse
 from collections import Counter
@@ -16,13 +16,26 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(prog="python -m jobs.retry", description=__doc__)
     add = p.add_argument
-    add("output", metavar="OUTPUT", help="where labels go (path or fsspec URL)")
-    add("--class", dest="classes", action="append", default=[], metavar="CLASS", help="oom, deadline, ...; repeat")
-    add("--older-than", type=options.duration, default=0.0, metavar="AGE", help="last tried so long ago, e.g. 7d")
-    add("--video-ids", metavar="FILE", help="only these videos: a text file, one id a line")
-    add("--all", action="store_true", help="every failure, whatever its class, age and video")
+    add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
+    add(
+        "--class",
+        dest="classes",
+        action="append",
+        default=[],
+        metavar="CLASS",
+        help="failure class, e.g. oom or deadline; repeatable",
+    )
+    add(
+        "--older-than",
+        type=options.duration,
+        default=0.0,
+        metavar="AGE",
+        help="only failures at least this old, e.g. 7d (default: 0)",
+    )
+    add("--video-ids", metavar="FILE", help="only these videos: text file, one id per line")
+    add("--all", action="store_true", help="all failures")
     add_storage(p)
-    add("--dry-run", action="store_true", help="say which, and change nothing")
+    add("--dry-run", action="store_true", help="print what would be retried; change nothing")
     return p
 
 
@@ -31,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
     if not (given.classes or given.older_than or given.video_ids or given.all):
-        raise UsageError("say which failures: --class, --older-than, --video-ids or --all")
+        raise UsageError("no failures chosen; give --class, --older-than, --video-ids or --all")
     store = open_store(given)
     failures = read_failures(store)
     due = chosen(
@@ -44,13 +57,13 @@ def main(arguments: list[str] | None = None) -> int:
     if not given.dry_run:
         release(store, due)
     verb = "would be" if given.dry_run else "will be"
-    print(f"{len(due)} of {len(failures)} videos in quarantine {verb} tried again by the next run")
+    print(f"{len(due)} of {len(failures)} videos in quarantine {verb} retried by the next run")
     for name, count in Counter(failure.failure_class for failure in due).most_common():
         print(f"  {count:8} {name}")
     if due or not failures:
         return 0
     there = ", ".join(sorted({failure.failure_class for failure in failures}))
-    print(f"classes in quarantine are: {there}")
+    print(f"failure classes in quarantine: {there}")
     return 0
 
 

@@ -69,10 +69,10 @@ def command_parser(command: str) -> argparse.ArgumentParser:
         add("names", nargs="*", metavar="NAME", help="names of corrections, as list shows them")
         add("--all", action="store_true", help="all corrections of the output")
     if command != "apply":
-        add("--video", action="append", default=[], metavar="ID", help="only the corrections of this video; repeat")
+        add("--video", action="append", default=[], metavar="ID", help="only the corrections of this video; repeatable")
     if command in ("apply", "remove"):
-        add("--who", metavar="NAME", help="name to record (default: USER@HOST)")
-        add("--dry-run", action="store_true", help="say what would change, and change nothing")
+        add("--who", metavar="NAME", help="name recorded with the change (default: USER@HOST)")
+        add("--dry-run", action="store_true", help="print what would change; change nothing")
     add_storage(p)
     return p
 
@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def review(given: argparse.Namespace) -> int:
     """Write the most doubtful videos to a folder."""
-    from pipeline.tables.query import open_labels  # these load much
+    from pipeline.tables.query import open_labels  # imported late: it loads DuckDB
     from pipeline.views.review import write_review
 
     storage = open_storage(given)
@@ -153,7 +153,7 @@ def remove(given: argparse.Namespace) -> int:
     from pipeline.runs.corrections import read_corrections, remove_corrections
 
     if not (given.names or given.video or given.all):
-        raise UsageError("say which corrections: their names, --video or --all")
+        raise UsageError("no corrections chosen; give their names, --video or --all")
     store = open_store(given)
     found = read_corrections(store, among=given.video or None).in_force()
     names = {each.name for each in found}

@@ -1,6 +1,6 @@
-"""Say what a running or finished run is doing: done, in hand and for how long, failed by class, rate, ETA.
+"""Show what a run is doing or did: videos done, in flight and failed by class, rate, ETA.
 
-Reads the run's progress.json, which running runs renew every few seconds, and nothing else.
+Reads progress.json, which runs rewrite every few seconds, and nothing else.
 """
 
 import argparse
@@ -15,9 +15,9 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(prog="python -m jobs.status", description=__doc__)
     add = p.add_argument
-    add("output", metavar="OUTPUT", help="where labels go (path or fsspec URL)")
-    add("--run", metavar="RUN", help="one run by its id (default: the newest)")
-    add("--json", action="store_true", help="the whole progress.json, with state and age")
+    add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
+    add("--run", metavar="RUN", help="id of the run (default: the newest that had videos to label)")
+    add("--json", action="store_true", help="print the whole progress.json, with state and age_s")
     add_storage(p)
     return p
 

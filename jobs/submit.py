@@ -2,9 +2,9 @@
 
     python -m jobs.submit --address http://head:8265 --follow nightly --config nightly.toml
 
-The same work of the same night is never doubled: while it runs, a second submission follows the first; once it has
-ended, it gets the next attempt number. Files named by --config and --storage travel with the job. Credentials do not:
-the cluster's nodes have their own, in their environment. A cluster that asks for a token gets RAY_AUTH_TOKEN.
+Resubmitting a running job attaches to it; once it has ended, the job gets the next attempt number. Files named by
+--config, --storage and --video-ids are sent with the job. Credentials are not sent: the nodes of the cluster have their
+own in their environment. RAY_AUTH_TOKEN authenticates to a cluster that requires a token.
 """
 
 import argparse
@@ -29,7 +29,7 @@ log = logging.getLogger("submit")
 
 POLL_S = 1.0
 PATIENCE_S = 300.0
-"""A head that does not answer for so long while a job is followed is given up."""
+"""Seconds without an answer from the head after which following a job fails."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,15 +38,15 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m jobs.submit",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="exit codes: the job's own with --wait or --follow, 0 when it was submitted without; 2 wrong usage;\n"
-        "1 the cluster cannot be reached, or the job ended without an exit code",
+        epilog="exit codes: with --wait or --follow that of the job, otherwise 0 when it was submitted;\n"
+        "2 wrong usage; 130 Ctrl-C; 1 the cluster cannot be reached, or the job ended without an exit code",
     )
     add = p.add_argument
     add("--address", metavar="URL", help="Ray's dashboard, e.g. http://head:8265 (default: RAY_ADDRESS)")
-    add("--wait", action="store_true", help="wait for the job's end")
-    add("--follow", action="store_true", help="show the job's log while it runs, and wait for its end")
-    add("job", metavar="JOB", help="a job of this project: label, nightly, publish, ...")
-    add("arguments", metavar="...", nargs=argparse.REMAINDER, help="the job's own arguments")
+    add("--wait", action="store_true", help="wait until the job ends")
+    add("--follow", action="store_true", help="print the log of the job until it ends")
+    add("job", metavar="JOB", help="command to run on the cluster: label, nightly, publish, ...")
+    add("arguments", metavar="...", nargs=argparse.REMAINDER, help="arguments of that command")
     return p
 
 
@@ -83,7 +83,7 @@ def check_arguments(job: str, arguments: list[str]) -> None:
 
 
 def submit(client: Any, work: Work) -> Decision:
-    """Submit the work, or find the submission that is at work on it."""
+    """Submit the work, or find the submission that is running it."""
     for _ in range(20):
         decision = decide(
             work, {job.submission_id: job.status.is_terminal() for job in client.list_jobs() if job.submission_id}
@@ -106,7 +106,7 @@ def submit(client: Any, work: Work) -> Decision:
             except RuntimeError as error:
                 if "already exists" not in str(error):
                     raise
-                log.info("somebody else has just submitted %s", decision.id)
+                log.info("another process has just submitted %s", decision.id)
     raise UsageError(f"cannot find a free attempt number for {work.name}; are many submitting it at once?")
 
 
@@ -123,7 +123,7 @@ def wait(client: Any, job: str, *, show: Callable[[str], None] | None) -> int:
         except (RuntimeError, OSError, aiohttp.ClientError) as error:
             if time.monotonic() - answered > PATIENCE_S:
                 raise RuntimeError(f"no answer for {PATIENCE_S:.0f} s: {error}") from None
-            log.warning("the cluster does not answer (%s); asking again", " ".join(str(error).split())[:200])
+            log.warning("the cluster does not answer (%s); retrying", " ".join(str(error).split())[:200])
             time.sleep(POLL_S)
             continue
         answered = time.monotonic()
@@ -135,20 +135,20 @@ def wait(client: Any, job: str, *, show: Callable[[str], None] | None) -> int:
 
 
 def exit_code(status: str, driver: int | None) -> int:
-    """The job's exit code; one that was stopped or killed from outside has none of its own."""
+    """The exit code of a job: its own, or 4 when it was stopped and 1 when it was killed."""
     if driver is not None and driver >= 0:
         return driver
     return {"SUCCEEDED": 0, "STOPPED": 4}.get(status, 1)
 
 
 class _Tail:
-    """Shows a job's log as it grows, each piece once, however often the connection breaks."""
+    """Shows the log of a job as it grows, each piece once, also after reconnects."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
         self._show, self._shown = show, 0
 
     async def follow(self, client: Any, job: str) -> None:
-        """Until the job ends; the cluster sends the log from its beginning."""
+        """Show the log until the job ends; the cluster sends it from the beginning on each connection."""
         seen = 0
         async for piece in client.tail_job_logs(job):
             self._show(piece[max(0, self._shown - seen) :])
@@ -165,10 +165,10 @@ def main(arguments: list[str] | None = None) -> int:
     from ray.job_submission import JobSubmissionClient
 
     try:
-        logging.getLogger("ray").setLevel(logging.WARNING)  # it tells of every package it makes and socket it closes
+        logging.getLogger("ray").setLevel(logging.WARNING)  # it logs every package and socket
         client = JobSubmissionClient(given.address)
         decision = submit(client, work)
-        print(f"{decision.id}: {'is at work on this already' if decision.running else 'submitted'}", flush=True)
+        print(f"{decision.id}: {'already running' if decision.running else 'submitted'}", flush=True)
         if not (given.wait or given.follow):
             return 0
         return wait(client, decision.id, show=_show if given.follow else None)
@@ -176,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: the cluster at {given.address}: {' '.join(str(error).split())[:500]}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("the job runs on; the same command follows it again", file=sys.stderr)
+        print("the job keeps running; the same command attaches to it", file=sys.stderr)
         return 130
 
 

@@ -172,6 +172,8 @@ class _Outcomes:
         video_id = self._table["video_id"][event.index].as_py()
         if isinstance(event, Finished):
             self._progress.done += 1
+            self._progress.truncated += event.outcome.truncated
+            self._progress.damaged += event.outcome.damaged
             self.frames, self.masks = self.frames + event.outcome.frames, self.masks + event.outcome.masks
             for obsolete in self._prepared.failures.get(video_id, ()):
                 self._prepared.store.delete(obsolete.path)

@@ -31,6 +31,10 @@ class Progress:
     now: float
     state: Literal["running", "stopping", "ended"] = "running"
     done: int = 0
+    truncated: int = 0
+    """Labelled videos whose file ends too early."""
+    damaged: int = 0
+    """Other labelled videos with missing or concealed frames."""
     failed: dict[str, int] = field(default_factory=dict)
     """Videos in quarantine by failure class."""
     in_flight: int = 0
@@ -94,6 +98,10 @@ class Report:
     """Workers that died or could not start, by cause."""
     stopped_by: StoppedBy | None
     published: Published | None
+    truncated: int = 0
+    """Videos of this run that were labelled up to where their file ends too early."""
+    damaged: int = 0
+    """Other videos of this run with missing or concealed frames."""
     returns: dict[str, int] = field(default_factory=dict)
     """Videos whose published labels gave way to older ones, by the run that made those."""
     notes: list[str] = field(default_factory=list)

@@ -127,6 +127,8 @@ def _report(
         deaths=progress.deaths,
         stopped_by=stopped_by if left else None,
         published=published,
+        truncated=progress.truncated,
+        damaged=progress.damaged,
         returns=prepared.returns,
         notes=prepared.notes,
     )

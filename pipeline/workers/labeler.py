@@ -112,6 +112,8 @@ class Labeler:
             masks=int(made.get("masks", 0)),
             seconds=time.perf_counter() - started,
             was_there=not written,
+            truncated=reader.damage.truncated,
+            damaged=reader.damage.any and not reader.damage.truncated,
         )
 
     def _open(self, task: Task) -> AbstractContextManager[tuple[VideoReader, Version]]:

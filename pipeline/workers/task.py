@@ -52,3 +52,7 @@ class Outcome:
     seconds: float
     was_there: bool
     """Somebody else had committed these labels already."""
+    truncated: bool = False
+    """The file ends before what its own index or header promises."""
+    damaged: bool = False
+    """Frames are missing or concealed for another reason."""

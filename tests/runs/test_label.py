@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.console import show_report
 from pipeline.labels.key import Parameters
 from pipeline.runs.config import RunConfig
 from pipeline.runs.run import label_corpus
@@ -91,6 +92,20 @@ def test_one_bad_video_costs_no_other_and_says_why(tmp_path):
     assert (repaired.labelled, repaired.exit_code) == (1, 3)
     records = [json.loads(path.read_text()) for path in (tmp_path / "out" / "failures").rglob("*.json")]
     assert sorted(record["video_id"] for record in records) == ["beyond", "outside", "text"]
+
+
+def test_a_truncated_video_is_labelled_and_the_summary_says_so(tmp_path, capsys):
+    whole = Path(write_clip(tmp_path / "whole.mkv", frames=40))
+    (tmp_path / "cut.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    write_manifest(
+        tmp_path / "manifest.parquet",
+        [{"video_id": "cut", "video_uri": str(tmp_path / "cut.mkv"), "prompts": [red()]}],
+    )
+    report = label_corpus(config(tmp_path))
+    assert (report.labelled, report.truncated, report.damaged) == (1, 1, 0)
+    assert report.frames < 40
+    show_report(report)
+    assert "1 truncated, 0 damaged" in capsys.readouterr().out
 
 
 def test_a_labelled_video_whose_source_was_away_for_a_night_is_no_failure_afterwards(tmp_path):

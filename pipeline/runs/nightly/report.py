@@ -79,6 +79,8 @@ def run_record(report: Report, settings: NightSettings) -> dict[str, Any]:
         "returns": report.returns,
         "notes": report.notes,
         "labelled": report.labelled,
+        "truncated": report.truncated,
+        "damaged": report.damaged,
         "failed": len(new),
         "failed_by_class": dict(Counter(failure.failure_class for failure in new).most_common()),
         "quarantined": len(kept),

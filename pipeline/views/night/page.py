@@ -85,6 +85,8 @@ def _skipped(record: Mapping[str, Any]) -> list[tuple[int, str]]:
         (record.get("left", 0), "pending, not reached before the stop"),
         (record.get("superseded", 0), "superseded by a later row of the same video"),
         (record.get("bad_row_count", 0), "left out of a manifest because a rule is broken"),
+        (record.get("truncated", 0), "labelled up to where the file ends too early"),
+        (record.get("damaged", 0), "labelled with damaged frames"),
         (record.get("absent", 0), "labelled, but named by no manifest any more; the labels stay"),
     ]
     return [(amount, what) for amount, what in lines if amount]

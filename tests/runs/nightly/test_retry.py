@@ -52,6 +52,6 @@ def test_the_command_releases_what_it_is_asked_to_and_nothing_else(
     assert {each.video_id for each in read_failures(store)} == {"cat", "fox"}
     assert job.main([str(tmp_path), "--class", "oom", "--class", "killed", "--older-than", "1d"]) == 0
     assert {each.video_id for each in read_failures(store)} == {"fox"}
-    assert "1 of 2 videos in quarantine will be tried again" in capsys.readouterr().out
+    assert "1 of 2 videos in quarantine will be retried" in capsys.readouterr().out
     assert job.main([str(tmp_path), "--class", "ooom"]) == 0
-    assert "classes in quarantine are: decode" in capsys.readouterr().out
+    assert "failure classes in quarantine: decode" in capsys.readouterr().out

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,16 +24,16 @@ _ENOUGH = 1000  # bad rows after which a manifest that is to have none is not re
 
 
 def read_manifest(
-    uri: str | Path | pa.Table,
+    uri: str | Path | pa.Table | Any,
     *,
-    prompts: str | Path | pa.Table | None = None,
+    prompts: str | Path | pa.Table | Any | None = None,
     on_bad_row: Literal["fail", "skip"] = "fail",
     open_file: OpenFile = open_any,
 ) -> Manifest:
     """The validated manifest at `uri` (Parquet), its prompts from the flat table `prompts` when that is given.
 
     Args:
-        uri: path or fsspec URL; or the table itself.
+        uri: path or fsspec URL; or the table itself, of pyarrow, pandas or polars.
         prompts: Parquet, CSV or JSON lines, one row a prompt, with columns as in `flat.COLUMNS`; or the table itself.
         on_bad_row: a row that breaks a rule fails the manifest, or is left out and listed in the result.
         open_file: opens a URI as a seekable binary file.

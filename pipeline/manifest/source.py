@@ -23,25 +23,40 @@ def open_any(uri: str) -> BinaryIO:
     return open_source(uri)[0]
 
 
-def in_memory(
-    manifest: str | Path | pa.Table, prompts: str | Path | pa.Table | None, open_file: OpenFile
-) -> tuple[str | Path, str | Path | None, OpenFile]:
-    """Tables that are no files as if they were, so that the same rules hold for them and the same messages come."""
-    tables = {}
-    if isinstance(manifest, pa.Table):
-        manifest, tables["manifest-table.parquet"] = "manifest-table.parquet", manifest
-    if isinstance(prompts, pa.Table):
-        prompts, tables["prompt-table.parquet"] = "prompt-table.parquet", prompts
+def in_memory(manifest: object, prompts: object, open_file: OpenFile) -> tuple[str, str | None, OpenFile]:
+    """URIs of manifest and prompts, and how to open them; tables in memory get names, so that all rules hold for them.
+
+    Raises:
+        ManifestError: One of them is neither a path, a URI nor a table.
+    """
+    tables: dict[str, pa.Table] = {}
+
+    def uri_of(given: object, name: str) -> str:
+        if isinstance(given, str | Path):
+            return str(given)
+        if not hasattr(given, "__arrow_c_stream__"):
+            raise ManifestError(
+                f"{name} has the type {type(given).__name__}; allowed are a path, a URI, "
+                "and a table of pyarrow, pandas or polars"
+            )
+        try:
+            tables[f"{name}-table.parquet"] = given if isinstance(given, pa.Table) else pa.table(given)
+        except pa.ArrowException as error:
+            raise ManifestError(f"{name}: this {type(given).__name__} has no Arrow form: {error}") from None
+        return f"{name}-table.parquet"
 
     def open_either(uri: str) -> BinaryIO:
         if uri not in tables:
             return open_file(uri)
         buffer = io.BytesIO()
-        pq.write_table(tables[uri], buffer)
+        try:
+            pq.write_table(tables[uri], buffer)
+        except pa.ArrowException as error:
+            raise ManifestError(f"{uri}: a column has a type that Parquet does not have: {error}") from None
         buffer.seek(0)
         return buffer
 
-    return manifest, prompts, open_either
+    return uri_of(manifest, "manifest"), None if prompts is None else uri_of(prompts, "prompt"), open_either
 
 
 @contextlib.contextmanager

@@ -77,6 +77,10 @@ class RunConfig:
         self._require("shard", self.shard is None or 1 <= self.shard[0] <= self.shard[1], "i/n with i from 1 to n")
         self._require("max_relabel", self.max_relabel is None or self.max_relabel >= 0, "0% or more")
         for name in ("manifest", "output", "model"):
+            kind = type(getattr(self, name))
+            if kind is not str:
+                table = "; give label_corpus a table as manifest=read_manifest(table)" if name == "manifest" else ""
+                raise UsageError(f"{name} has the type {kind.__name__}; allowed: a path or URI as str{table}")
             self._require(name, bool(getattr(self, name).strip()), "a path or URI")
 
     def _require(self, name: str, holds: bool, allowed: str) -> None:

@@ -277,3 +277,21 @@ def test_the_schema_is_the_documented_one() -> None:
         "correct",
     ]
     assert SCHEMA.names[:3] == ["video_id", "video_uri", "prompts"]
+
+
+def test_a_pandas_frame_is_read_as_its_parquet_file_is(write: Any) -> None:
+    frame = pd.DataFrame([row(*CANONICAL, site="north"), row(video_id="b", site="south")])
+    from_file = read_manifest(write(frame.to_dict("records"))).table
+    assert read_manifest(frame).table.cast(from_file.schema).equals(from_file)  # pandas has wider text
+    flat = pd.DataFrame([{"video_id": "a", "object_id": 1, "frame_index": 0, **BOX}])
+    videos = pd.DataFrame([{"video_id": "a", "video_uri": "s3://bucket/a.mp4"}])
+    assert read_manifest(videos, prompts=flat).table.equals(expected(row()))
+
+
+def test_what_is_no_table_is_named_by_its_type() -> None:
+    assert (
+        complaint(7) == "manifest has the type int; allowed are a path, a URI, and a table of pyarrow, pandas or polars"
+    )
+    assert complaint(pa.table({}), prompts=[row()]).startswith("prompt has the type list; allowed are a path")
+    mixed = pd.DataFrame({"video_id": ["a", "b"], "video_uri": ["u", "u"], "prompts": [[prompt()], 7]})
+    assert complaint(mixed).startswith("manifest: this DataFrame has no Arrow form: ")

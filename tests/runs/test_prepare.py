@@ -2,8 +2,10 @@
 
 import time
 
+import pyarrow as pa
 import pytest
 
+from pipeline.errors import UsageError
 from pipeline.runs.config import RunConfig
 from pipeline.runs.prepare import prepare
 from pipeline.storage import Store
@@ -45,3 +47,8 @@ def test_a_video_published_while_the_run_is_planned_is_labelled(tmp_path, monkey
     monkeypatch.setattr(Published, "when", when)
     monkeypatch.setattr("pipeline.runs.prepare.Store", Published)
     assert prepare(config).plan.table["state"].to_pylist() == ["labelled"]
+
+
+def test_a_table_in_place_of_a_path_is_refused_by_its_type():
+    with pytest.raises(UsageError, match=r"manifest has the type Table; allowed: a path or URI as str; give label_cor"):
+        RunConfig(manifest=pa.table({}), output="out", model="embedded")

@@ -1,4 +1,4 @@
-"""Draw labels over their videos: an overlay film (MP4, H.264) and a contact sheet (PNG) for each, from labels alone.
+"""Draw labels over their videos: an overlay film (MP4, H.264) and a contact sheet (PNG) for each.
 
 python -m jobs.preview OUTPUT --video clip-1 --video clip-2 --folder previews
 python -m jobs.preview OUTPUT --worst 20
@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m jobs.preview",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="exit codes: 0 drawn; 3 some videos could not be read; 2 wrong usage; 1 unexpected",
+        epilog="exit codes: 0 drawn; 3 some videos could not be drawn; 2 wrong usage; 1 unexpected",
     )
     add = p.add_argument
     add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
@@ -48,7 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
     storage = open_storage(given)
     failed = 0
     with open_labels(given.output, storage=storage) as labels:
-        for video_id in _chosen(labels, given):
+        chosen = _chosen(labels, given)
+        _make(given.folder)
+        for video_id in chosen:
             (labelled,) = load_videos(labels, [video_id])
             path = given.folder / (quote(video_id, safe="")[:200].replace(".", "%2E", video_id.startswith(".")))
             try:
@@ -56,11 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
                     if given.only != "sheet":
                         write_film(labelled, reader, path.with_name(path.name + ".mp4"))
                     if given.only != "film":
-                        path.parent.mkdir(parents=True, exist_ok=True)
                         contact_sheet(labelled, reader).save(path.with_name(path.name + ".png"))
-            except UsageError:
-                raise
-            except CorpusError as error:
+            except (CorpusError, OSError) as error:
                 failed += 1
                 console.out.print(f"{video_id!r} cannot be drawn: {error}", markup=False)
                 continue
@@ -69,9 +68,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 3 if failed else 0
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--folder {folder} cannot be made: {error.strerror or error}") from None
+
+
 def _chosen(labels: "Labels", given: argparse.Namespace) -> list[str]:
     if (given.video is not None) + (given.worst is not None) + (given.where is not None) != 1:
-        raise UsageError("say which videos: exactly one of --video, --worst and --where")
+        raise UsageError("exactly one of --video, --worst and --where must say which videos to draw")
     if given.video:
         return list(given.video)
     if given.worst is not None:

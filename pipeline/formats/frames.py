@@ -33,8 +33,6 @@ def pictures(video: VideoMasks, form: Format, *, storage: Storage | None = None)
         for frame in reader.forward(wanted[0]):
             if frame.index < due:
                 continue
-            if frame.rgb.shape[:2] != video.size:
-                raise VideoError(f"{uri} has frames of {frame.rgb.shape[:2]}, not {video.size} as when it was labelled")
             yield Piece(form.image_path(video, due), _jpeg(frame.rgb))
             following = next(left, None)
             if following is None:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
-from pipeline.errors import StorageError
+from pipeline.errors import StorageError, VideoError
 from pipeline.storage import ChangedError, MissingError, Storage, Store, Version, open_source, source_versions
 from pipeline.storage.uris import local_path
 from pipeline.video.image_files import ImageFiles, check_holds_images, is_image
@@ -79,15 +79,18 @@ def open_labelled(row: Mapping[str, Any], *, storage: Storage | None = None) -> 
     """The part of a video that was labelled, from its row of the videos table: frames have the indices of the labels.
 
     Args:
-        row: uri, start_s, end_s, and fps, the rate that images were labelled at.
+        row: uri, start_s, end_s, fps (the rate that images were labelled at), and height and width, where known.
         storage: Endpoints and credentials by URI prefix.
 
     Raises:
         StorageError: The content cannot be reached.
-        VideoError: The content cannot be decoded.
+        VideoError: The content cannot be decoded, or has frames of another size.
     """
     start_s, end_s, fps = (row.get(name) for name in ("start_s", "end_s", "fps"))
     with open_uri(str(row["uri"]), storage=storage, start_s=start_s, end_s=end_s, fps=fps) as (reader, _):
+        found, labelled = (reader.info.height, reader.info.width), (row.get("height"), row.get("width"))
+        if None not in labelled and found != labelled:
+            raise VideoError(f"{row['uri']} has frames of {found}, not {labelled} as when it was labelled")
         yield reader
 
 

@@ -1,49 +1,99 @@
 """Encoding frames as H.264 in MP4, which every player and browser shows."""
 
+import math
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import av
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.video.failures import NoFramesError, pyav_errors
+
+_TICKS = 90_000
+"""A second in the MP4's time base."""
+_MAX_SAMPLE_TICKS = 3600 * _TICKS
+"""FFmpeg's MP4 writer takes no offset of 2**31 ticks, and reordered frames may be several samples apart."""
+MAX_GAP_S = 7 * 24 * 3600.0
+
 
 class VideoWriter:
-    """Frames into a new MP4 file, which appears whole at the end or not at all; odd sides lose a pixel.
+    """Frames into a new MP4 file, which appears whole at the end or not at all.
 
-    Times may be uneven: each frame is shown at its own.
+    Each frame is shown from its own time on; an odd side loses a pixel, and a side of one pixel is doubled.
+
+    Args:
+        path: The file to write; its folder is made.
+        height: Of the frames in pixels.
+        width: Of the frames in pixels.
+        fps: Nominal rate; the frames' times decide.
+        max_gap_s: A frame is shown for at most this long, and later ones are earlier by the rest.
+
+    Raises:
+        VideoError: The frames cannot be encoded, or there are none.
     """
 
-    def __init__(self, path: Path, *, height: int, width: int, fps: float) -> None:
+    def __init__(self, path: Path, *, height: int, width: int, fps: float, max_gap_s: float = MAX_GAP_S) -> None:
         self._path, self._part = path, path.with_name(path.name + ".part")
+        self._max_gap = round(max_gap_s * _TICKS)
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._height, self._width = (max(side - side % 2, 2) for side in (height, width))
         self._container = av.open(str(self._part), "w", format="mp4", options={"movflags": "faststart"})
-        rate = Fraction(fps).limit_denominator(1001)
-        self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
-        self._height, self._width = height - height % 2, width - width % 2
-        self._stream.height, self._stream.width = self._height, self._width
-        self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.time_base = Fraction(1, 90_000)
-        self._last = -1
+        with pyav_errors(path.name, f"frames of {width} x {height} cannot be encoded"):
+            rate = Fraction(min(max(fps, 1.0), 1000.0)).limit_denominator(1001)
+            self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
+            self._stream.height, self._stream.width = self._height, self._width
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.codec_context.time_base = Fraction(1, _TICKS)
+        self._given = 0
+        """Time of the last frame as it was given, and as it is shown, in ticks."""
+        self._shown = -1
+        self._last: npt.NDArray[np.uint8] | None = None
 
-    def __enter__(self) -> "VideoWriter":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self._container.mux(self._stream.encode())
-        self._container.close()
-        if kind is None:
-            self._part.replace(self._path)
-        else:
+        try:
+            if kind is None:
+                if self._last is None:
+                    raise NoFramesError(f"{self._path.name}: no frames to write")
+                with pyav_errors(self._path.name, "the film cannot be ended"):
+                    self._container.mux(self._stream.encode())
+            self._close()
+            if kind is None:
+                self._part.replace(self._path)
+        finally:
+            self._close()
             self._part.unlink(missing_ok=True)
 
     def add(self, rgb: npt.NDArray[np.uint8], time_s: float) -> None:
-        """The next frame, (H, W, 3), shown from `time_s` on."""
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb[: self._height, : self._width]), format="rgb24")
-        self._last = max(round(time_s * 90_000), self._last + 1)
-        frame.pts, frame.time_base = self._last, Fraction(1, 90_000)
-        self._container.mux(self._stream.encode(frame))
+        """Show the next frame, (H, W, 3), from `time_s` on, or from the next tick where that is not later."""
+        given = round(time_s * _TICKS) if math.isfinite(time_s) else self._given
+        if self._last is None:
+            self._write(rgb, max(given, 0))
+        else:
+            at = self._shown + min(max(given - self._given, 1), self._max_gap)
+            while at - self._shown > _MAX_SAMPLE_TICKS:
+                self._write(self._last, self._shown + _MAX_SAMPLE_TICKS)
+            self._write(rgb, at)
+        self._given = max(given, self._given)
+
+    def _write(self, rgb: npt.NDArray[np.uint8], at: int) -> None:
+        fitting = rgb[: self._height, : self._width]
+        short = (self._height - fitting.shape[0], self._width - fitting.shape[1])
+        if any(short):
+            fitting = np.pad(fitting, ((0, short[0]), (0, short[1]), (0, 0)), mode="edge")
+        with pyav_errors(self._path.name, f"the frame at {at / _TICKS:g} s cannot be encoded"):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(fitting), format="rgb24")
+            frame.pts, frame.time_base = at, Fraction(1, _TICKS)
+            self._container.mux(self._stream.encode(frame))
+        self._shown, self._last = at, rgb
+
+    def _close(self) -> None:
+        with pyav_errors(self._path.name, "the film cannot be ended"):
+            self._container.close()

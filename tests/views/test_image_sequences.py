@@ -1,25 +1,19 @@
 """Preview, report, review and export show the very pictures that were labelled, of folders, zips and segments."""
 
-import io
 from pathlib import Path
 
 import av
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from jobs import export, preview, report, review
 from pipeline.manifest import read_manifest
-from pipeline.storage import Store
-from pipeline.tables import publish
 from pipeline.tables.query import open_labels
-from pipeline.video.content import content_version, open_labelled
-from pipeline.workers.labeler import Labeler
-from tests import labelling
-from tests.clips import point, write_manifest
+from pipeline.video.content import open_labelled
+from tests.clips import point
 from tests.video.pictures import number_of, write_folder, write_zip
+from tests.views.labelled import write_labels
 
 NAMES = [f"{index:04d}.png" for index in range(20)]
 PROMPT = {"object_id": 1, "frame_index": 0, "points": [point(31, 40)]}
@@ -44,19 +38,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "end_s": 1.5,
         },
     ]
-    manifest = read_manifest(write_manifest(root / "m.parquet", rows))
-    labeler = Labeler(labelling.settings(root / "out"))
-    for at in range(len(manifest)):
-        video = manifest.video(at)
-        version = content_version(video.video_uri)
-        assert version is not None
-        labeler.label(labelling.task_of(video, label_key=f"{at}", version=version.token()))
-    sink = io.BytesIO()
-    pq.write_table(pa.table({"video_id": list(SHOWN), "label_key": ["0", "1", "2"]}), sink)
-    store = Store(root / "out")
-    store.put("runs/run/wanted.parquet", sink.getvalue())
-    publish(store)
-    return root / "out"
+    return write_labels(root, rows)
 
 
 def numbers_in(film: Path) -> list[int]:

@@ -1,20 +1,24 @@
 """Films and contact sheets show what the labels say, and nothing else."""
 
 import itertools
+from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from jobs import preview
+from jobs import preview, report
 from pipeline.errors import UsageError
 from pipeline.masks import rle
 from pipeline.video.content import open_labelled
 from pipeline.views.preview import color_of, contact_sheet, load_videos, write_film
 from pipeline.views.preview.draw import draw_frame
 from tests.clips import HEIGHT, WIDTH
+from tests.video.clips import Clip
 from tests.views.conftest import BIG, HOSTILE
+from tests.views.labelled import write_labels
 
 
 def test_a_film_has_every_frame_at_its_time_with_its_masks_in_it(labels, tmp_path):
@@ -93,3 +97,68 @@ def test_only_a_sheet_is_written_and_named(output, tmp_path, capsys):
 def test_a_video_without_labels_is_named(labels):
     with pytest.raises(UsageError, match="'nobody' has no published labels"):
         list(load_videos(labels, ["nobody"]))
+
+
+@pytest.fixture(scope="module")
+def odd_output(tmp_path_factory) -> Path:
+    """Labels of videos that are hard to draw: eleven hours between two frames, one pixel high, one frame, too wide."""
+    root = tmp_path_factory.mktemp("odd")
+    gap = tuple(index + (400_000 if index >= 10 else 0) for index in range(20))
+    made = [
+        Clip(name="gap.ts", frames=20, pts=gap, time_base=Fraction(1, 10), gop=1, options={"bf": "0"}),
+        Clip(name="flat.mov", codec="png", pix_fmt="rgb24", frames=3, size=(90, 1)),
+        Clip(name="narrow.mov", codec="png", pix_fmt="rgb24", frames=3, size=(1, 90)),
+        Clip(name="single.mp4", frames=1),
+        Clip(name="wide.mov", codec="png", pix_fmt="rgb24", frames=2, size=(17_000, 2)),
+        Clip(name="usual.mp4", frames=5),
+    ]
+    box = {"x_min": 0, "y_min": 0, "x_max": 1, "y_max": 1}
+    rows = [
+        {
+            "video_id": clip.name,
+            "video_uri": str(clip.write(root)),
+            "prompts": [{"object_id": 1, "frame_index": 0, "box": box}],
+        }
+        for clip in made
+    ]
+    return write_labels(root, rows)
+
+
+def test_one_video_that_cannot_be_drawn_is_named_and_the_others_are_drawn(odd_output, tmp_path, capsys):
+    assert preview.main([str(odd_output), "--worst", "9", "--folder", str(tmp_path)]) == 3
+    said = capsys.readouterr().out
+    assert said.count("cannot be drawn") == 1
+    assert "'wide.mov' cannot be drawn: wide.mov.mp4: " in said
+    films = {path.stem: path for path in tmp_path.glob("*.mp4")}
+    assert set(films) == {"gap.ts", "flat.mov", "narrow.mov", "single.mp4", "usual.mp4"}
+    with av.open(str(films["gap.ts"])) as film:
+        times = [frame.time for frame in film.decode(video=0)]
+    assert len(times) == 20
+    assert times[10] - times[9] == pytest.approx(10), "not eleven hours"
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_report_copies_clips_of_any_times_and_sizes(odd_output, tmp_path):
+    assert report.main([str(odd_output), "--folder", str(tmp_path), "--clips", "copy"]) == 0
+    assert len(list((tmp_path / "clips").glob("*.mp4"))) == 6
+    with av.open(str(tmp_path / "clips" / "1.mp4")) as clip:
+        times = [frame.time for frame in clip.decode(video=0)]
+    assert times[-1] == pytest.approx(40_001.9, abs=0.01), "the page finds frames by their times"
+
+
+def test_a_video_of_another_size_than_labelled_is_named(odd_output, tmp_path, capsys):
+    usual = odd_output.parent / "usual.mp4"
+    whole = usual.read_bytes()
+    try:
+        Clip(name="usual.mp4", frames=5, size=(64, 48)).write(odd_output.parent)
+        assert preview.main([str(odd_output), "--video", "usual.mp4", "--folder", str(tmp_path)]) == 3
+    finally:
+        usual.write_bytes(whole)
+    assert "has frames of (48, 64), not (64, 96) as when it was labelled" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_made_is_named(odd_output, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    folder = str(tmp_path / "file" / "preview")
+    assert preview.main([str(odd_output), "--video", "usual.mp4", "--folder", folder]) == 2
+    assert "cannot be made" in capsys.readouterr().err

@@ -14,16 +14,24 @@ from pipeline.views.preview.draw import Rgb, draw_frame, font_of
 from pipeline.views.preview.labelled import LabelledVideo
 
 PROMPT_SHOWN_S = 0.4
-"""A prompt stays in the film for so long: on one frame alone nobody would see it."""
+"""Time that a prompt stays in the film: on one frame alone it would be missed."""
+MAX_GAP_S = 10.0
+"""Longest time that a film shows one frame; captions tell the true times."""
+MAX_TILE_RATIO = 4
+"""Tiles of a contact sheet are at most this many times as high as they are wide."""
 
 
 def write_film(labelled: LabelledVideo, reader: VideoReader, path: Path) -> int:
-    """The whole labelled part with masks, ids, scores and prompts, as an MP4; returns its frames."""
+    """Write the whole labelled part with masks, ids, scores and prompts as an MP4; returns the number of frames.
+
+    Raises:
+        VideoError: The video cannot be decoded, or its frames cannot be encoded.
+    """
     info = reader.info
     fps = info.fps or 24.0
     prompts, names, shown = labelled.prompts_at(reader), _names(labelled), max(1, round(PROMPT_SHOWN_S * fps))
     count, first = 0, 0.0
-    with VideoWriter(path, height=info.height, width=info.width, fps=fps) as writer:
+    with VideoWriter(path, height=info.height, width=info.width, fps=fps, max_gap_s=MAX_GAP_S) as writer:
         for frame in reader.forward():
             first = frame.time_s if count == 0 else first
             near = [p for at in range(frame.index - shown + 1, frame.index + 1) for p in prompts.get(at, ())]
@@ -36,11 +44,10 @@ def write_film(labelled: LabelledVideo, reader: VideoReader, path: Path) -> int:
 def contact_sheet(
     labelled: LabelledVideo, reader: VideoReader, *, tiles: int = 12, columns: int = 4, tile_width: int = 320
 ) -> Image.Image:
-    """The frames that tell most of a video's labels in one picture: prompted ones, suspicious ones, and evenly spread
-    ones between them."""
+    """One picture of prompted frames, frames with suspicious masks, and frames at even intervals between them."""
     chosen = choose_frames(labelled, reader, tiles=tiles)
     prompts, names = labelled.prompts_at(reader), _names(labelled)
-    height = round(tile_width * reader.info.height / reader.info.width)
+    height = scaled_size(reader.info.width, reader.info.height, tile_width)[1]
     lines = _headline(labelled)
     header = 16 * len(lines) + 12
     columns = min(columns, max(len(chosen), 2))
@@ -67,9 +74,14 @@ def contact_sheet(
 
 
 def scaled(rgb: Rgb, width: int) -> Image.Image:
-    """A frame as a picture of this width."""
-    height = max(round(width * rgb.shape[0] / rgb.shape[1]), 1)
-    return Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS)
+    """A frame as a picture of this width, or less where it would be higher than MAX_TILE_RATIO times that."""
+    return Image.fromarray(rgb).resize(scaled_size(rgb.shape[1], rgb.shape[0], width), Image.Resampling.LANCZOS)
+
+
+def scaled_size(width: int, height: int, target: int) -> tuple[int, int]:
+    """Width and height of a frame that is scaled into `target` pixels by MAX_TILE_RATIO times as many."""
+    scale = min(target / width, target * MAX_TILE_RATIO / height)
+    return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
 def choose_frames(labelled: LabelledVideo, reader: VideoReader, *, tiles: int) -> list[int]:

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import numpy as np
+from PIL import Image
 
 from pipeline.storage import Storage
 from pipeline.storage.uris import local_path
@@ -62,12 +63,13 @@ def _write_clip(reader: VideoReader, folder: Path, n: int) -> str:
     """Write a copy of the video of at most CLIP_SIDE pixels a side; returns its address."""
     path = f"clips/{n}.mp4"
     ratio = min(1.0, CLIP_SIDE / max(reader.info.height, reader.info.width))
-    width, height = round(reader.info.width * ratio), round(reader.info.height * ratio)
+    width, height = (max(round(side * ratio), 1) for side in (reader.info.width, reader.info.height))
     with VideoWriter(folder / path, height=height, width=width, fps=reader.info.fps or 24) as writer:
         first: float | None = None
         for frame in reader.forward():
             first = frame.time_s if first is None else first
-            small = frame.rgb if ratio == 1 else np.asarray(scaled(frame.rgb, width).resize((width, height)))
+            whole = Image.fromarray(frame.rgb)
+            small = frame.rgb if ratio == 1 else np.asarray(whole.resize((width, height), Image.Resampling.LANCZOS))
             writer.add(small, frame.time_s - first)
     return path
 

@@ -11,6 +11,7 @@ from pipeline.tracking.objects import Direction, FramePrompt, FrameSource, Track
 from pipeline.tracking.propagation import Propagation
 from pipeline.tracking.results import Results
 from pipeline.tracking.stepping import Features, LoadedModel, ModelPrompt, StepRequest, StepResult
+from pipeline.tracking.transfer import mark
 
 
 class Engine:
@@ -95,8 +96,9 @@ class Engine:
             corrected = _split(
                 stepper.correct(corrections) if corrections else None, [len(r.corrections) for r in requests]
             )
+            done = mark(self.device)
         results = zip(features, prompted, tracked, corrected, strict=True)
-        return [StepResult(features=f, prompts=p, tracks=t, corrections=c) for f, p, t, c in results]
+        return [StepResult(features=f, prompts=p, tracks=t, corrections=c, done=done) for f, p, t, c in results]
 
 
 def _split(results: Results | None, counts: Sequence[int]) -> list[Results | None]:

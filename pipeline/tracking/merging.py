@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from pipeline.tracking import TrackedFrame
+from pipeline.tracking.transfer import Ready
 
 
 def merge_passes(frames: Iterable[TrackedFrame], *, last_start: int) -> Iterator[TrackedFrame]:
@@ -49,4 +50,5 @@ def _join(one: TrackedFrame, other: TrackedFrame) -> TrackedFrame:
         logits=torch.cat([one.logits, other.logits])[order],
         object_logit=torch.cat([one.object_logit, other.object_logit])[order],
         predicted_iou=torch.cat([one.predicted_iou, other.predicted_iou])[order],
+        ready=Ready.of(other.ready.stream) if other.ready else None,
     )

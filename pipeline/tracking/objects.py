@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import PromptError
+from pipeline.tracking.transfer import Ready
 
 Direction = Literal["forward", "backward", "both"]
 
@@ -87,6 +88,8 @@ class TrackedFrame:
     """(O,) fp32, above 0 if the object is present; NaN for a mask prompt."""
     predicted_iou: torch.Tensor
     """(O,) fp32, the decoder's estimate for the mask that it chose; NaN for a mask prompt."""
+    ready: Ready | None = None
+    """On a GPU: when and on which stream the tensors can be read without waiting for later steps."""
 
 
 def check(objects: Sequence[TrackedObject], direction: str) -> None:

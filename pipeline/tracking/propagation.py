@@ -13,6 +13,7 @@ from pipeline.tracking.reading import Frame, PendingFrame, chain, closing, read_
 from pipeline.tracking.results import Results
 from pipeline.tracking.state import Rows, State
 from pipeline.tracking.stepping import Correction, Features, SteppedModel, StepRequest
+from pipeline.tracking.transfer import Ready, result_stream
 
 
 class Propagation(Iterator[TrackedFrame]):
@@ -43,6 +44,7 @@ class Propagation(Iterator[TrackedFrame]):
         )
         if resume is not None:
             self._state.load(resume, self._identity(), model.device)
+        self._result_stream = result_stream(model.device)
         self._frames = self._run()
         self._lane = object()
 
@@ -137,7 +139,7 @@ class Propagation(Iterator[TrackedFrame]):
         t = pending[0].index
         active = self._active(t)
         tracked = [i for i, o in active if t not in o.prompts]
-        results = self._track(pending, tracked) if tracked else None
+        results, done = self._track(pending, tracked) if tracked else (None, None)
         pending.popleft()
         rows = self._rows(t, active, tracked, results)
         # From here on a checkpoint continues after frame t.
@@ -149,12 +151,16 @@ class Propagation(Iterator[TrackedFrame]):
             logits=rows.logits,
             object_logit=rows.object_logit,
             predicted_iou=rows.predicted_iou,
+            ready=Ready.of(self._result_stream, done if len(tracked) == len(active) else None),
         )
 
-    def _track(self, pending: Sequence[PendingFrame], tracked: Sequence[int]) -> Results:
+    def _track(
+        self, pending: Sequence[PendingFrame], tracked: Sequence[int]
+    ) -> tuple[Results, torch.cuda.Event | None]:
         """Track objects on the first pending frame and add the results to their banks.
 
-        Encodes all pending frames that are not encoded yet.
+        Encodes all pending frames that are not encoded yet. Returns the results and the event after which they can be
+        read, if they are as the batch left them.
         """
         first = pending[0]
         contexts = [self._context(i, first.index) for i in tracked]
@@ -172,7 +178,7 @@ class Propagation(Iterator[TrackedFrame]):
         for n, i in enumerate(tracked):
             bank = self._state.banks[i]
             bank.add_tracked(first.index, results.memory[n], results.pointer[n], reverse=self._state.reverse)
-        return results
+        return results, result.done if results is result.tracks else None
 
     def _context(self, position: int, t: int) -> MemoryContext:
         assert self._state.max_pointers is not None

@@ -48,6 +48,8 @@ class StepResult:
     prompts: Results | None
     tracks: Results | None
     corrections: Results | None
+    done: torch.cuda.Event | None
+    """On a GPU: the end of the batch."""
 
 
 class Stepper(Protocol):

@@ -1,5 +1,9 @@
 """A tracked frame's results, copied from the device to host memory."""
 
+from contextlib import nullcontext
+
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from pipeline.labels.measures.frames import STABILITY_OFFSET, LogitCounts
@@ -10,7 +14,7 @@ from pipeline.tracking import MaskPostprocessor, TrackedFrame
 def to_host(
     frame: TrackedFrame, postprocessor: MaskPostprocessor, *, time_s: float, size: tuple[int, int], with_logits: bool
 ) -> FrameMasks:
-    """The frame's masks at display resolution, its scores, and the counts of its logits.
+    """The frame's masks at display resolution, its scores, and the counts of its logits, in one copy from the device.
 
     Args:
         frame: results on the model's device.
@@ -19,26 +23,39 @@ def to_host(
         size: height and width of the displayed frame, in pixels.
         with_logits: also count the low-resolution logits.
     """
-    counts = count_logits(frame.logits, mask_threshold=postprocessor.mask_threshold) if with_logits else None
+    height, width = size
+    results = (frame.logits, frame.object_logit, frame.predicted_iou)
+    with frame.ready.reading(*results) if frame.ready else nullcontext():
+        counts = _logit_counts(frame.logits, postprocessor.mask_threshold) if with_logits else ()
+        masks, (object_logit, predicted_iou, *counted) = postprocessor.to_host(
+            frame.logits, height=height, width=width, extra=(frame.object_logit, frame.predicted_iou, *counts)
+        )
     return FrameMasks(
         frame_index=frame.frame_index,
         time_s=time_s,
         object_ids=frame.object_ids,
         is_prompted=frame.is_prompted,
-        masks=postprocessor.masks(frame.logits, height=size[0], width=size[1]).cpu().numpy(),
-        object_logit=frame.object_logit.cpu().numpy(),
-        predicted_iou=frame.predicted_iou.cpu().numpy(),
-        logit_counts=counts,
+        masks=masks,
+        object_logit=object_logit,
+        predicted_iou=predicted_iou,
+        logit_counts=_named(*counted) if with_logits else None,
     )
 
 
 def count_logits(logits_ohw: torch.Tensor, *, mask_threshold: float = 0.0) -> LogitCounts:
-    """Pixel counts of low-resolution logits (O, h, w), copied to the host in two transfers."""
+    """Pixel counts of low-resolution logits (O, h, w) on a CPU."""
+    return _named(*(tensor.numpy() for tensor in _logit_counts(logits_ohw, mask_threshold)))
+
+
+def _logit_counts(logits_ohw: torch.Tensor, mask_threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """(O, 2 + O) counts (low, high, shared with each object) and the masks (O, h, w), on the logits' device."""
     with torch.inference_mode():
         low = (logits_ohw > mask_threshold - STABILITY_OFFSET).sum((1, 2))
         high = (logits_ohw > mask_threshold + STABILITY_OFFSET).sum((1, 2))
         masks_ohw = logits_ohw > mask_threshold
         flat = masks_ohw.flatten(1).float()
-        shared = flat @ flat.T
-        sums = torch.cat((torch.stack((low, high), 1).float(), shared), 1).cpu().numpy()
-        return LogitCounts(low=sums[:, 0], high=sums[:, 1], shared=sums[:, 2:], masks=masks_ohw.cpu().numpy())
+        return torch.cat((torch.stack((low, high), 1).float(), flat @ flat.T), 1), masks_ohw
+
+
+def _named(counts: npt.NDArray[np.float32], masks: npt.NDArray[np.bool_]) -> LogitCounts:
+    return LogitCounts(low=counts[:, 0], high=counts[:, 1], shared=counts[:, 2:], masks=masks)

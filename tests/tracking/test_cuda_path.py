@@ -5,14 +5,20 @@ Pretended CUDA computes real numbers (`pretended_cuda`); fake CUDA counts at the
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipeline.tracking import Direction, Engine, TrackedFrame, TrackedObject
-from tests.tracking import compare, models
+from pipeline.labels.rows import measure_frame
+from pipeline.tracking import Direction, Engine, MaskPostprocessor, TrackedFrame, TrackedObject
+from pipeline.tracking.transfer import Ready
+from pipeline.workers.frame_masks import to_host
+from tests.tracking import compare, models, simulated_device
 from tests.tracking import videos as v
-from tests.tracking.pretended_cuda import Log, on_cuda, pretended_cuda
+from tests.tracking.pretended_cuda import Log, Pretended, on_cuda, pretended_cuda
 
 SAM2 = models.random_model(1)
 OBJECTS = [
@@ -82,7 +88,101 @@ def test_frames_go_up_once_as_bytes() -> None:
         for frame in steady(1, frames=frames):
             if frame.frame_index > 3:
                 frame_bytes += Log.up
+                assert Log.unsafe == []
             Log.clear()
-        assert Log.unsafe == []
     per_frame = frame_bytes / (frames - 4)
     assert per_frame <= 3 * size * size * 1.05, "at 1024 px, 3.2 MB"
+
+
+def rows(frame: TrackedFrame, postprocessor: MaskPostprocessor, *, height: int = v.HEIGHT, width: int = v.WIDTH) -> Any:
+    return measure_frame(to_host(frame, postprocessor, time_s=0.0, size=(height, width), with_logits=True))
+
+
+@pytest.mark.parametrize(
+    "postprocessor",
+    [
+        MaskPostprocessor(),
+        MaskPostprocessor(mask_threshold=0.5, max_hole_area=20, max_sprinkle_area=9),
+        MaskPostprocessor(non_overlapping=True),
+        MaskPostprocessor(max_hole_area=20, non_overlapping=True),
+    ],
+    ids=["plain", "areas", "non-overlapping", "both"],
+)
+def test_rows_are_those_of_a_cpu_and_come_down_in_one_copy(postprocessor: MaskPostprocessor) -> None:
+    copies = 1 + (postprocessor.non_overlapping and postprocessor.max_hole_area > 0)
+    with pretended_cuda():
+        frames = list(steady(4))
+        made = []
+        for frame in frames:
+            Log.clear()
+            made.append(rows(frame, postprocessor))
+            waits = [what for what, _ in Log.waits if what != "copy of pageable memory"]
+            assert waits == ["event.synchronize"] * copies, Log.waits
+            assert Log.unsafe == []
+        kept = [on_host(frame) for frame in frames]
+    assert any(any(each["area"]) for each in made)
+    for frame, columns in zip(kept, made, strict=True):
+        expected = rows(dataclasses.replace(frame, ready=None), postprocessor)
+        assert columns.keys() == expected.keys()
+        for name, values in expected.items():
+            np.testing.assert_equal(np.asarray(columns[name]), np.asarray(values), err_msg=name)
+
+
+def test_masks_come_down_as_bits() -> None:
+    height, width, objects = 1080, 1920, 8
+    with pretended_cuda():
+        frame = next(steady(objects))
+        frame = dataclasses.replace(frame, logits=torch.nn.functional.interpolate(frame.logits[None], (256, 256))[0])
+        frame = dataclasses.replace(frame, ready=Ready.of(frame.ready.stream))
+        Log.clear()
+        rows(frame, MaskPostprocessor(), height=height, width=width)
+        assert Log.down <= 2.2e6, "bytes of a 1080p frame with 8 objects"
+
+
+def test_results_wait_for_their_own_frame_alone() -> None:
+    with pretended_cuda():
+        propagation = steady(2)
+        first, later = next(propagation), next(propagation)
+        default = torch.cuda.current_stream()
+        launched = default.seen[default.id]
+        assert first.ready.event.seen[default.id] < later.ready.event.seen[default.id] <= launched
+
+
+def test_frames_that_do_not_fit_are_postprocessed_on_the_host(caplog: pytest.LogCaptureFixture) -> None:
+    class Full(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is torch.ops.aten.upsample_bilinear2d.default and isinstance(args[0], Pretended):
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return func(*args, **(kwargs or {}))
+
+    with pretended_cuda():
+        frame = next(steady(3))
+        with Full():
+            made = rows(frame, MaskPostprocessor())
+        expected = rows(dataclasses.replace(on_host(frame), ready=None), MaskPostprocessor())
+    assert made["counts"] == expected["counts"]
+    assert "postprocessed on the host" in caplog.text
+
+
+def test_batches_of_an_asynchronous_device_are_full() -> None:
+    """With patience measured in launches instead of device batches, the mean is 2.5."""
+    assert simulated_device.several_lanes(simulated_device.H100, frames=16).mean_batch >= 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("timing", "rate"), [(simulated_device.A100, 110), (simulated_device.H100, 215)], ids=["A100", "H100"]
+)
+def test_eight_lanes_keep_a_device_busy(timing: simulated_device.Timing, rate: float) -> None:
+    outcome = simulated_device.several_lanes(timing)
+    print(f"\n{outcome.frames_per_s:.0f} frames/s, {outcome.busy:.0%} busy, mean batch {outcome.mean_batch:.1f}")
+    assert outcome.mean_batch >= 7.5
+    assert outcome.busy >= 0.95
+    assert outcome.frames_per_s >= rate
+
+
+@pytest.mark.slow
+def test_one_lane_keeps_a_device_busy() -> None:
+    outcome = simulated_device.one_lane(simulated_device.H100, feed=0.004)
+    print(f"\n{outcome.frames_per_s:.0f} frames/s, {outcome.busy:.0%} busy")
+    assert outcome.frames_per_s >= 150

@@ -1,11 +1,23 @@
 """Masks to polygons and back, for formats that know nothing else.
 
-An outline is followed along the cracks between pixels, so that as a polygon it holds exactly the mask's pixel centres.
-Formats whose readers draw through pixel centres (OpenCV's fillPoly, and so YOLO's) get it half a pixel further in.
-Holes and separate parts are joined into one ring by paths there and back, which enclose nothing.
+An outline runs along the cracks between pixels, so that as a polygon it holds exactly the pixel centres of the mask.
+Readers that draw through pixel centres (OpenCV's fillPoly, and so YOLO's) need it half a pixel further inside. Holes
+and separate parts are joined into one ring by paths there and back, which enclose nothing:
+
+    mask          outlines                 joined into one ring
+
+    # # # # #     A-------------------B    A B C h e f g h C D
+    # # # # #     |                   |
+    # # . . #     |       f-------e   |    C and h are the nearest pair of points; the path
+    # # # # #     |       g-------h   |    from C to h is run there and back.
+                  D-------------------C
+
+An outer ring runs clockwise on the screen (A B C D), a hole counterclockwise (e f g h). Pixels that touch at a corner
+belong together: there the outline passes from one to the other.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,65 +27,116 @@ from pipeline.masks import rle
 
 Points = npt.NDArray[np.float64]
 """(N, 2): x, y."""
+Ints = npt.NDArray[np.int64]
 
-MOST_RINGS = 64
-"""Of a mask in more pieces (with its holes) only the largest so many are kept."""
+MAX_RINGS = 64
+"""Rings (of parts and holes) that are kept of a mask with more; the largest are."""
+
+SEARCH_RADIUS = 3.0
+"""Pixels by x and y in which neighbours of points are sought first: rings of a ragged mask nearly touch."""
+
+MAX_PAIRS = 1_000_000
+"""Distances held in memory at once."""
 
 
-def outlines(mask: rle.Mask, *, through_centres: bool = False) -> list[Points]:
-    """Closed rings around the mask, outer ones clockwise on the screen, holes the other way; largest first.
+def outlines(mask: rle.Mask, *, through_centres: bool = False, max_rings: int | None = None) -> list[Points]:
+    """Closed rings around a mask (H, W), outer ones clockwise on the screen, holes counterclockwise; largest first.
 
     Args:
         through_centres: run through the centres of the outermost pixels instead of around them.
+        max_rings: keep only so many of the largest.
     """
     corners = _corners(mask)
     if corners is None:
         return []
-    xs, ys, inner, right, down = corners
-    count = len(xs)
+    xs, ys, cross, right, down = corners
     # along a row of cracks, corners begin and end edges in turn, and along a column of cracks too
-    horizontal = (np.arange(count) ^ 1).tolist()
+    horizontal = np.arange(len(xs)) ^ 1
     order = np.lexsort((down, ys, xs))
-    vertical_of = np.empty(count, np.int64)
-    vertical_of[order] = order[np.arange(count) ^ 1]
-    vertical = vertical_of.tolist()
-    padded = np.pad(mask, 1)
+    vertical = np.empty(len(xs), np.int64)
+    vertical[order] = order[horizontal]
     first = np.minimum(xs, xs[horizontal])
-    below = padded[ys + 1, first + 1]  # is the edge's inside below it?
-    top = np.minimum(ys, ys[vertical])
-    east = padded[top + 1, xs + 1]
-    starts = np.where(below == (xs < xs[horizontal]))[0].tolist()
-    seen = bytearray(count)
-    rings = []
-    for start in starts:
-        if seen[start]:
-            continue
-        ring, at = [], start
-        while not seen[at]:
-            end = horizontal[at]
-            seen[at] = seen[end] = 1
-            ring += [at, end]
-            at = vertical[end]
-        rings.append(np.array(ring))
+    below = _at(mask, ys, first)  # the inside of the horizontal edge is below it
+    starts = np.flatnonzero(below == (xs < xs[horizontal]))
+    path, stops = _cycles(starts.tolist(), horizontal.tolist(), vertical.tolist())
     if through_centres:
-        x_in, y_in = np.where(east, 0.5, -0.5), np.where(below, 0.5, -0.5)
-        along_x = np.where(right, 0.5, -0.5)
-        along_y = np.where(down, 0.5, -0.5)
-        drawn = [_through_centres(ring, xs, ys, inner, x_in, y_in, along_x, along_y) for ring in rings]
+        east = _at(mask, np.minimum(ys, ys[vertical]), xs)
+        inwards = np.column_stack((np.where(east, 0.5, -0.5), np.where(below, 0.5, -0.5)))
+        along = np.column_stack((np.where(right, 0.5, -0.5), np.where(down, 0.5, -0.5)))
+        points, stops = _through_centres(path, stops, np.column_stack((xs, ys)), cross, inwards, along)
     else:
-        drawn = [np.column_stack((xs[ring], ys[ring])).astype(np.float64) for ring in rings]
-    return sorted(drawn, key=lambda ring: -abs(signed_area(ring)))
+        points = np.column_stack((xs[path], ys[path])).astype(np.float64)
+    begins = np.concatenate(([0], stops[:-1]))
+    largest = np.argsort(-np.abs(_signed_areas(points, begins, stops)), kind="stable")[:max_rings]
+    return [points[begins[ring] : stops[ring]] for ring in largest.tolist()]
 
 
-def joined(rings: Sequence[Points], *, most: int = MOST_RINGS) -> Points:
-    """One ring of several, each linked to the rest where it comes nearest, by a path there and back."""
-    ring = rings[0]
-    for other in rings[1:most]:
-        gaps = ((ring[:, None, :] - other[None, :, :]) ** 2).sum(2)
-        here, there = np.unravel_index(int(np.argmin(gaps)), gaps.shape)
-        turned = np.concatenate((other[there:], other[: there + 1]))
-        ring = np.concatenate((ring[: here + 1], turned, ring[here:]))
-    return ring
+def joined(rings: Sequence[Points]) -> Points:
+    """One ring of several, each linked to those before it at the nearest pair of points, by a path there and back.
+
+    Of pairs equally near, the one that comes first along the joined ring decides, then along the new ring.
+    """
+    if len(rings) == 1:
+        return rings[0]
+    points = np.concatenate(rings)
+    stops = np.cumsum([len(ring) for ring in rings])
+    tied = np.zeros(len(points), np.bool_)
+    every = np.arange(len(points))
+    sequence = every[: stops[0]]
+    for (begin, stop), (near, there) in zip(itertools.pairwise(stops.tolist()), _links(points, stops), strict=True):
+        if len(near) == 1:
+            here, at = int((sequence == near[0]).argmax()), int(there[0])
+        else:
+            tied[near] = True
+            here = int(tied[sequence].argmax())
+            tied[near] = False
+            at = int(there[near == sequence[here]].min())
+        sequence = np.concatenate((sequence[: here + 1], every[at:stop], every[begin : at + 1], sequence[here:]))
+    return points[sequence]
+
+
+def _links(points: Points, stops: Ints) -> Iterator[tuple[Ints, Ints]]:
+    """For each ring but the first, all pairs of an earlier point and one of the ring at the smallest distance."""
+    by_x = points[:, 0].argsort(kind="stable")
+    x, y = points[by_x].T
+    first = int(stops[0])
+    ring_of = np.repeat(np.arange(len(stops)), np.diff(stops, prepend=0))
+    # all points within SEARCH_RADIUS by x and y of each point of the later rings, which settles most rings at once
+    low = np.searchsorted(x, points[first:, 0] - SEARCH_RADIUS)
+    counts = np.searchsorted(x, points[first:, 0] + SEARCH_RADIUS, "right") - low
+    there = np.repeat(np.arange(first, len(points)), counts)
+    slots = np.arange(len(there)) - np.repeat(np.cumsum(counts) - counts - low, counts)
+    along = y[slots] - points[there, 1]
+    close = np.flatnonzero((np.abs(along) <= SEARCH_RADIUS) & (ring_of[by_x[slots]] < ring_of[there]))
+    slots, there, along = slots[close], there[close], along[close]
+    across = x[slots] - points[there, 0]
+    gaps = across * across + along * along
+    bounds = np.searchsorted(there, stops).tolist()
+    for ring, (start, stop) in enumerate(itertools.pairwise(bounds), start=1):
+        found = gaps[start:stop]
+        if stop > start and (smallest := found.min()) < SEARCH_RADIUS**2:  # nothing outside the squares is as near
+            pairs = start + np.flatnonzero(found == smallest)
+            yield by_x[slots[pairs]], there[pairs]
+        else:
+            yield _far_link(points, int(stops[ring - 1]), int(stops[ring]))
+
+
+def _far_link(points: Points, begin: int, stop: int) -> tuple[Ints, Ints]:
+    """The same for one ring, compared with every earlier point."""
+    smallest, near, there = np.inf, np.empty(0, np.int64), np.empty(0, np.int64)
+    step = max(1, MAX_PAIRS // begin)
+    for at in range(begin, stop, step):
+        some = points[at : min(at + step, stop)]
+        across, along = (points[:begin, axis, None] - some[:, axis] for axis in (0, 1))
+        gaps = (across * across + along * along).ravel()
+        if (least := gaps.min()) > smallest:
+            continue
+        rows, columns = np.divmod(np.flatnonzero(gaps == least), len(some))
+        if least < smallest:
+            smallest, near, there = least, rows, at + columns
+        else:
+            near, there = np.concatenate((near, rows)), np.concatenate((there, at + columns))
+    return near, there
 
 
 def simplified(ring: Points, tolerance: float) -> Points:
@@ -146,16 +209,24 @@ def fill_through_centres(ring: Points, size: tuple[int, int]) -> rle.Mask:
     return fill([points + 0.5], size) | np.array(line, np.bool_)
 
 
-def _corners(mask: rle.Mask) -> tuple[npt.NDArray[np.int64], ...] | None:
+def _at(mask: rle.Mask, y: Ints, x: Ints) -> rle.Mask:
+    """Values at pixels of the mask, False outside of it."""
+    height, width = mask.shape
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    return mask[np.where(inside, y, 0), np.where(inside, x, 0)] & inside
+
+
+def _corners(mask: rle.Mask) -> tuple[Ints, Ints, rle.Mask, rle.Mask, rle.Mask] | None:
     """Corners where an outline turns, in rows: x, y, whether four pixels meet crosswise there, and whether the edges of
     the outline at it go right and down. Crosswise ones stand twice, once for each of the outlines that touch there."""
-    padded = np.pad(mask, 1).astype(np.uint8)
-    code = padded[:-1, :-1] | padded[:-1, 1:] << 1 | padded[1:, :-1] << 2 | padded[1:, 1:] << 3
-    turns = _TURNS[code]
-    ys, xs = np.nonzero(turns)
-    if not len(ys):
+    padded = np.pad(mask, 1).view(np.uint8)
+    rows = padded[:, :-1] | padded[:, 1:] << 1  # of each pair of neighbours in a row
+    code = rows[:-1] | rows[1:] << 2
+    places = np.flatnonzero(_TURNS.take(code))
+    if not len(places):
         return None
-    codes = code[ys, xs]
+    ys, xs = np.divmod(places, code.shape[1])
+    codes = code.reshape(-1)[places]
     cross = (codes == 0b1001) | (codes == 0b0110)
     twice = np.repeat(np.arange(len(ys)), 1 + cross)
     xs, ys, codes, cross = xs[twice], ys[twice], codes[twice], cross[twice]
@@ -167,25 +238,58 @@ def _corners(mask: rle.Mask) -> tuple[npt.NDArray[np.int64], ...] | None:
     return xs, ys, cross, right, down
 
 
+def _cycles(starts: Sequence[int], horizontal: Sequence[int], vertical: Sequence[int]) -> tuple[Ints, Ints]:
+    """The corners of all rings, each ring begun along a row at one of the starts, and where each ring stops."""
+    seen = bytearray(len(horizontal))
+    path: list[int] = []
+    stops: list[int] = []
+    for start in starts:
+        if seen[start]:
+            continue
+        at = start
+        while not seen[at]:
+            end = horizontal[at]
+            seen[at] = seen[end] = 1
+            path += (at, end)
+            at = vertical[end]
+        stops.append(len(path))
+    return np.array(path), np.array(stops)
+
+
 def _through_centres(
-    ring: npt.NDArray[np.int64],
-    xs: npt.NDArray[np.int64],
-    ys: npt.NDArray[np.int64],
-    cross: npt.NDArray[np.int64],
-    x_in: Points,
-    y_in: Points,
-    along_x: Points,
-    along_y: Points,
-) -> Points:
-    """The ring moved inwards; where it crosses a corner, it goes straight from one pixel's centre to the other's."""
-    beside = np.column_stack((xs[ring] + x_in[ring], ys[ring] + np.where(cross[ring], along_y[ring], y_in[ring])))
-    level = np.column_stack((xs[ring] + np.where(cross[ring], along_x[ring], x_in[ring]), ys[ring] + y_in[ring]))
-    arrives_level = np.arange(len(ring)) % 2 == 1  # a ring is begun along a row
-    first = np.where(arrives_level[:, None], level, beside)
-    second = np.where(arrives_level[:, None], beside, level)
-    points = np.stack((first, second), axis=1).reshape(-1, 2)
-    moved = np.any(points != np.roll(points, 1, axis=0), axis=1)
-    return points[moved] if moved.any() else points[:1]
+    path: Ints, stops: Ints, corners: Ints, cross: rle.Mask, inwards: Points, along: Points
+) -> tuple[Points, Ints]:
+    """The rings moved inwards, and where each stops. Where a ring crosses a corner, it goes straight from the centre of
+    one pixel to that of the other.
+
+    Args:
+        path, stops: corners of all rings, and where each ring stops.
+        corners: x, y of each corner.
+        inwards: the step from each corner to the centre of the pixel inside, by x and y.
+        along: the step along the edges at each corner.
+    """
+    crossing = cross[path]
+    here, step, side = corners[path], inwards[path], along[path]
+    beside = here + np.column_stack((step[:, 0], np.where(crossing, side[:, 1], step[:, 1])))
+    level = here + np.column_stack((np.where(crossing, side[:, 0], step[:, 0]), step[:, 1]))
+    arrives_level = (np.arange(len(path)) % 2 == 1)[:, None]  # a ring begins along a row, and has an even number
+    points = np.stack((np.where(arrives_level, level, beside), np.where(arrives_level, beside, level)), axis=1)
+    points = points.reshape(-1, 2)
+    stops = 2 * stops
+    begins = np.concatenate(([0], stops[:-1]))
+    before = np.arange(-1, len(points) - 1)
+    before[begins] = stops - 1
+    kept = (points != points[before]).any(1)
+    kept[begins] |= ~np.logical_or.reduceat(kept, begins)  # of a single pixel, one point
+    return points[kept], np.cumsum(np.add.reduceat(kept.astype(np.int64), begins))
+
+
+def _signed_areas(points: Points, begins: Ints, stops: Ints) -> Points:
+    """`signed_area` of each ring; exact for whole and half coordinates."""
+    after = np.arange(1, len(points) + 1)
+    after[stops - 1] = begins
+    (x, y), (next_x, next_y) = points.T, points[after].T
+    return np.asarray(np.add.reduceat(x * next_y - next_x * y, begins) / 2)
 
 
 def _tables() -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
@@ -205,6 +309,6 @@ def polygon(counts: str, size: tuple[int, int], *, tolerance: float = 0.0, throu
         return np.empty((0, 2))
     x_min, y_min, x_max, y_max = box
     part = rle.columns_of_runs(rle.decompress(counts, size), size, (x_min, x_max))[:, y_min:y_max]
-    rings = outlines(part.T, through_centres=through_centres)
-    ring = joined([simplified(ring, tolerance) for ring in rings[:MOST_RINGS]])
+    rings = outlines(part.T, through_centres=through_centres, max_rings=MAX_RINGS)
+    ring = joined([simplified(ring, tolerance) for ring in rings])
     return np.asarray(ring + np.array([x_min, y_min]), np.float64)

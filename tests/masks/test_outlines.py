@@ -8,8 +8,11 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from pipeline.formats.evaluate import jaccard_of_masks
+from pipeline.masks import outlines as new_outlines
 from pipeline.masks import rle
 from pipeline.masks.outlines import fill, fill_through_centres, joined, outlines, polygon, signed_area, simplified
+from tests.masks import reference_outlines
+from tests.masks.ragged import ragged
 
 masks = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(lambda size: hnp.arrays(np.bool_, size))
 
@@ -27,6 +30,41 @@ def test_outlines_give_back_the_mask(mask: np.ndarray) -> None:
     assert sum(map(signed_area, rings)) == mask.sum()
     counts = rle.encode(mask[None])[0]
     assert np.array_equal(fill([polygon(counts, mask.shape)], mask.shape) if mask.any() else mask, mask)
+
+
+def test_the_picture_in_the_docstring_is_what_is_drawn() -> None:
+    mask = np.ones((4, 5), np.bool_)
+    mask[2, 2:4] = False
+    corners = dict(zip("ABCDefgh", [(0, 0), (5, 0), (5, 4), (0, 4), (4, 2), (2, 2), (2, 3), (4, 3)], strict=True))
+    expected = [corners[name] for name in "ABChefghCD"]
+    assert list(map(tuple, polygon(rle.encode(mask[None])[0], mask.shape).tolist())) == expected
+
+
+@pytest.mark.parametrize("through_centres", [False, True])
+@pytest.mark.parametrize("tolerance", [0.0, 1.0])
+def test_polygons_equal_those_of_the_reference_for_any_mask(through_centres: bool, tolerance: float) -> None:
+    @given(st.one_of(masks, st.builds(ragged, st.integers(0, 2**32), st.sampled_from([0.05, 0.3, 1.0]))))
+    @settings(max_examples=60, deadline=None)
+    def check(mask: np.ndarray) -> None:
+        expected = reference_outlines.outlines(mask, through_centres=through_centres)
+        found = outlines(mask, through_centres=through_centres)
+        assert len(found) == len(expected)
+        assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+        counts = rle.encode(mask[None])[0]
+        options = {"tolerance": tolerance, "through_centres": through_centres}
+        one, other = (module.polygon(counts, mask.shape, **options) for module in (new_outlines, reference_outlines))
+        assert np.array_equal(one, other)
+
+    check()
+
+
+def test_parts_far_apart_are_linked_as_in_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(new_outlines, "MAX_PAIRS", 3000)  # several blocks of distances
+    mask = np.zeros((300, 420), np.bool_)
+    for seed, (top, left) in enumerate([(0, 0), (200, 330), (0, 330), (210, 10)]):
+        mask[top : top + 60, left : left + 80] = ragged(seed, 0.1)
+    rings = outlines(mask)
+    assert np.array_equal(joined(rings[:64]), reference_outlines.joined(rings))
 
 
 @given(masks)

@@ -13,7 +13,7 @@ from pipeline.views.words import duration
 
 if TYPE_CHECKING:  # only for types: importing these would load torch before --help is shown
     from pipeline.runs.prepare import Prepared
-    from pipeline.runs.progress import Progress, Report
+    from pipeline.runs.progress import Progress, RunReport
 
 log = logging.getLogger("label")
 
@@ -83,7 +83,7 @@ def show_plan(prepared: "Prepared") -> None:
         out.print(f"bad row left out: {row}", markup=False)
 
 
-def show_report(report: "Report") -> None:
+def show_report(report: "RunReport") -> None:
     """The end of a run: counts, failures with their reasons, and where things are."""
     if not report.planned["pending"]:
         out.print(f"nothing pending: {report.planned['labelled']} videos were labelled before")

@@ -22,7 +22,7 @@ from typing import Any
 from jobs.command import command_names, handle_errors, start
 from pipeline.errors import UsageError
 from pipeline.runs.nightly.clock import check_night, night_of, zone_of
-from pipeline.runs.submission import Decision, Work, decide, make_work
+from pipeline.runs.submission import Decision, Job, decide, make_job
 from pipeline.runs.values import read_toml
 
 log = logging.getLogger("submit")
@@ -50,17 +50,17 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def read_work(job: str, arguments: list[str], *, now: datetime) -> Work:
-    """The work that a command line asks for; a nightly is fixed to the present night unless it says which.
+def read_job(command: str, arguments: list[str], *, now: datetime) -> Job:
+    """The job of a command line; a nightly without --night is fixed to the present night.
 
     Raises:
-        UsageError: There is no such job, or its arguments cannot be used.
+        UsageError: There is no such command, or its arguments cannot be used.
     """
     known = [name for name in command_names() if name != "submit"]
-    if job not in known:
-        raise UsageError(f"there is no job {job!r}; allowed are {', '.join(known)}")
-    if job != "nightly":
-        return make_work(job, arguments)
+    if command not in known:
+        raise UsageError(f"there is no job {command!r}; allowed are {', '.join(known)}")
+    if command != "nightly":
+        return make_job(command, arguments)
     p = argparse.ArgumentParser(prog="python -m jobs.nightly", add_help=False, allow_abbrev=False)
     p.add_argument("--config", required=True)
     p.add_argument("--night")
@@ -70,44 +70,44 @@ def read_work(job: str, arguments: list[str], *, now: datetime) -> Work:
         if given.night
         else night_of(now, zone_of(str(read_toml(given.config).get("timezone", "UTC"))))
     )
-    return make_work(job, ["--config", given.config, *rest], night=night)
+    return make_job(command, ["--config", given.config, *rest], night=night)
 
 
-def check_arguments(job: str, arguments: list[str]) -> None:
+def check_arguments(command: str, arguments: list[str]) -> None:
     """Exit as the job would on the cluster where its command line is wrong: code 2, usage on stderr."""
-    module = importlib.import_module(f"jobs.{job}")
+    module = importlib.import_module(f"jobs.{command}")
     if hasattr(module, "parse"):  # a job of several commands
         module.parse(arguments)
     else:
         module.parser().parse_args(arguments)
 
 
-def submit(client: Any, work: Work) -> Decision:
-    """Submit the work, or find the submission that is running it."""
+def submit(client: Any, job: Job) -> Decision:
+    """Submit the job, or find the submission that is running it."""
     for _ in range(20):
         decision = decide(
-            work, {job.submission_id: job.status.is_terminal() for job in client.list_jobs() if job.submission_id}
+            job, {each.submission_id: each.status.is_terminal() for each in client.list_jobs() if each.submission_id}
         )
         if decision.running:
             return decision
         with tempfile.TemporaryDirectory(prefix="sam2-corpus-") as folder:
-            for name, content in work.files.items():
+            for name, content in job.files.items():
                 target = Path(folder, name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content)
             try:
                 client.submit_job(
-                    entrypoint=work.entrypoint,
+                    entrypoint=job.entrypoint,
                     submission_id=decision.id,
-                    runtime_env={"working_dir": folder} if work.files else {},
-                    metadata={"night": work.night} if work.night else {},
+                    runtime_env={"working_dir": folder} if job.files else {},
+                    metadata={"night": job.night} if job.night else {},
                 )
                 return decision
             except RuntimeError as error:
                 if "already exists" not in str(error):
                     raise
                 log.info("another process has just submitted %s", decision.id)
-    raise UsageError(f"cannot find a free attempt number for {work.name}; are many submitting it at once?")
+    raise UsageError(f"cannot find a free attempt number for {job.name}; are many submitting it at once?")
 
 
 def wait(client: Any, job: str, *, show: Callable[[str], None] | None) -> int:
@@ -160,14 +160,14 @@ class _Tail:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
-    work = read_work(given.job, given.arguments, now=datetime.now(UTC))
+    job = read_job(given.job, given.arguments, now=datetime.now(UTC))
     check_arguments(given.job, given.arguments)
     from ray.job_submission import JobSubmissionClient
 
     try:
         logging.getLogger("ray").setLevel(logging.WARNING)  # it logs every package and socket
         client = JobSubmissionClient(given.address)
-        decision = submit(client, work)
+        decision = submit(client, job)
         print(f"{decision.id}: {'already running' if decision.running else 'submitted'}", flush=True)
         if not (given.wait or given.follow):
             return 0

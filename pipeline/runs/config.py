@@ -1,4 +1,4 @@
-"""What a run is asked to do: every option of `jobs.label`, checked before anything is loaded."""
+"""The configuration of a run: every option of `jobs.label`, checked before anything is loaded."""
 
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
@@ -27,34 +27,34 @@ class RunConfig:
     revision: str | None = None
     device: Device = "auto"
     actors: int | None = None
-    """Workers; one per GPU of the cluster when absent, two without GPUs."""
+    """Number of workers (default: one per GPU of the cluster, two without GPUs)."""
     cpus_per_actor: float = 1.0
     gpus_per_actor: float | None = None
-    """GPUs an actor reserves; 1 when absent, 0 where the device is the CPU."""
+    """GPUs reserved per actor (default: 1, on CPUs 0)."""
     lanes: int | None = None
-    """Videos that one actor labels in lock-step; chosen by the device when absent."""
+    """Videos that one actor labels at a time (default: 8 on GPUs, 1 on CPUs)."""
     address: str | None = None
     on_bad_row: OnBadRow = "fail"
     on_damaged: OnDamaged = "label"
     publish: bool = True
     checkpoint_every_s: float = 120.0
-    """Seconds between two checkpoints of a video in hand."""
+    """Seconds between two checkpoints of an in-flight video."""
     deadline_floor_s: float = 900.0
-    """Seconds that any video may take, however little it seems to cost."""
+    """Seconds that every video may take, whatever its estimated cost."""
     grace_s: float = 60.0
-    """Seconds that actors have to save what is in hand when the run is asked to stop."""
+    """Seconds that actors have for checkpoints when the run is stopped."""
     stop_at: float | None = None
-    """Seconds since the epoch; when it comes, the run stops as on SIGTERM."""
+    """Time at which the run stops as on SIGTERM, in seconds since the epoch."""
     budget_gpu_hours: float | None = None
     """GPU hours (actor hours, where actors have no GPU) after which the run stops as on SIGTERM."""
     sample: float | None = None
-    """Label only this fraction of the videos, chosen by a hash of their ids: the same ones every time."""
+    """Label only this fraction of the videos, chosen by a hash of video_id, so the same ones every time."""
     shard: tuple[int, int] | None = None
     """(i, n): label only the i-th of n parts of the manifest, i from 1; shards may run at the same time."""
     max_relabel: float | None = None
-    """Refuse to start when more than this fraction of the labelled videos would be labelled again."""
+    """Refuse to start when more than this fraction of the published labels would be replaced."""
     check_drift: bool = False
-    """Track every object a second time, back from where it was last seen, and store how well the two passes agree."""
+    """Track every object backward, too, and store how well the two passes agree in the column drift."""
     allow_uri: tuple[str, ...] = ()
     """URI prefixes that a manifest may name; all when empty."""
     storage: str | None = None
@@ -88,9 +88,9 @@ class RunConfig:
             raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)!r}; allowed: {allowed}")
 
     def to_dict(self) -> dict[str, Any]:
-        """As the run's record keeps it; holds no secrets, for none is ever an option."""
+        """The configuration as the record of a run holds it; no option is a secret."""
         return asdict(self)
 
 
 PARAMETER_NAMES = tuple(f.name for f in fields(Parameters))
-"""Options that change masks, and so the label key."""
+"""Options that are part of the label key."""

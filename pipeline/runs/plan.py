@@ -1,4 +1,4 @@
-"""What is to be labelled, why, and in which order. Pure: works on Arrow columns, touches no storage.
+"""Which videos are pending, why, and in which order. Pure: works on Arrow columns, without storage.
 
 A label key names what determines a video's masks; the same key means nothing to do. Everything else a manifest or a
 deployment can change (paths, categories, package versions, number of actors) leaves it alone.
@@ -17,21 +17,21 @@ from pipeline.labels.key import ALGORITHM_VERSION, KEY_COLUMNS, Parameters, labe
 from pipeline.manifest.fps import rates
 
 ENCODER_COST, OBJECT_COST = 1.0, 2.0
-"""Of a frame: for hiera-tiny at 1024 px an object costs twice the encoder (606 against 293 GFLOP)."""
+"""Relative cost per frame: for hiera-tiny at 1024 px an object costs twice the encoder (606 and 293 GFLOP)."""
 
 BYTES_PER_FRAME = 20_000
-"""To guess the length of a video whose num_frames is not given: about 5 Mbit/s at 30 frames a second."""
+"""Estimates the length of a video without num_frames: about 5 Mbit/s at 30 frames a second."""
 
 CORRECTED = "prompts corrected"
 """The reason of a video whose prompts changed by a correction kept with the output."""
 STATES = ("pending", "labelled", "quarantined", "unreadable")
 ROWS_AT_ONCE = 65_536
-"""Rows that are Python objects at the same time."""
+"""Rows converted to Python objects at once."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One row a video of the manifest, in its order.
+    """One row per video of the manifest, in its order.
 
     `table` has video_id, label_key, state (one of STATES), reason (why it is pending, else null), frames, objects,
     cost, and the columns of KEY_COLUMNS.
@@ -39,7 +39,7 @@ class Plan:
 
     table: pa.Table
     order: npt.NDArray[np.int64]
-    """Row numbers of the pending videos: by priority, then dearest first."""
+    """Row numbers of the pending videos: by priority, then most expensive first."""
 
     def reasons(self) -> dict[str, int]:
         """How many videos are pending for which reason, most frequent first."""
@@ -68,7 +68,7 @@ def make_plan(
     retried: Collection[tuple[str, str]] = (),
     corrected: Collection[str] = (),
 ) -> Plan:
-    """Decide what of a manifest is pending.
+    """Compare a manifest with what is labelled; returns the state of every video.
 
     Args:
         manifest: validated manifest, one row a video.
@@ -78,9 +78,9 @@ def make_plan(
         weights: digest of the model's weights.
         parameters: settings that change masks.
         labelled: the published videos table: video_id, label_key and KEY_COLUMNS; may be empty.
-        committed: (video_id, label_key) of the committed parts, those that are published too left out or not.
-        quarantined: (video_id, label_key) of the failure records that are not to be tried again.
-        retried: (video_id, label_key) of those that are.
+        committed: (video_id, label_key) of the committed parts; published ones may be missing.
+        quarantined: (video_id, label_key) of failures that are not retried.
+        retried: (video_id, label_key) of failures that are retried.
         corrected: videos whose prompts are not the manifest's own, but corrected ones.
     """
     settings = parameters.to_json()
@@ -172,7 +172,7 @@ def _pairs(table: pa.Table, chosen: npt.NDArray[np.bool_]) -> Iterator[tuple[int
 
 
 def _frames(manifest: pa.Table, sizes: pa.Array) -> np.ndarray:
-    """Frames of every video: as the manifest says, else guessed from the file's size, float64 (rows,)."""
+    """Frames of every video: as in the manifest, else estimated from the size of the file, float64 (rows,)."""
     guess = pc.max_element_wise(pc.divide(sizes.cast(pa.float64()), float(BYTES_PER_FRAME)), 1.0)
     frames: np.ndarray = pc.coalesce(manifest["num_frames"].cast(pa.float64()), guess, 1.0).to_numpy()
     return frames

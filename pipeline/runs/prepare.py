@@ -1,4 +1,4 @@
-"""Before a run: what is wanted, what is there, what is pending and why. Starts and writes nothing."""
+"""Planning of a run: reads the manifest, the model and the output. Starts and writes nothing."""
 
 import hashlib
 import itertools
@@ -43,9 +43,9 @@ class Prepared:
     model: ResolvedModel
     plan: Plan
     quarantined: list[Failure]
-    """Of this manifest and these keys; not tried again by this run."""
+    """Failures of this manifest and these label keys that this run does not retry."""
     failures: dict[str, list[Failure]]
-    """All failure records by video id: obsolete once the video is labelled."""
+    """All failure records by video id; removed once the video is labelled."""
     returns: dict[str, int] = field(default_factory=dict)
     """Videos whose published labels give way to older ones, by the run that made those."""
     notes: list[str] = field(default_factory=list)
@@ -60,7 +60,7 @@ def prepare(
     Args:
         config: the run.
         manifest: a validated manifest, instead of the one at `config.manifest`.
-        retry: which videos in quarantine are due for another try; those of class storage are, unasked.
+        retry: whether a failure in quarantine is retried; those of RETRIED_UNASKED always are.
 
     Raises:
         UsageError: The manifest, the model or a setting cannot be used, or more would be relabelled than is allowed.
@@ -147,7 +147,7 @@ def _labels(store: Store) -> tuple[pa.Table, set[tuple[str, str]]]:
 
 
 def _versions(manifest: Manifest, storage: Storage) -> tuple[pa.Array, pa.Array]:
-    """Version and size of every source; storage is asked only where the manifest does not give the version."""
+    """Version and size of every source; only sources without a version in the manifest are looked up."""
     given = manifest.table["video_version"].combine_chunks()
     unknown = pc.indices_nonzero(pc.is_null(given))
     uris = manifest.table["video_uri"].take(unknown)
@@ -164,7 +164,7 @@ def _versions(manifest: Manifest, storage: Storage) -> tuple[pa.Array, pa.Array]
 
 
 def _allowed(manifest: Manifest, config: RunConfig) -> Manifest:
-    """Without the rows whose video_uri lies under none of the allowed prefixes.
+    """The manifest without rows whose video_uri lies under none of the allowed prefixes.
 
     Raises:
         ManifestError: There are such rows, and bad rows are not to be left out.

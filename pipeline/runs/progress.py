@@ -74,7 +74,7 @@ def show(progress: Progress, store: Store, watch: Callable[[Progress], None]) ->
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class RunReport:
     """What a run did."""
 
     run_id: str

@@ -13,7 +13,7 @@ from pipeline.runs.labelling import LoadLabeler, join_cluster, label_pending
 from pipeline.runs.names import next_name
 from pipeline.runs.plan import STATES
 from pipeline.runs.prepare import Prepared, prepare
-from pipeline.runs.progress import Progress, Report, StoppedBy, show
+from pipeline.runs.progress import Progress, RunReport, StoppedBy, show
 from pipeline.runs.record import record_run
 from pipeline.runs.shards import lease_folder, wait_for_overlapping
 from pipeline.runs.stops import StopConditions
@@ -38,7 +38,7 @@ def label_corpus(
     retry: Callable[[Failure], bool] = lambda _: False,
     load_labeler: LoadLabeler = load_labeler,
     label_pending: LabelPending = label_pending,
-) -> Report:
+) -> RunReport:
     """Label what a manifest asks for and is not labelled yet, and publish it.
 
     Args:
@@ -108,9 +108,9 @@ def _report(
     failures: list[Failure],
     published: Published | None,
     stopped_by: StoppedBy | None,
-) -> Report:
+) -> RunReport:
     left = progress.videos - progress.done - sum(progress.failed.values())
-    return Report(
+    return RunReport(
         run_id=progress.run_id,
         output=str(prepared.store),
         planned={state: prepared.plan.count(state) for state in STATES},

@@ -14,25 +14,25 @@ _NAME = re.compile(r"(\d+)-of-(\d+)")
 
 
 def lease_folder(shard: Shard | None) -> str:
-    """Where a driver of this shard, or of the whole manifest, holds its lease."""
+    """Folder of the lease for this shard, or for the whole manifest."""
     return f"{LEASES}/{shard[0]}-of-{shard[1]}" if shard else f"{LEASES}/all"
 
 
 def overlap(one: Shard, other: Shard) -> bool:
-    """Whether a video may lie in both: shard (i, n) has those whose hash leaves i - 1 when divided by n."""
+    """Whether two shards may share a video: shard (i, n) has the videos with hash % n == i - 1."""
     return (one[0] - other[0]) % math.gcd(one[1], other[1]) == 0
 
 
 def wait_for_overlapping(
     store: Store, shard: Shard | None, *, beat_s: float = BEAT_S, stale_s: float = STALE_S
 ) -> None:
-    """Return when no driver of another shard that shares videos with this one is alive.
+    """Return when no driver of another shard that shares videos with this one is running.
 
-    Call it with the lease of `shard` in hand: of two drivers that start at once each then sees the other, and at least
+    Call it while holding the lease of `shard`: of two drivers that start at once each then sees the other, and at least
     one is refused.
 
     Raises:
-        LeaseHeldError: Such a driver is alive.
+        LeaseHeldError: Such a driver is running.
     """
     for name in store.list_dirs(LEASES):
         folder = f"{LEASES}/{name}"

@@ -1,7 +1,7 @@
-"""A job of this project for a Ray cluster: the same work has the same id, and no secret is in what Ray shows of it.
+"""A command as a Ray job: equal jobs have equal names, and nothing that Ray shows of them is a secret.
 
-Ray refuses a submission id that was used before, finished or not. So an id is the work and an attempt number, and the
-one who submits work that is running already is told so by the list of jobs.
+Ray refuses a submission id that was used before, finished or not. So an id is the name of the job and an attempt
+number, and the list of submissions tells whether the job is already running.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from pipeline.storage import redact
 from pipeline.storage.uris import expanded
 
 FILE_OPTIONS = ("--config", "--storage", "--video-ids")
-"""Options of jobs whose value is a small local file: it travels with the job."""
+"""Options whose value is a small local file that is sent with the job."""
 
 FILE_BYTES = 2**20
 SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE_KEY")
@@ -27,60 +27,60 @@ SECRET_LENGTH = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
-    """One command of this project, and the files that it names."""
+class Job:
+    """A command and the local files that its arguments name."""
 
-    job: str
+    command: str
     arguments: tuple[str, ...]
     files: Mapping[str, bytes] = field(default_factory=dict)
-    """By their path relative to the job's working folder, which is where `arguments` looks for them."""
+    """Contents by path relative to the working folder of the job, as in `arguments`."""
     night: str | None = None
 
     @property
     def entrypoint(self) -> str:
-        """The command line that the cluster runs, with the python that is first on its PATH."""
-        return shlex.join(["python", "-m", f"jobs.{self.job}", *self.arguments])
+        """The command line that the cluster runs, with the first python on its PATH."""
+        return shlex.join(["python", "-m", f"jobs.{self.command}", *self.arguments])
 
     @property
     def name(self) -> str:
-        """The same for the same work: the job, its night, and a digest of its command and files."""
-        digest = hashlib.sha256(repr((self.job, self.arguments, sorted(self.files.items()))).encode()).hexdigest()
-        return "-".join([self.job, *([self.night] if self.night else []), digest[:12]])
+        """The command, its night, and a digest of command line and files: equal for equal jobs."""
+        digest = hashlib.sha256(repr((self.command, self.arguments, sorted(self.files.items()))).encode()).hexdigest()
+        return "-".join([self.command, *([self.night] if self.night else []), digest[:12]])
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do with work: follow the submission `id` that is at work on it, or submit it under this new id."""
+    """Attach to the running submission `id`, or submit under this new id."""
 
     id: str
     running: bool
 
 
-def decide(work: Work, jobs: Mapping[str, bool]) -> Decision:
-    """Follow a submission of this work that has not ended, else submit the next attempt.
+def decide(job: Job, submissions: Mapping[str, bool]) -> Decision:
+    """Attach to a submission of this job that has not ended, else submit the next attempt.
 
     Args:
-        work: what is to be done.
-        jobs: every submission id the cluster knows, and whether that job has ended.
+        job: the job to run.
+        submissions: every submission id that the cluster knows, and whether it has ended.
     """
     numbers: dict[int, bool] = {}
-    for name, ended in jobs.items():
+    for name, ended in submissions.items():
         head, _, number = name.rpartition("-")
-        if head == work.name and number.isdigit():
+        if head == job.name and number.isdigit():
             numbers[int(number)] = ended
     if running := [number for number, ended in numbers.items() if not ended]:
-        return Decision(f"{work.name}-{max(running)}", running=True)
-    return Decision(f"{work.name}-{max(numbers, default=0) + 1}", running=False)
+        return Decision(f"{job.name}-{max(running)}", running=True)
+    return Decision(f"{job.name}-{max(numbers, default=0) + 1}", running=False)
 
 
-def make_work(
-    job: str,
+def make_job(
+    command: str,
     arguments: Sequence[str],
     *,
     night: str | None = None,
     environment: Mapping[str, str] | None = None,
-) -> Work:
-    """A job with the files its arguments name.
+) -> Job:
+    """The job of a command, with the files that its arguments name.
 
     Raises:
         UsageError: A file cannot be read, or a secret would show in the cluster's dashboard.
@@ -91,14 +91,14 @@ def make_work(
         _ship_storage(content, files)
     if night:
         given.append(["--night", night])
-    work = Work(job=job, arguments=tuple(piece for pieces in given for piece in pieces), files=files, night=night)
-    refuse_secrets(work, environment=os.environ if environment is None else environment)
-    return work
+    job = Job(command=command, arguments=tuple(piece for pieces in given for piece in pieces), files=files, night=night)
+    refuse_secrets(job, environment=os.environ if environment is None else environment)
+    return job
 
 
-def refuse_secrets(work: Work, *, environment: Mapping[str, str]) -> None:
-    """A UsageError when a password, a signed URL or the value of a secret variable is in the work."""
-    for argument in work.arguments:
+def refuse_secrets(job: Job, *, environment: Mapping[str, str]) -> None:
+    """Raise a UsageError when the job holds a password, a signed URL or the value of a secret variable."""
+    for argument in job.arguments:
         if redact(argument) != argument:
             raise UsageError(
                 f"the argument {redact(argument)!r} holds credentials, which Ray's dashboard would show; "
@@ -109,8 +109,8 @@ def refuse_secrets(work: Work, *, environment: Mapping[str, str]) -> None:
         for name, value in environment.items()
         if SECRET_NAME.search(name.upper()) and len(value) >= SECRET_LENGTH
     }
-    texts = {"the command line": work.entrypoint} | {
-        name: content.decode(errors="replace") for name, content in work.files.items()
+    texts = {"the command line": job.entrypoint} | {
+        name: content.decode(errors="replace") for name, content in job.files.items()
     }
     for where, shown in texts.items():
         for name, value in secrets.items():
@@ -141,7 +141,7 @@ def _shipped(option: str, value: str | None, files: dict[str, bytes]) -> list[st
 
 
 def _ship_storage(content: bytes, files: dict[str, bytes]) -> None:
-    """The storage.toml that a configuration names, if it is a relative path; an absolute one is the cluster's own."""
+    """Add the storage.toml that a configuration names by a relative path; an absolute one is a file of the cluster."""
     try:
         found: dict[str, Any] = tomllib.loads(content.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError):
@@ -158,5 +158,5 @@ def _read(path: str) -> bytes:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     if len(content) > FILE_BYTES:
-        raise UsageError(f"{path} has {len(content)} bytes; at most {FILE_BYTES} travel with a job")
+        raise UsageError(f"{path} has {len(content)} bytes; at most {FILE_BYTES} can be sent with a job")
     return content

@@ -1,1 +1,1 @@
-"""Every night: manifests in, labels out, nothing done twice, one page about it."""
+"""Nightly runs: manifests by pattern, a time and a budget, a history, and a page per night."""

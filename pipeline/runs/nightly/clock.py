@@ -10,7 +10,7 @@ NOON = time(12)
 
 
 def night_of(now: datetime, zone: ZoneInfo) -> str:
-    """The night that `now` belongs to: from noon to noon, named by the evening it begins on.
+    """The name of the night of `now`: a night lasts from noon to noon and has the date of its evening.
 
     So that a run at one in the morning goes on with the night of the evening before.
     """
@@ -19,7 +19,7 @@ def night_of(now: datetime, zone: ZoneInfo) -> str:
 
 
 def check_night(night: str) -> str:
-    """`night` itself; a UsageError unless it is a date."""
+    """Return `night`; raise a UsageError unless it is a date."""
     try:
         if re.fullmatch(r"\d{4}-\d{2}-\d{2}", night):
             date.fromisoformat(night)

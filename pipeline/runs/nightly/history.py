@@ -19,19 +19,19 @@ _NIGHT = re.compile(r"\d{4}-\d{2}-\d{2}")
 def claim(store: Store, night: str, record: dict[str, Any]) -> int:
     """Begin an attempt at a night; returns its number. Two that begin at once get different numbers."""
     number = max(_numbers(store, night), default=0) + 1
-    claimed = _json({**record, "claim": uuid.uuid4().hex})  # of equal records each would take the other for its own
+    claimed = _json({**record, "claim": uuid.uuid4().hex})  # equal records of two attempts would count as one
     while not store.commit_once(f"{attempt_dir(night, number)}/started.json", claimed):
         number += 1
     return number
 
 
 def note_run(store: Store, night: str, number: int, run_id: str) -> None:
-    """Keep which run belongs to an attempt, so that one that is killed is not lost sight of."""
+    """Record the run of an attempt, so that the work of a killed attempt is counted."""
     store.commit_once(f"{attempt_dir(night, number)}/run.json", _json({"run_id": run_id}))
 
 
 def finish(store: Store, night: str, number: int, record: dict[str, Any]) -> None:
-    """Add an attempt's report to the history, and show it as the night's newest: of two at once, who ends last."""
+    """Add the report of an attempt to the history, and make it the newest of the night; the last writer wins."""
     store.commit_once(f"{attempt_dir(night, number)}/report.json", _json(record))
     store.put(night_report_path(night), _json(record))
 
@@ -43,7 +43,7 @@ def add_page(store: Store, night: str, number: int, page: str) -> None:
 
 
 def read_attempts(store: Store, night: str) -> list[dict[str, Any]]:
-    """The reports of a night's attempts in order; of one without a report what is known: attempt, run_id, gpu_hours."""
+    """The reports of a night's attempts in order; without a report its run_id and the progress of the run."""
     paths = {entry.path for entry in store.list(f"{NIGHTS}/{night}")}
     found = []
     for number in _numbers_of(paths):
@@ -64,7 +64,7 @@ def read_nights(store: Store, *, before: str, count: int) -> list[Night]:
 
 
 def total(night: str, attempts: Sequence[dict[str, Any]]) -> Night:
-    """A night's attempts in one line."""
+    """The sums over the attempts of a night."""
     sums: Counter[str] = Counter()
     for attempt in attempts:
         for name in ("labelled", "frames", "masks", "seconds", "gpu_hours"):
@@ -91,7 +91,7 @@ def total(night: str, attempts: Sequence[dict[str, Any]]) -> Night:
 
 
 def _progress(store: Store, run_id: str | None) -> dict[str, Any]:
-    """What the run of an unfinished attempt had done when it last said so."""
+    """What the run of an unfinished attempt had done by its last progress.json."""
     try:
         data = store.read_or_none(progress_path(run_id)) if run_id else None
     except StorageError:

@@ -1,4 +1,4 @@
-"""One attempt at a night: manifests in, labels out, one page about it."""
+"""One attempt at a night: reads manifests, labels, publishes, optimizes tables and writes the page."""
 
 import logging
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from pipeline.runs.nightly.retry import due_rule
 from pipeline.runs.nightly.settings import NightSettings
 from pipeline.runs.nightly.union import Union, find_manifests, log_union, read_union
 from pipeline.runs.prepare import Prepared, prepare
-from pipeline.runs.progress import Progress, Report
+from pipeline.runs.progress import Progress, RunReport
 from pipeline.storage import Storage, Store
 from pipeline.tables import fragments, optimize
 from pipeline.tables.output import claim_output
@@ -25,9 +25,9 @@ from pipeline.views.night import render
 log = logging.getLogger(__name__)
 
 OPTIMIZED_BYTES = 32 * 2**30
-"""Of table files that one night rewrites at most, so that its end stays near the end of labelling."""
+"""Bytes of table files that one night rewrites at most, so that it ends soon after labelling."""
 
-Label = Callable[..., Report]
+Label = Callable[..., RunReport]
 
 
 def run_night(
@@ -38,9 +38,9 @@ def run_night(
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     label: Label | None = None,
 ) -> dict[str, Any]:
-    """Label what the night's manifests want and is not labelled, publish it, report it; returns the report.
+    """Label what the manifests of the night ask for and is not labelled, and publish it; returns the report.
 
-    Running it again goes on with what the first attempt left, and does nothing when that is nothing.
+    Running it again continues with what the first attempt left.
 
     Args:
         settings: nightly.toml.
@@ -95,7 +95,7 @@ def run_night(
 
 
 def _keep_tidy(store: Store, settings: NightSettings) -> list[dict[str, Any]]:
-    """Optimize the tables when many nights have left their files; what cannot be done now is left to another night."""
+    """Optimize the tables when they have many small files; an error leaves that to another night."""
     try:
         if fragments(store) < settings.optimize_after:
             return []
@@ -106,7 +106,7 @@ def _keep_tidy(store: Store, settings: NightSettings) -> list[dict[str, Any]]:
 
 
 def plan_night(settings: NightSettings) -> tuple[Union, Prepared]:
-    """What the present night would do; starts and writes nothing."""
+    """The manifests and the plan of the present night; starts and writes nothing."""
     union = _read(settings, _storage(settings))
     return union, prepare(settings.run, manifest=union.manifest, retry=due_rule(settings.retry_after_s()))
 
@@ -121,7 +121,7 @@ def _read(settings: NightSettings, storage: Storage) -> Union:
 def _limits(
     settings: NightSettings, before: list[dict[str, Any]], *, stop_at: datetime | None, now: datetime
 ) -> tuple[RunConfig, bool]:
-    """The run's configuration with what is left of the night's time and budget, and whether no budget is left."""
+    """The configuration with the rest of the night's time and budget, and whether the budget is used up."""
     stop = stop_at.timestamp() if stop_at else None
     budget = settings.budget_gpu_hours
     if budget is not None:

@@ -1,4 +1,4 @@
-"""What a night's attempt did, as one record: the JSON report, the line of the history, and what the page shows."""
+"""The record of an attempt at a night: report.json, which the history sums up and the page shows."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,31 +13,31 @@ from pipeline.errors import CorpusError, UsageError
 from pipeline.runs.nightly.retry import due_at
 from pipeline.runs.nightly.settings import NightSettings
 from pipeline.runs.nightly.union import Union
-from pipeline.runs.progress import Report
+from pipeline.runs.progress import RunReport
 from pipeline.storage import redact
 
 FORMAT = 1
 LISTED = 200
-"""Failures and bad rows that a report names; beyond these it gives counts."""
+"""Failures and bad rows that a report names; others are only counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Absent:
-    """Labelled videos that no manifest names any more; their labels stay."""
+    """Labelled videos that no manifest names any longer; their labels stay."""
 
     videos: int
     examples: list[str]
 
 
 def absent_videos(labelled: pa.Table, union: Union) -> Absent:
-    """The labelled videos that are in none of the manifests."""
+    """Count the labelled videos that are in none of the manifests."""
     ids = labelled["video_id"]
     gone = ids.filter(pc.invert(pc.is_in(ids, value_set=union.manifest.table["video_id"])))
     return Absent(videos=len(gone), examples=sorted(gone.slice(0, 20).to_pylist()))
 
 
 def begin_record(settings: NightSettings, *, night: str, started: datetime, stop_at: datetime | None) -> dict[str, Any]:
-    """What is known of an attempt before it does anything."""
+    """The record of an attempt when it begins."""
     return {
         "format": FORMAT,
         "night": night,
@@ -53,7 +53,7 @@ def begin_record(settings: NightSettings, *, night: str, started: datetime, stop
 
 
 def union_record(union: Union, absent: Absent) -> dict[str, Any]:
-    """What the manifests held."""
+    """The part of the record about manifests."""
     return {
         "videos": len(union.manifest),
         "superseded": union.superseded,
@@ -65,8 +65,8 @@ def union_record(union: Union, absent: Absent) -> dict[str, Any]:
     }
 
 
-def run_record(report: Report, settings: NightSettings) -> dict[str, Any]:
-    """What the run did."""
+def run_record(report: RunReport, settings: NightSettings) -> dict[str, Any]:
+    """The part of the record about the run."""
     after_s = settings.retry_after_s()
     new = [failure for failure in report.failures if failure.run_id == report.run_id]
     kept = [failure for failure in report.failures if failure.run_id != report.run_id]
@@ -111,7 +111,7 @@ def run_record(report: Report, settings: NightSettings) -> dict[str, Any]:
 
 
 def with_run(
-    record: Mapping[str, Any], report: Report, settings: NightSettings, *, over_budget: bool = False
+    record: Mapping[str, Any], report: RunReport, settings: NightSettings, *, over_budget: bool = False
 ) -> dict[str, Any]:
     """The record with what the run did; `over_budget` says that earlier attempts had used up the night's budget."""
     whole = {**record, **run_record(report, settings)}

@@ -1,4 +1,4 @@
-"""Which failures are tried again, and when: by class and age."""
+"""Which failures are retried, and when: by class and age."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -9,17 +9,17 @@ from pipeline.storage import Store
 from pipeline.video import FAILURE_CLASSES
 
 CLASSES = FAILURE_CLASSES | set(MAX_ATTEMPTS) | {PromptError.failure_class}
-"""Every class that a video can be filed under in quarantine."""
+"""All failure classes of videos in quarantine."""
 
 
 def is_due(failure: Failure, *, after_s: Mapping[str, float], now: datetime) -> bool:
-    """Whether a failure is tried again now: always where its class blames no video, else at its class's age."""
+    """Whether a failure is retried now: always for RETRIED_UNASKED, otherwise from the age set for its class."""
     when = due_at(failure, after_s=after_s)
     return when is not None and when <= now
 
 
 def due_at(failure: Failure, *, after_s: Mapping[str, float]) -> datetime | None:
-    """When a failure is tried again unasked; None when only a change of the video or `jobs.retry` brings it back."""
+    """When a failure is retried; None when only a change of the video or `jobs.retry` makes it pending."""
     failed = datetime.fromisoformat(failure.time)
     if failure.failure_class in RETRIED_UNASKED:
         return failed
@@ -35,7 +35,7 @@ def chosen(
     video_ids: Collection[str] = (),
     now: datetime,
 ) -> list[Failure]:
-    """The failures of these classes (all when empty) and videos (all when empty) that are at least so old."""
+    """The failures of these classes and videos (empty: all) that are at least `older_than_s` seconds old."""
     return [
         failure
         for failure in failures
@@ -46,11 +46,11 @@ def chosen(
 
 
 def release(store: Store, failures: Sequence[Failure]) -> None:
-    """Take failures out of quarantine: the next run tries their videos again."""
+    """Take failures out of quarantine, so that the next run retries their videos."""
     store.delete_many([failure.path for failure in failures])
 
 
 def due_rule(after_s: Mapping[str, float], *, now: datetime | None = None) -> Callable[[Failure], bool]:
-    """The rule of one night, for the plan."""
+    """A function that tells whether a failure is retried by the night of `now`."""
     moment = now or datetime.now(UTC)
     return lambda failure: is_due(failure, after_s=after_s, now=moment)

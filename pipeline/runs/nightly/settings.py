@@ -1,4 +1,4 @@
-"""nightly.toml: what every night is asked to do."""
+"""nightly.toml: the settings of every night."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -39,20 +39,20 @@ class NightSettings:
     manifests: tuple[str, ...]
     """Patterns of manifest URIs: * and ? stay within one folder, ** goes below."""
     run: RunConfig
-    """How videos are labelled; its manifest is only a name here."""
+    """Configuration of labelling; its manifest is a name only."""
     timezone: str = "UTC"
     stop_at: str | None = None
-    """Time of day; nothing is begun after it."""
+    """Time of day at which labelling stops."""
     budget_gpu_hours: float | None = None
-    """Of one night, all its attempts together."""
+    """GPU hours per night, all its attempts together."""
     price_per_gpu_hour: float | None = None
     currency: str = "USD"
     compare_nights: int = 14
-    """So many earlier nights stand in the report."""
+    """Number of earlier nights on the page."""
     optimize_after: int = 24
-    """So many small or overlapping files of the masks table have the tables optimized; each night adds one or two."""
+    """Number of small or overlapping files of the masks table that makes a night optimize the tables."""
     retry: Mapping[str, str] = field(default_factory=dict)
-    """By failure class: how old a failure is when it is tried again. Other classes wait for `jobs.retry`."""
+    """Age at which failures are retried, by failure class. Other classes wait for `jobs.retry`."""
 
     def __post_init__(self) -> None:
         for name in ("budget_gpu_hours", "price_per_gpu_hour"):
@@ -74,7 +74,7 @@ class NightSettings:
         return zone_of(self.timezone)
 
     def retry_after_s(self) -> dict[str, float]:
-        """By failure class, the age in seconds at which it is tried again."""
+        """Age in seconds at which failures are retried, by failure class."""
         return {name: parse_duration(age) for name, age in self.retry.items()}
 
 

@@ -1,4 +1,4 @@
-"""What a run is doing, read from its progress.json alone."""
+"""The status of a run, read from its progress.json."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ IDLE_RUNS = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """A run as it last described itself."""
+    """A run by its last progress.json."""
 
     run_id: str
     progress: Mapping[str, Any]
@@ -26,12 +26,12 @@ class Status:
     """Later runs, which had nothing to label."""
 
     def state(self, now: float) -> str:
-        """running, stopping, ended, or silent when it should have said something."""
+        """running, stopping, ended, or silent where an update is overdue."""
         state = str(self.progress["state"])
         return state if state == "ended" or self.age_s(now) < SILENT_S else "silent"
 
     def age_s(self, now: float) -> float:
-        """Seconds since it last said something."""
+        """Seconds since the last update."""
         return max(0.0, now - float(self.progress["now"]))
 
     @property
@@ -87,7 +87,7 @@ def lines(status: Status, *, now: float, flights: int = 20) -> list[str]:
     progress, spent = status.progress, max(float(status.progress["now"]) - float(status.progress["started"]), 1e-9)
     state = status.state(now)
     done, videos = int(progress["done"]), int(progress["videos"])
-    said = "" if state == "ended" else f", last heard of {duration(status.age_s(now))} ago"
+    said = "" if state == "ended" else f", last update {duration(status.age_s(now))} ago"
     eta = progress.get("eta_s")
     found = [
         f"run {status.run_id}: {state} after {duration(spent)}{said}",
@@ -108,5 +108,5 @@ def lines(status: Status, *, now: float, flights: int = 20) -> list[str]:
     if status.idle_since:
         found.append(f"later runs that had nothing to label: {status.idle_since}")
     if status.in_flight > flights:
-        found.append(f"  and {status.in_flight - flights} more in flight, all of them shorter")
+        found.append(f"  and {status.in_flight - flights} more in flight, handed out later")
     return found

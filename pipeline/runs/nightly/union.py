@@ -1,4 +1,4 @@
-"""Many manifests as one: found by pattern, the latest row of a video wins."""
+"""Manifests found by patterns, joined into one: the latest row of a video wins."""
 
 import logging
 import re
@@ -23,37 +23,37 @@ _WILD = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """One manifest of a union, in numbers."""
+class ManifestCounts:
+    """Rows of one manifest of a union."""
 
     uri: str
     rows: int
-    """Good rows it has."""
+    """Valid rows."""
     superseded: int = 0
-    """Of these, rows of videos that a later manifest names again."""
+    """Valid rows of videos that a later manifest names again."""
     bad_rows: int = 0
     problem: str | None = None
-    """Why the whole file was left out."""
+    """Why the whole file is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Union:
-    """All that a set of manifests wants."""
+    """Several manifests as one."""
 
     manifest: Manifest
-    """Each video once, as its latest row has it, in the order of the manifests."""
-    sources: tuple[Source, ...]
+    """One row per video, its latest, in the order of the manifests."""
+    sources: tuple[ManifestCounts, ...]
     bad_rows: tuple[str, ...]
-    """Rows and files left out, each with the manifest it stands in."""
+    """Rows and files left out, each with the name of its manifest."""
 
     @property
     def superseded(self) -> int:
-        """Rows that a later one replaces."""
+        """Number of rows that a later row replaces."""
         return sum(source.superseded for source in self.sources)
 
 
 def find_manifests(patterns: Sequence[str], *, storage: Storage) -> list[str]:
-    """URIs of all manifests that match a pattern, oldest first: in the order of their names, so date=... sorts by date.
+    """URIs of all manifests that match a pattern, in the order of their names, so date=... sorts by date.
 
     Raises:
         ManifestError: A pattern matches nothing.
@@ -83,19 +83,19 @@ def read_union(
         return open_source(uri, storage=storage)[0]
 
     manifests: list[tuple[str, Manifest]] = []
-    unread: list[Source] = []
+    unread: list[ManifestCounts] = []
     for uri in uris:
         try:
             manifests.append((uri, read_manifest(uri, on_bad_row=on_bad_row, open_file=open_file)))
         except CorpusError as error:
             if on_bad_row == "fail":
                 raise
-            unread.append(Source(uri=uri, rows=0, problem=str(error)))
+            unread.append(ManifestCounts(uri=uri, rows=0, problem=str(error)))
     return join(manifests, unread=unread)
 
 
-def join(manifests: Sequence[tuple[str, Manifest]], *, unread: Sequence[Source] = ()) -> Union:
-    """The manifests, oldest first, as one in which each video stands once, with its latest row."""
+def join(manifests: Sequence[tuple[str, Manifest]], *, unread: Sequence[ManifestCounts] = ()) -> Union:
+    """Join manifests, oldest first: each video once, with its latest row."""
     tables = [manifest.table for _, manifest in manifests]
     schema = pa.schema(SCHEMA)
     for uri, manifest in manifests:
@@ -109,7 +109,7 @@ def join(manifests: Sequence[tuple[str, Manifest]], *, unread: Sequence[Source] 
     file = np.repeat(np.arange(len(tables)), [len(each) for each in tables])
     latest = _latest(table["video_id"])
     sources = [
-        Source(
+        ManifestCounts(
             uri=redact(uri),
             rows=len(manifest),
             superseded=int((~latest[file == at]).sum()),
@@ -127,7 +127,7 @@ def join(manifests: Sequence[tuple[str, Manifest]], *, unread: Sequence[Source] 
 
 
 def log_union(union: Union) -> None:
-    """Say what was found and which rows lost to later ones."""
+    """Log the manifests, and the rows that later ones replace."""
     log.info("%d videos in %d manifests", len(union.manifest), len(union.sources))
     for source in union.sources:
         log.info("  %s: %d rows", source.uri, source.rows)
@@ -144,7 +144,7 @@ def _latest(ids: pa.ChunkedArray) -> np.ndarray:
     codes = pc.dictionary_encode(ids).combine_chunks()
     codes = codes.indices.to_numpy() if len(ids) else np.zeros(0, int)
     last = np.zeros(codes.max(initial=-1) + 1, np.int64)
-    last[codes] = np.arange(len(codes))  # of several assignments to one place the last one stays
+    last[codes] = np.arange(len(codes))  # the last of several assignments to one index counts
     latest = np.zeros(len(codes), np.bool_)
     latest[last] = True
     return latest

@@ -14,7 +14,7 @@ from pipeline.runs.config import RunConfig
 from pipeline.runs.nightly.report import absent_videos, begin_record, end_record, run_record, union_record
 from pipeline.runs.nightly.settings import NightSettings
 from pipeline.runs.nightly.union import join
-from pipeline.runs.progress import Report
+from pipeline.runs.progress import RunReport
 
 
 def row(video_id: str, *, uri: str = "", x: float = 5.0, **columns: Any) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def failure(
     return Failure(video_id=video_id, failure_class=failure_class, time=time, **values)
 
 
-def report(**given: Any) -> Report:
+def report(**given: Any) -> RunReport:
     """A run's report: one of one videos labelled, unless told otherwise."""
     values: dict[str, Any] = {
         "run_id": "run-1",
@@ -76,7 +76,7 @@ def report(**given: Any) -> Report:
         "published": None,
         **given,
     }
-    return Report(**values)
+    return RunReport(**values)
 
 
 HOSTILE = "<script>alert(1)</script>\"'&\u202e\x1b[31m\u0000%s{x}"
@@ -95,7 +95,7 @@ def settings(*, output: str = "out", model: str = "embedded", **given: Any) -> N
 
 
 def night_record(
-    done: Report, *, manifests: Any = None, gone: str | None = None, night: str = "2026-11-22", **given: Any
+    done: RunReport, *, manifests: Any = None, gone: str | None = None, night: str = "2026-11-22", **given: Any
 ) -> dict[str, Any]:
     """The record of a night's attempt that did this; `gone` is a labelled video that no manifest names."""
     union = join(manifests or (("m/a.parquet", manifest(row("cat"))),))

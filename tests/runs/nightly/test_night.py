@@ -10,7 +10,7 @@ from pipeline.errors import CorpusError, ManifestError
 from pipeline.runs.nightly import history
 from pipeline.runs.nightly.night import run_night
 from pipeline.runs.nightly.settings import NightSettings
-from pipeline.runs.progress import Progress, Report
+from pipeline.runs.progress import Progress, RunReport
 from pipeline.storage import Store
 from tests.runs.nightly.examples import failure, report, row, settings, write_manifest
 
@@ -21,11 +21,11 @@ MORNING = datetime(2026, 11, 23, 6, 30, tzinfo=UTC)
 class Labelling:
     """Stands in for `label_corpus`: keeps what it was asked, answers with the reports given."""
 
-    def __init__(self, *answers: Report | Exception) -> None:
+    def __init__(self, *answers: RunReport | Exception) -> None:
         self.answers = list(answers)
         self.asked: list[Any] = []
 
-    def __call__(self, config: Any, *, watch: Any, manifest: Any, retry: Any) -> Report:
+    def __call__(self, config: Any, *, watch: Any, manifest: Any, retry: Any) -> RunReport:
         self.asked.append((config, manifest, retry))
         watch(Progress(run_id=f"run-{len(self.asked)}", videos=1, cost=1.0, started=0.0, now=1.0))
         answer = self.answers.pop(0)

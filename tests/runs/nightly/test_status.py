@@ -36,7 +36,7 @@ def status(**given: Any) -> Status:
 
 def test_a_running_run_says_what_is_done_in_flight_failed_and_to_come() -> None:
     assert lines(status(), now=1605.0) == [
-        "run r2: running after 10 min 00 s, last heard of 5 s ago",
+        "run r2: running after 10 min 00 s, last update 5 s ago",
         "40 of 100 videos done, 3 failed, 2 in flight on 4 actors, 55 waiting",
         "10.0 frames/s, 30.0 masks/s, 240 videos/h, 0.50 GPU hours, ETA 10 min 00 s",
         "  failed:      1 decode",
@@ -57,7 +57,7 @@ def test_a_run_that_says_nothing_any_more_is_silent_and_an_ended_one_is_not() ->
 def test_many_in_flight_are_cut_to_the_oldest_and_names_cannot_break_the_line() -> None:
     many = [{"video_id": HOSTILE, "worker": "w", "started": 1000.0 + at} for at in range(30)]
     found = lines(status(flights=many, in_flight=2000), now=1605.0, flights=3)
-    assert found[-1] == "  and 1997 more in flight, all of them shorter"
+    assert found[-1] == "  and 1997 more in flight, handed out later"
     assert all(line.isprintable() for line in found)
 
 

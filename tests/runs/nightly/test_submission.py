@@ -8,7 +8,7 @@ import pytest
 
 from jobs import submit as job
 from pipeline.errors import UsageError
-from pipeline.runs.submission import Decision, decide, make_work
+from pipeline.runs.submission import Decision, decide, make_job
 
 NOW = datetime(2026, 11, 23, 1, tzinfo=UTC)
 
@@ -25,7 +25,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("config")
 def test_the_same_night_and_work_have_the_same_name() -> None:
     def name(*arguments: str, now: datetime = NOW) -> str:
-        return job.read_work("nightly", ["--config", "nightly.toml", *arguments], now=now).name
+        return job.read_job("nightly", ["--config", "nightly.toml", *arguments], now=now).name
 
     first = name()
     assert first.startswith("nightly-2026-11-22-")
@@ -38,13 +38,13 @@ def test_the_same_night_and_work_have_the_same_name() -> None:
 
 
 def test_the_configuration_and_the_storage_it_names_travel_with_the_job(config: Path) -> None:
-    work = job.read_work("nightly", [f"--config={config}/nightly.toml", "--stop-at", "06:00"], now=NOW)
+    work = job.read_job("nightly", [f"--config={config}/nightly.toml", "--stop-at", "06:00"], now=NOW)
     assert work.entrypoint == ("python -m jobs.nightly --config files/nightly.toml --stop-at 06:00 --night 2026-11-22")
     assert set(work.files) == {"files/nightly.toml", "sub/storage.toml"}
 
 
 def test_arguments_reach_the_job_as_they_were_given() -> None:
-    work = make_work("label", ["--manifest", "a b.parquet", "--output", "$HOME;rm -rf x"], environment={})
+    work = make_job("label", ["--manifest", "a b.parquet", "--output", "$HOME;rm -rf x"], environment={})
     assert work.entrypoint == "python -m jobs.label --manifest 'a b.parquet' --output '$HOME;rm -rf x'"
 
 
@@ -59,7 +59,7 @@ def test_arguments_reach_the_job_as_they_were_given() -> None:
     ],
 )
 def test_what_runs_is_followed_and_what_ended_gets_the_next_number(jobs: dict[str, bool], decision: Decision) -> None:
-    work = make_work("label", [], environment={})
+    work = make_job("label", [], environment={})
     jobs = {f"{work.name}-{number}": ended for number, ended in jobs.items()} | {"raysubmit_7": False, "label-7": False}
     expected = Decision(decision.id.replace("label-x", work.name), decision.running)
     assert decide(work, jobs) == expected
@@ -75,7 +75,7 @@ def test_what_runs_is_followed_and_what_ended_gets_the_next_number(jobs: dict[st
 )
 def test_credentials_in_an_argument_are_refused_without_repeating_them(argument: str) -> None:
     with pytest.raises(UsageError, match="holds credentials") as caught:
-        make_work("label", ["--manifest", argument], environment={})
+        make_job("label", ["--manifest", argument], environment={})
     assert "secret" not in str(caught.value)
     assert "abc" not in str(caught.value)
 
@@ -84,27 +84,27 @@ def test_credentials_in_an_argument_are_refused_without_repeating_them(argument:
 def test_the_value_of_a_secret_variable_is_refused_on_the_command_line_and_in_files() -> None:
     secrets = {"AWS_SECRET_ACCESS_KEY": "sesame-open-7", "RAY_AUTH_TOKEN": "token-123456", "HOME": "/home/user"}
     with pytest.raises(UsageError, match="the value of RAY_AUTH_TOKEN") as caught:
-        make_work("label", ["--model", "token-123456"], environment=secrets)
+        make_job("label", ["--model", "token-123456"], environment=secrets)
     assert "token-123456" not in str(caught.value)
     Path("run.toml").write_text('key = "sesame-open-7"\n')
     with pytest.raises(UsageError, match=r"run\.toml holds the value of AWS_SECRET_ACCESS_KEY"):
-        make_work("label", ["--config", "run.toml"], environment=secrets)
-    make_work("label", ["--output", "/home/user/out"], environment=secrets)
+        make_job("label", ["--config", "run.toml"], environment=secrets)
+    make_job("label", ["--output", "/home/user/out"], environment=secrets)
 
 
 def test_a_file_outside_the_folder_travels_under_its_own_name(config: Path) -> None:
     (config.parent / "outside.toml").write_text("x = 1")
-    work = make_work("label", ["--config", "../outside.toml"], environment={})
+    work = make_job("label", ["--config", "../outside.toml"], environment={})
     assert work.arguments == ("--config", "files/outside.toml")
     with pytest.raises(UsageError, match="cannot read none"):
-        make_work("label", ["--config", "none.toml"], environment={})
+        make_job("label", ["--config", "none.toml"], environment={})
 
 
 def test_an_unknown_job_is_refused_with_those_there_are() -> None:
     with pytest.raises(UsageError, match=r"allowed are .*label.*nightly"):
-        job.read_work("../../etc/x", [], now=NOW)
+        job.read_job("../../etc/x", [], now=NOW)
     with pytest.raises(UsageError, match="no job 'submit'"):
-        job.read_work("submit", [], now=NOW)
+        job.read_job("submit", [], now=NOW)
 
 
 class Cluster:
@@ -148,7 +148,7 @@ class Cluster:
 
 @pytest.mark.usefixtures("config")
 def test_a_second_submission_follows_the_first_until_it_ends() -> None:
-    cluster, work = Cluster(), job.read_work("nightly", ["--config", "nightly.toml"], now=NOW)
+    cluster, work = Cluster(), job.read_job("nightly", ["--config", "nightly.toml"], now=NOW)
     first = job.submit(cluster, work)
     assert cluster.files == ["nightly.toml", "sub/storage.toml"]
     assert job.submit(cluster, work) == Decision(first.id, running=True)
@@ -158,7 +158,7 @@ def test_a_second_submission_follows_the_first_until_it_ends() -> None:
 
 
 def test_of_two_who_submit_at_once_the_slower_follows() -> None:
-    cluster, work = Cluster(), make_work("label", [], environment={})
+    cluster, work = Cluster(), make_job("label", [], environment={})
     cluster.refuse_next = True
     assert job.submit(cluster, work) == Decision(f"{work.name}-1", running=True)
 
@@ -182,4 +182,4 @@ def test_a_job_that_was_stopped_or_killed_has_an_exit_code_too() -> None:
 def test_the_environment_is_looked_at_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "MY_API_KEY", "0123456789")
     with pytest.raises(UsageError, match="MY_API_KEY"):
-        make_work("label", ["0123456789"])
+        make_job("label", ["0123456789"])

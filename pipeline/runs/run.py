@@ -21,6 +21,7 @@ from pipeline.storage.lease import Lease
 from pipeline.storage.paths import RUNS
 from pipeline.tables import Published, publish
 from pipeline.tables.output import claim_output
+from pipeline.workers.address import check_cluster
 from pipeline.workers.loading import load_labeler
 from pipeline.workers.metrics import DriverMetrics
 
@@ -52,9 +53,10 @@ def label_corpus(
     Raises:
         UsageError: The manifest, the model or a setting cannot be used, or another run is at work on this output.
         StorageError: The output cannot be written.
-        PoolError: Workers cannot be started.
+        PoolError: Ray cannot be reached, which is checked before anything is written, or workers cannot start.
         KeyboardInterrupt: A second signal asked the run to exit immediately.
     """
+    check_cluster(config.address)
     prepared = prepare(config, manifest=manifest, retry=retry)
     plan, store = prepared.plan, prepared.store
     store.check_writable()

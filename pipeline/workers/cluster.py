@@ -1,27 +1,25 @@
-"""The Ray that a run uses: a cluster to join, or a local one of its own."""
+"""The Ray of a run: a cluster that it joins, or a local one that it starts."""
 
 import logging
 import math
 import os
+import secrets
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import ray
 
-from pipeline.errors import CorpusError
+from pipeline.workers.address import PoolError, check_cluster, is_local
 
 log = logging.getLogger(__name__)
 
 LOCAL_STARTS = 4
-
-
-class PoolError(CorpusError):
-    """Workers cannot be started, so the run cannot go on."""
+"""Attempts to start a local Ray; one fails if Ray has not started within its half minute."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What each actor reserves, and how many there may be."""
+    """What each actor reserves, and the number of actors."""
 
     actors: int
     cpus: float
@@ -30,16 +28,17 @@ class Resources:
 
 
 def start_local(**options: Any) -> None:
-    """Start a Ray of this process's own. One that has not come up within Ray's half minute is tried again.
+    """Start a Ray of this process's own, which ends with it. A start that times out is repeated.
 
     Raises:
-        PoolError: It does not come up.
+        PoolError: Ray does not start.
     """
-    # It tells at every start that a token is in use, on a Ray that nobody else can reach.
+    _give_token()
+    # Ray warns at every start that a token is in use, although nobody else can reach this Ray.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     for left in reversed(range(LOCAL_STARTS)):
         try:
-            # "local", since without an address Ray would join any cluster that it finds running on this machine.
+            # "local", because without an address Ray joins any cluster that it finds running on this machine.
             ray.init(
                 "local",
                 include_dashboard=False,
@@ -50,34 +49,60 @@ def start_local(**options: Any) -> None:
             )
             return
         except Exception as error:  # Ray has no class for it
+            ray.shutdown()
             if "timed out during startup" not in str(error):
-                raise
+                raise PoolError(f"Ray does not start on this machine: {_first_line(error)}") from error
             if not left:
                 raise PoolError(f"Ray does not start on this machine; is it overloaded? ({error})") from error
-            log.warning("Ray has not come up yet; trying again")
-            ray.shutdown()
+            log.warning("Ray has not started within its time limit; starting it again")
 
 
 def connect(
     address: str | None, *, cpus: float, gpus: float | None, actors: int | None, device: Literal["auto", "cpu", "cuda"]
 ) -> Resources:
-    """Join the Ray cluster at `address` (or RAY_ADDRESS), or start a Ray of this process's own; settle what actors get.
+    """Join the Ray cluster at `address` (or RAY_ADDRESS), or start a local Ray; returns what actors reserve.
 
-    Actors get one GPU each where `gpus` is not given and there are GPUs, unless the device is the CPU; there is one
-    actor for each of the cluster's GPUs, or two without, where `actors` is not given.
+    Args:
+        address: HOST:PORT of the head node, auto for the cluster that runs on this machine, or None.
+        cpus: CPUs per actor.
+        gpus: GPUs per actor; None for 1 if there are GPUs and the device is not the CPU, else 0.
+        actors: number of actors; None for one per GPU of the cluster, or two without GPUs.
+        device: where the model runs.
 
     Raises:
-        PoolError: A local Ray has fewer GPUs than one actor asks for.
+        PoolError: Ray cannot be joined or started, or a local Ray has fewer GPUs than one actor needs.
     """
-    local = not (address or os.environ.get("RAY_ADDRESS"))
+    local = is_local(address)
     if not ray.is_initialized():
         if local:
             start_local(num_cpus=max(os.cpu_count() or 1, math.ceil(cpus)))
         else:
-            ray.init(address, log_to_driver=False, logging_level=logging.WARNING)
-    there = ray.cluster_resources().get("GPU", 0)
+            _join(address)
+    available = ray.cluster_resources().get("GPU", 0)
     if gpus is None:
-        gpus = 0.0 if device == "cpu" else 1.0 if device == "cuda" or there else 0.0
-    if local and gpus > there:
-        raise PoolError(f"an actor asks for {gpus:g} GPUs and this machine has {there:g}; try --device cpu")
-    return Resources(actors=actors or (max(1, int(there / gpus)) if gpus else 2), cpus=cpus, gpus=gpus)
+        gpus = 0.0 if device == "cpu" else 1.0 if device == "cuda" or available else 0.0
+    if local and gpus > available:
+        raise PoolError(f"an actor needs {gpus:g} GPUs and this machine has {available:g}; try --device cpu")
+    return Resources(actors=actors or (max(1, int(available / gpus)) if gpus else 2), cpus=cpus, gpus=gpus)
+
+
+def _join(address: str | None) -> None:
+    check_cluster(address)
+    try:
+        ray.init(address or "auto", log_to_driver=False, logging_level=logging.WARNING)
+    except Exception as error:  # Ray raises RuntimeError, ValueError and ConnectionError here
+        where = address or os.environ.get("RAY_ADDRESS")
+        raise PoolError(f"cannot join the Ray cluster at {where}: {_first_line(error)}") from error
+
+
+def _give_token() -> None:
+    """Have a local Ray use a token of its own, because Ray would write one to the home directory, which may be missing.
+
+    A token or a mode that is set in the environment is kept.
+    """
+    if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

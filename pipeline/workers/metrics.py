@@ -7,6 +7,7 @@ that often, because Ray drops a gauge that is not set for half a minute. Before 
 
 import math
 import resource
+import string
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from ray.util.metrics import Counter, Gauge
 
@@ -39,7 +41,7 @@ class DriverMetrics:
     """
 
     def __init__(self, run_id: str, *, output: str) -> None:
-        labels = {"run_id": run_id, "output": output}
+        labels = {"run_id": run_id, "output": _ascii(output)}
         self._videos = _Total("sam2_videos_total", "videos labelled or failed", labels, "outcome", "failure_class")
         self._starts = _Total("sam2_actor_starts_total", "workers started", labels)
         self._deaths = _Total("sam2_actor_deaths_total", "workers that died or could not start", labels, "cause")
@@ -121,7 +123,7 @@ class WorkerMetrics:
     """
 
     def __init__(self, run_id: str, *, output: str, lanes: int) -> None:
-        labels = {"run_id": run_id, "output": output}
+        labels = {"run_id": run_id, "output": _ascii(output)}
         self._frames = _Total("sam2_frames_total", "frames tracked", labels)
         self._masks = _Total("sam2_masks_total", "masks made, one per object and frame", labels)
         self._stages = _Total(
@@ -243,6 +245,11 @@ class _Throttle:
                 return True
             self._last = now
             return False
+
+
+def _ascii(text: str) -> str:
+    """The text with non-ASCII characters percent-encoded: Ray encodes the tags of metrics as ASCII."""
+    return quote(text, safe=string.printable, errors="surrogateescape")
 
 
 def _gauge(name: str, description: str, labels: Mapping[str, str], *more: str) -> Any:

@@ -18,8 +18,9 @@ from ray.exceptions import RayError, RayTaskError
 from pipeline.errors import InterruptedLabelingError
 from pipeline.labels.failures import WORKER_FATAL, Attempt
 from pipeline.workers.actor import ENVIRONMENT, Actor, FailedVideo, LabelerProtocol
+from pipeline.workers.address import PoolError
 from pipeline.workers.causes import cause_of_death, draining_nodes, living_nodes
-from pipeline.workers.cluster import PoolError, Resources
+from pipeline.workers.cluster import Resources
 from pipeline.workers.progress import WorkersProgress
 from pipeline.workers.scheduler import (
     NODE_LOST,

@@ -6,7 +6,8 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from pipeline.workers.cluster import PoolError, Resources
+from pipeline.workers.address import PoolError
+from pipeline.workers.cluster import Resources
 from pipeline.workers.pool import Finished, Pool
 from pipeline.workers.scheduler import Limits, Quarantine
 from tests.workers.simulated import HeapLabeler, SimulatedLabeler, SimulatedTask, processes, tries

@@ -1,5 +1,6 @@
 """Query the published labels in SQL (DuckDB): tables masks, masklets, videos, failures and runs.
 
+python -m jobs.query OUTPUT --describe
 python -m jobs.query OUTPUT "SELECT category, avg(area) FROM masks JOIN masklets USING (video_id, object_id) GROUP BY 1"
 """
 
@@ -7,6 +8,7 @@ import argparse
 import sys
 
 from jobs.command import add_storage, handle_errors, open_storage, start
+from pipeline.errors import UsageError
 
 ROWS_SHOWN = 100
 
@@ -21,7 +23,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add = p.add_argument
     add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
-    add("sql", metavar="SQL", help="one SQL statement")
+    add("sql", metavar="SQL", nargs="?", help="one SQL statement")
+    add("--describe", action="store_true", help="print the columns of all tables, their types and what they hold")
     add(
         "--format",
         choices=["table", "csv", "json"],
@@ -43,10 +46,16 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
-    from pipeline.tables.query import open_labels, write_answer  # loads much: only once the options are right
+    if (given.sql is None) != given.describe:
+        raise UsageError("give one SQL statement, or --describe")
+    from pipeline.tables.answers import write_answer, write_description  # these load much
+    from pipeline.tables.query import open_labels
 
     try:
         with open_labels(given.output, storage=open_storage(given)) as labels:
+            if given.describe:
+                write_description(labels, sys.stdout)
+                return 0
             write_answer(labels, given.sql, sys.stdout, form=given.format, rows=given.rows)
     except BrokenPipeError:  # `| head` has seen enough
         sys.stderr.close()

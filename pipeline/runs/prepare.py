@@ -24,8 +24,8 @@ from pipeline.runs.returns import describe_returns, find_returns
 from pipeline.storage import Entry, Storage, Store, open_source, parse_path
 from pipeline.storage.paths import PARTS
 from pipeline.storage.uris import local_path
+from pipeline.tables.labelled import labelled_videos
 from pipeline.tables.output import check_output
-from pipeline.tables.query import labelled_videos
 from pipeline.tracking.modelfiles import ResolvedModel, resolve
 from pipeline.video.content import content_versions
 

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from pipeline.runs.plan import Plan
 from pipeline.storage import MissingError, Store
+from pipeline.tables.labelled import labelled_videos
 from pipeline.tables.parts import UnreadablePart, find_part
-from pipeline.tables.query import labelled_videos
 
 READERS = 16
 UNKNOWN_RUN = "unknown"

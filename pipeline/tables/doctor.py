@@ -22,9 +22,9 @@ from pipeline.storage import MissingError, Store, parse_path, part_path
 from pipeline.storage.ownership import is_ours, is_unfinished_write
 from pipeline.storage.paths import CHECKPOINTS, PARTS
 from pipeline.tables import TABLES, as_dataset, drop_state, open_tables, publish, wanted_keys
+from pipeline.tables.labelled import labelled_videos
 from pipeline.tables.output import check_output
 from pipeline.tables.parts import UnreadablePart, find_part
-from pipeline.tables.query import labelled_videos
 from pipeline.tables.wanted import staged_runs
 
 log = logging.getLogger(__name__)

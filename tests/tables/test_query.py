@@ -16,7 +16,8 @@ from jobs import query as query_job
 from pipeline.errors import UsageError
 from pipeline.storage import Store, failure_path
 from pipeline.tables import publish
-from pipeline.tables.query import Labels, labelled_videos, open_labels, table_text
+from pipeline.tables.labelled import labelled_videos
+from pipeline.tables.query import Labels, open_labels
 from tests.tables.corpora import commit, key, want
 
 A = key("A")
@@ -132,10 +133,6 @@ def test_a_damaged_part_is_named_and_exits_3(tmp_path: Path, capsys: pytest.Capt
     store.put(path, b"PAR1 and nothing else")
     assert publish_job.main([str(store)]) == 3
     assert f"part left out: {path}: damaged: " in capsys.readouterr().out
-
-
-def test_control_characters_do_not_reach_the_terminal() -> None:
-    assert table_text(["a"], [["\x1b[31mred"], [None], [1.5]]).splitlines()[2:] == ["\\x1b[31mred", "", "1.5"]
 
 
 def test_queries_work_without_a_network(tmp_path: Path) -> None:

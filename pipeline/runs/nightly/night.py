@@ -18,8 +18,8 @@ from pipeline.runs.prepare import Prepared, prepare
 from pipeline.runs.progress import Progress, RunReport
 from pipeline.storage import Storage, Store
 from pipeline.tables import fragments, optimize
+from pipeline.tables.labelled import labelled_videos
 from pipeline.tables.output import claim_output
-from pipeline.tables.query import labelled_videos
 from pipeline.views.night import render
 
 log = logging.getLogger(__name__)

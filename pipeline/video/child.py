@@ -1,4 +1,4 @@
-"""The process that `pipeline.video.isolated` starts: one pass over one video, told to standard output."""
+"""The process that `pipeline.video.isolated` starts: one pass over one video, written to standard output."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from pipeline.video.reader import VideoReader, open_video
 
 
 def main(request: dict[str, Any]) -> None:
-    # What libraries print must not get between the frames.
+    # Libraries may print: their output must not mix with the frames.
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
@@ -25,14 +25,14 @@ def main(request: dict[str, Any]) -> None:
             open_video(file, limits=limits, **request["open"]) as video,
         ):
             _answer(video, request["method"], request["argument"], out, deadline)
-            deadline.rest()
-            _say(out, damage=dataclasses.asdict(video.damage), info=dataclasses.asdict(video.info))
+            deadline.stop()
+            _send(out, damage=dataclasses.asdict(video.damage), info=dataclasses.asdict(video.info))
     except CorpusError as error:
-        _say(out, error=type(error).__name__, message=str(error))
+        _send(out, error=type(error).__name__, message=str(error))
 
 
 class _Deadline:
-    """The kernel ends this process when decoding goes on for too long: native code that hangs hears nothing else."""
+    """A kernel timer that ends this process when a frame takes too long, also inside native code."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -43,28 +43,28 @@ class _Deadline:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.rest()
+        self.stop()
 
-    def rest(self) -> None:
+    def stop(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
     def watch(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         for frame in frames:
-            self.rest()
+            self.stop()
             yield frame
             self.__enter__()
 
 
 def _answer(video: VideoReader, method: str, argument: Any, out: BinaryIO, deadline: _Deadline) -> None:
     if method == "index_at":
-        _say(out, answer=video.index_at(argument))
+        _send(out, answer=video.index_at(argument))
     elif method != "open":
         frames = video.at(argument).values() if method == "at" else getattr(video, method)(argument)
         for frame in deadline.watch(frames):
-            _say(out, frame.rgb.data, index=frame.index, time_s=frame.time_s, shape=frame.rgb.shape)
+            _send(out, frame.rgb.data, index=frame.index, time_s=frame.time_s, shape=frame.rgb.shape)
 
 
-def _say(out: BinaryIO, data: memoryview | bytes = b"", **header: object) -> None:
+def _send(out: BinaryIO, data: memoryview | bytes = b"", **header: object) -> None:
     out.write(json.dumps({**header, "bytes": memoryview(data).nbytes}).encode() + b"\n")
     out.write(data)
     out.flush()

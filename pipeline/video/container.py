@@ -1,4 +1,4 @@
-"""One pass of FFmpeg over a source: safe opening, one stream, decoding that survives damaged packets."""
+"""One pass of FFmpeg over a file: restricted demuxers, one stream, decoding that continues after damaged packets."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -23,7 +23,7 @@ from pipeline.video.failures import (
     reason,
 )
 from pipeline.video.info import VideoLimits
-from pipeline.video.source import Feed, Source
+from pipeline.video.input_file import DemuxerInput, InputFile
 
 # Demuxers that read only the bytes they are handed. Playlists (hls, dash, concat, sdp, image2, ...) could read other
 # files or the network: they are left out, and both kinds of nested opening are refused below as well.
@@ -36,21 +36,21 @@ _MAX_DEMUX_ERRORS = 100
 _MAX_TIMESTAMP = 1 << 62
 
 
-class Decoder:
-    """A container opened for one stream. Not thread-safe; frames come in presentation order as FFmpeg emits them.
+class VideoDecoder:
+    """The decoder of one video stream of a container. Not thread-safe; gives frames in presentation order.
 
     Decoding is single-threaded: with frame threads FFmpeg drops the last frames of a truncated file without an error,
     with threads of either kind it conceals damage differently, and labels must not depend on the number of cores.
     """
 
-    def __init__(self, source: Source, limits: VideoLimits) -> None:
-        self._source, self._limits = source, limits
-        self._feed = Feed(source, patience_s=limits.stall_s)
-        self._container = _open(self._feed, source, limits)
+    def __init__(self, file: InputFile, limits: VideoLimits) -> None:
+        self._file, self._limits = file, limits
+        self._input = DemuxerInput(file, timeout_s=limits.stall_s)
+        self._container = _open(self._input, file, limits)
         try:
-            with pyav_errors(source.name, "its streams cannot be read"):
-                self.stream = _video_stream(self._container, source.name)
-                _check_size(self.stream, source.name, limits)
+            with pyav_errors(file.name, "its streams cannot be read"):
+                self.stream = _video_stream(self._container, file.name)
+                _check_size(self.stream, file.name, limits)
                 for other in self._container.streams:
                     if other is not self.stream:
                         other.discard = av.stream.Discard.all  # so that their bytes are not even read
@@ -62,12 +62,12 @@ class Decoder:
             self._container.close()
             raise
         self.damaged: set[int] = set()
-        """Where damaged packets stand in the file."""
+        """Byte positions of damaged packets in the file."""
         self.last_error: Exception | None = None
         self.partial = False
         """The last packet was cut short by the end of the file."""
         self.last_time: int | None = None
-        """Latest timestamp of a packet, in the terms of the container's index: MP4's is by decoding time."""
+        """Latest timestamp of a packet, of the kind in the container's index: decoding times in MP4."""
         self._reorder_depth = 0
         self._unread = 0
 
@@ -81,7 +81,7 @@ class Decoder:
 
     @property
     def by_dts(self) -> bool:
-        """AVI knows no presentation times: those of frames that were reordered are FFmpeg's guesses, often wrong."""
+        """Whether frames are timed by decoding times: AVI stores no others, and FFmpeg's guesses are often wrong."""
         return self.format == "avi"
 
     @property
@@ -94,30 +94,30 @@ class Decoder:
         return len(self._container.streams.video)
 
     def frames(self, *, from_key: bool = False) -> Iterator[VideoFrame]:
-        """Decode on from where the container stands; after a seek, `from_key` skips what comes before a key packet."""
-        self._feed.restart()
+        """Frames from the current position; with `from_key`, packets before the next key packet are skipped."""
+        self._input.restart()
         for packet in self._packets():
             if from_key and packet.size and not packet.is_keyframe:
                 continue
             from_key = False
             for frame in self._decode(packet):
                 yield frame
-                self._feed.restart()
+                self._input.restart()
 
     def seek(self, timestamp: int) -> None:
-        """Go to the key frame before `timestamp` (in the stream's time base), as well as the format can."""
+        """Seek to the key frame before `timestamp` (in the stream's time base), as exactly as the format allows."""
         context = self.stream.codec_context
         self._reorder_depth = max(self._reorder_depth, context.reorder_depth)
-        self._feed.restart()
+        self._input.restart()
         try:
             self._container.seek(max(-_MAX_TIMESTAMP, min(timestamp, _MAX_TIMESTAMP)), stream=self.stream)
         finally:
-            self._check_feed()
+            self._check_input()
         # A flush may reset the learnt depth, and frames would then come out of order (PyAV's `reorder_depth`).
         context.reorder_depth = self._reorder_depth
 
     def promised_more(self) -> bool:
-        """Whether, at the end, the container's index still holds frames that the file did not."""
+        """Whether the container's index lists frames that the file does not hold; asked at the end of the file."""
         index = self.stream.index_entries
         if self.partial:
             return True
@@ -132,16 +132,16 @@ class Decoder:
         while errors < _MAX_DEMUX_ERRORS:
             try:
                 packet = next(packets)
-                self._check_feed()
+                self._check_input()
             except StopIteration:
-                self._check_feed()
+                self._check_input()
                 return
             except IndexError:
                 # A packet of a stream that appeared only now (MPEG-TS), which PyAV's demux does not expect.
                 packets = self._container.demux(self.stream)
                 continue
             except Exception as error:  # whatever PyAV raises, the packet is damaged
-                self._check_feed()
+                self._check_input()
                 self.last_error = error
                 errors += 1
                 self._unread += 1
@@ -151,7 +151,7 @@ class Decoder:
             errors = 0
             if packet.size:
                 if packet.has_sidedata("encryption_info"):
-                    raise EncryptedError(f"{self._source.name}: the video stream is encrypted")
+                    raise EncryptedError(f"{self._file.name}: the video stream is encrypted")
                 self.partial = packet.is_corrupt
                 for time_ in (packet.dts,) if self.format.startswith("mov") else (packet.dts, packet.pts):
                     if time_ is not None and (self.last_time is None or time_ > self.last_time):
@@ -162,7 +162,7 @@ class Decoder:
         try:
             return packet.decode()
         except av.error.DecoderNotFoundError as error:
-            raise UnknownCodecError(f"{self._source.name}: no decoder: {error}") from error
+            raise UnknownCodecError(f"{self._file.name}: no decoder: {error}") from error
         except Exception as error:
             self.last_error = error
             place = packet.pos if packet.pos is not None and packet.pos >= 0 else packet.dts
@@ -181,21 +181,21 @@ class Decoder:
                 self.last_error = error
         return frames
 
-    def _check_feed(self) -> None:
-        """The file seems to end: was it storage, or patience?"""
-        self._source.check()
-        if self._feed.overdue:
-            raise HangError(f"{self._source.name}: no frame within {self._limits.stall_s:g} s of decoding")
+    def _check_input(self) -> None:
+        """Raise the reason why the input seems to end, where that is storage or the time limit."""
+        self._file.check()
+        if self._input.timed_out:
+            raise HangError(f"{self._file.name}: no frame within {self._limits.stall_s:g} s of decoding")
 
 
-def _open(feed: Feed, source: Source, limits: VideoLimits) -> InputContainer:
+def _open(demuxer_input: DemuxerInput, file: InputFile, limits: VideoLimits) -> InputContainer:
     def refuse(url: str, _flags: int, _options: dict[str, str]) -> NoReturn:
-        raise PermissionError(f"{source.name}: refers to another file, {url!r}; only the video itself is read")
+        raise PermissionError(f"{file.name}: refers to another file, {url!r}; only the video itself is read")
 
     failure: Exception | None = None
     try:
         container = av.open(
-            feed,
+            demuxer_input,
             mode="r",
             options={
                 "format_whitelist": _FORMATS,
@@ -209,14 +209,14 @@ def _open(feed: Feed, source: Source, limits: VideoLimits) -> InputContainer:
         )
     except Exception as error:
         failure = error
-    source.check()
-    if feed.overdue:
-        raise HangError(f"{source.name}: cannot be opened within {limits.stall_s:g} s")
+    file.check()
+    if demuxer_input.timed_out:
+        raise HangError(f"{file.name}: cannot be opened within {limits.stall_s:g} s")
     if failure is None:
         return container
     if isinstance(failure, av.error.ArgumentError):
-        raise NotAVideoError(f"{source.name}: a playlist, or another format that is never read") from failure
-    raise NotAVideoError(f"{source.name}: not a video that can be read: {reason(failure)}") from failure
+        raise NotAVideoError(f"{file.name}: a playlist, or another format that is never read") from failure
+    raise NotAVideoError(f"{file.name}: not a video that can be read: {reason(failure)}") from failure
 
 
 def _video_stream(container: InputContainer, name: str) -> VideoStream:

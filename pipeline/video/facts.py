@@ -1,10 +1,10 @@
-"""The facts of a video, before it is decoded whole."""
+"""Facts of a video that its container and first frame tell."""
 
 from typing import Literal
 
 from av.video.frame import VideoFrame
 
-from pipeline.video.container import Decoder
+from pipeline.video.container import VideoDecoder
 from pipeline.video.display import orientation_of
 from pipeline.video.info import VideoInfo
 from pipeline.video.timeline import timestamp
@@ -12,8 +12,8 @@ from pipeline.video.timeline import timestamp
 _RANGES: dict[int, Literal["limited", "full"]] = {1: "limited", 2: "full"}
 
 
-def facts_of(decoder: Decoder, first: VideoFrame) -> VideoInfo:
-    """What container, codec and the file's first frame say of a video."""
+def facts_of(decoder: VideoDecoder, first: VideoFrame) -> VideoInfo:
+    """The VideoInfo of a file, from its container, codec and first frame."""
     stream = decoder.stream
     orientation = orientation_of(first)
     width, height = orientation.size(first.width, first.height)

@@ -1,4 +1,4 @@
-"""Why a video cannot be labelled: one class per cause, so that a quarantine can be counted by cause."""
+"""Why a video cannot be decoded: one exception class per cause, so that quarantine counts by cause."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,19 +7,19 @@ from pipeline.errors import CorpusError, VideoError
 
 
 class NotAVideoError(VideoError):
-    """Bytes that no allowed demuxer recognises: a text, a playlist, a broken header."""
+    """Bytes that no allowed demuxer recognises, such as text, a playlist or a broken header."""
 
     failure_class = "not_a_video"
 
 
 class NoVideoStreamError(VideoError):
-    """A readable container without a picture track: sound only, a cover picture, a bare header."""
+    """A readable container without a video stream: sound only, a cover picture, only a header, or no images."""
 
     failure_class = "no_video_stream"
 
 
 class NoFramesError(VideoError):
-    """A video stream of which not one frame can be decoded, or none in the wanted segment."""
+    """A video stream without a decodable frame in the segment."""
 
     failure_class = "no_frames"
 
@@ -37,7 +37,7 @@ class UnknownCodecError(VideoError):
 
 
 class TooLargeError(VideoError):
-    """A frame, file or length beyond the stated limits."""
+    """A frame, file or number of frames beyond VideoLimits."""
 
     failure_class = "too_large"
 
@@ -49,13 +49,13 @@ class DamagedError(VideoError):
 
 
 class HangError(VideoError):
-    """A decoder that gave no frame within the stated time."""
+    """A decoder that gave no frame within VideoLimits.stall_s."""
 
     failure_class = "hang"
 
 
 class CrashError(VideoError):
-    """A decoder that killed its own process, which was a child kept for that case."""
+    """A decoder that crashed its child process (isolate=True)."""
 
     failure_class = "crash"
 
@@ -70,8 +70,8 @@ FAILURE_CLASSES: frozenset[str] = frozenset(
 def pyav_errors(name: str, what: str) -> Iterator[None]:
     """Raise a VideoError in place of what PyAV raises on unusual content, which may be of any class.
 
-    ValueError for an enumeration that PyAV does not know, struct.error and OverflowError for broken numbers. Errors of
-    this package and a lack of memory pass.
+    ValueError for an enumeration that PyAV does not know, struct.error and OverflowError for broken numbers.
+    CorpusError and MemoryError pass.
     """
     try:
         yield

@@ -12,20 +12,20 @@ from av.video.frame import VideoFrame
 from pipeline.errors import PromptError, VideoError
 from pipeline.video.display import RgbConverter
 from pipeline.video.info import Damage, Frame, OnDamaged, Segment, VideoInfo, VideoLimits
+from pipeline.video.input_file import InputFile
 from pipeline.video.passes import Passes
-from pipeline.video.source import Source
 
 
 class VideoFile:
     """See `pipeline.video` for the contract. Passes may be interleaved, also by several threads."""
 
-    def __init__(self, source: Source, *, segment: Segment, limits: VideoLimits, on_damaged: OnDamaged) -> None:
-        self.name = source.name
-        self._source, self._limits = source, limits
-        self._passes = Passes(source, segment=segment, limits=limits, on_damaged=on_damaged)
+    def __init__(self, file: InputFile, *, segment: Segment, limits: VideoLimits, on_damaged: OnDamaged) -> None:
+        self.name = file.name
+        self._file, self._limits = file, limits
+        self._passes = Passes(file, segment=segment, limits=limits, on_damaged=on_damaged)
         self._timeline = self._passes.timeline
         self._facts = self._passes.facts
-        self._lock = threading.RLock()  # over each step of each pass: they share what they learn
+        self._lock = threading.RLock()  # held for each step of each pass, because passes share the timeline
 
     @property
     def info(self) -> VideoInfo:
@@ -46,14 +46,14 @@ class VideoFile:
             raise self._beyond(start)
 
     def backward(self, start: int) -> Iterator[Frame]:
-        """Frames `start`, `start` - 1, ... 0: stretch by stretch decoded forward and handed out reversed."""
+        """Frames `start`, `start` - 1, ... 0: runs of frames are decoded forward and given in reverse."""
         with self._lock:
             known = self._passes.learn(_index(start) + 1)
         if not known:
             raise self._beyond(start)
         convert, high = self._converter(), start
         while high >= 0:
-            kept = self._stretch(high)
+            kept = self._run_before(high)
             while kept:
                 yield self._shown(high, kept.pop(), convert)
                 high -= 1
@@ -92,7 +92,7 @@ class VideoFile:
 
     def close(self) -> None:
         self._passes.close()
-        self._source.close()
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -133,8 +133,8 @@ class VideoFile:
             with self._lock:
                 frames.close()
 
-    def _stretch(self, high: int) -> deque[VideoFrame]:
-        """Decoded frames up to `high`, as many as the budget holds: from as far back as is kept whole, if it can be."""
+    def _run_before(self, high: int) -> deque[VideoFrame]:
+        """Decoded frames that end with `high`, as many as `backward_bytes` holds, from a key frame where one fits."""
         budget = self._limits.backward_bytes
         low = max(0, high + 1 - max(1, budget // _bytes(self._passes.first)))
         keys = self._timeline.keys_between(low, high)

@@ -1,4 +1,4 @@
-"""The files of an image sequence: where they come from, their order, and their pixels."""
+"""The files of an image sequence: how they are read, which of them are frames, and their pixels."""
 
 import io
 import zipfile
@@ -15,14 +15,14 @@ from pipeline.video.display import EXIF_ORIENTATIONS, Orientation
 from pipeline.video.failures import EncryptedError, NotAVideoError, NoVideoStreamError, TooLargeError
 from pipeline.video.image_order import in_order
 from pipeline.video.info import Rgb, VideoLimits
+from pipeline.video.input_file import Cursor, InputFile
 from pipeline.video.litter import is_litter
-from pipeline.video.source import Cursor, Source
 
 FORMATS = ("JPEG", "PNG")
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 _EXIF_ORIENTATION = 0x0112
 ImageFiles = Mapping[str, Callable[[], bytes]]
-"""Image files by name, each with how to read it: what a folder in remote storage is given as."""
+"""Image files by name, each with a function that reads it."""
 
 
 class UnreadableImageError(Exception):
@@ -45,24 +45,24 @@ def read_folder(folder: Path) -> ImageFiles:
     return {path.name: _reader(path) for path in folder.iterdir() if path.is_file()}
 
 
-def read_zip(source: Source, limits: VideoLimits) -> ImageFiles:
+def read_zip(file: InputFile, limits: VideoLimits) -> ImageFiles:
     """The images of a zip, by their path in it."""
     try:
-        archive = zipfile.ZipFile(io.BufferedReader(Cursor(source)))
+        archive = zipfile.ZipFile(io.BufferedReader(Cursor(file)))
     except Exception as error:  # also struct.error and OverflowError, for broken directories
-        source.check()
-        raise NotAVideoError(f"{source.name}: not a zip that can be read: {error}") from error
+        file.check()
+        raise NotAVideoError(f"{file.name}: not a zip that can be read: {error}") from error
 
     def member(info: zipfile.ZipInfo) -> Callable[[], bytes]:
         def read() -> bytes:
             if info.flag_bits & 1:
-                raise EncryptedError(f"{source.name}: {info.filename} is encrypted")
+                raise EncryptedError(f"{file.name}: {info.filename} is encrypted")
             if info.file_size > _bytes_limit(limits):
-                raise TooLargeError(f"{source.name}: {info.filename} has {info.file_size} bytes")
+                raise TooLargeError(f"{file.name}: {info.filename} has {info.file_size} bytes")
             try:
                 return archive.read(info)
             finally:
-                source.check()
+                file.check()
 
         return read
 
@@ -80,7 +80,7 @@ def _reader(path: Path) -> Callable[[], bytes]:
 
 
 def _bytes_limit(limits: VideoLimits) -> int:
-    """No compressed image needs more than an uncompressed one with 16 bits a channel."""
+    """Largest plausible image file: an uncompressed image with four channels of 16 bits, and 1 MiB."""
     return limits.max_pixels * 8 + (1 << 20)
 
 
@@ -120,6 +120,7 @@ def check_holds_images(files: Iterable[str], name: str) -> None:
 
 
 def rgb_of(image: Image.Image) -> Rgb:
+    """Pixels (height, width, 3) of an image of any mode."""
     if image.mode.startswith("I"):  # 16-bit gray, which Pillow would clip rather than scale
         gray = (np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
         return np.repeat(gray[:, :, None], 3, axis=2)
@@ -127,4 +128,5 @@ def rgb_of(image: Image.Image) -> Rgb:
 
 
 def exif_orientation(image: Image.Image) -> Orientation:
+    """How the image's EXIF data lays it for display."""
     return EXIF_ORIENTATIONS.get(image.getexif().get(_EXIF_ORIENTATION, 1), Orientation())

@@ -20,11 +20,11 @@ from pipeline.video.image_files import (
 from pipeline.video.info import TOLERANCE_S, Damage, Frame, OnDamaged, Rgb, Segment, VideoInfo, VideoLimits
 
 DEFAULT_FPS = 24.0
-"""SA-V's and DAVIS's rate."""
+"""Rate of SA-V and DAVIS."""
 
 
 class ImageSequence:
-    """See `pipeline.video` for the contract. An unreadable image shows its predecessor: indices are those of the files.
+    """See `pipeline.video` for the contract. An unreadable image repeats its predecessor, so that indices do not shift.
 
     RGB is Pillow's, as in the loaders that SA-V and DAVIS are evaluated with, turned by the EXIF orientation.
     """

@@ -1,4 +1,4 @@
-"""What is known of a video: its facts, its damage, its limits and one frame of it."""
+"""Data classes of an open video: facts, damage, limits, segment and frame."""
 
 import math
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ import numpy.typing as npt
 OnDamaged = Literal["label", "fail"]
 Rgb = npt.NDArray[np.uint8]
 TOLERANCE_S = 6e-4
-"""Times are compared with this slack, because many containers round theirs to the millisecond."""
+"""Tolerance when times are compared: many containers round theirs to the millisecond."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoLimits:
-    """What one video may cost before it fails alone. Memory is per open video."""
+    """Limits of one open video; beyond them it fails as TooLargeError or HangError."""
 
     max_pixels: int = 8192 * 8192
     """Largest frame, width x height, that is decoded at all."""
@@ -87,14 +87,14 @@ class VideoInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Damage:
-    """What was lost on the way, as far as frames were decoded; final once `complete`."""
+    """What was lost in decoding so far; final once `complete`."""
 
     decoded_frames: int = 0
     """Displayed frames of the segment seen so far."""
     damaged_packets: int = 0
-    """Packets that gave an error and no frame; images that could not be read and show their predecessor."""
+    """Packets that gave an error and no frame; images that could not be read and repeat their predecessor."""
     concealed_frames: int = 0
-    """Frames shown with errors that the decoder covered up."""
+    """Frames with errors that the decoder concealed."""
     resized_frames: int = 0
     """Frames that came in another size than the first and were scaled to it."""
     repaired_times: int = 0

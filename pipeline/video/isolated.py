@@ -1,4 +1,4 @@
-"""A video decoded in a child process: what native code does there, crash, hang or leak, is that video's own failure."""
+"""A video decoded in child processes, where a crash, hang or leak of native code fails that video alone."""
 
 import dataclasses
 import io
@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.errors import CorpusError, PromptError, StorageError, VideoError
 from pipeline.video.failures import CrashError, HangError
 from pipeline.video.info import Damage, Frame, OnDamaged, Segment, VideoInfo, VideoLimits
-from pipeline.video.source import Source
+from pipeline.video.input_file import InputFile
 
 CHILD = (sys.executable, "-m", "pipeline.video.child")
 _RAISED: tuple[type[CorpusError], ...] = (PromptError, StorageError, VideoError, *VideoError.__subclasses__())
@@ -26,11 +26,11 @@ _ROOT = str(Path(__file__).parents[2])
 
 
 class IsolatedVideo:
-    """A video of which every pass runs in a child process of its own. The source must be a file on this machine."""
+    """A video whose every pass runs in a child process of its own. The input must be a file on this machine."""
 
     def __init__(
         self,
-        source: Source,
+        file: InputFile,
         *,
         segment: Segment,
         fps: float | None,
@@ -38,10 +38,10 @@ class IsolatedVideo:
         on_damaged: OnDamaged,
         command: Sequence[str] = CHILD,
     ) -> None:
-        self.name = source.name
-        self._source, self._limits, self._command = source, limits, command
+        self.name = file.name
+        self._file, self._limits, self._command = file, limits, command
         self._open = {
-            "name": source.name,
+            "name": file.name,
             "start_s": segment.start_s,
             "end_s": segment.end_s,
             "fps": fps,
@@ -70,7 +70,7 @@ class IsolatedVideo:
         return [int(index) for index in self._answer("index_at", list(times_s))]
 
     def close(self) -> None:
-        self._source.close()
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -89,17 +89,17 @@ class IsolatedVideo:
                 yield Frame(header["index"], header["time_s"], rgb)
 
     def _messages(self, method: str, argument: object) -> Generator[tuple[dict[str, Any], bytearray], None, None]:
-        """What the child says: lines of JSON, each with the bytes it announces; the last one reports damage."""
+        """Messages of the child: a line of JSON and as many bytes as it announces; the last reports damage."""
         request = json.dumps(
-            {"open": self._open, "file": self._source.descriptor, "method": method, "argument": argument}
+            {"open": self._open, "file": self._file.descriptor, "method": method, "argument": argument}
         )
-        assert self._source.descriptor is not None
+        assert self._file.descriptor is not None
         with subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            pass_fds=[self._source.descriptor],
+            pass_fds=[self._file.descriptor],
             env={**os.environ, "PYTHONPATH": os.pathsep.join([_ROOT, os.environ.get("PYTHONPATH", "")])},
         ) as child:
             pipe = cast(io.BufferedReader, child.stdout)
@@ -112,7 +112,7 @@ class IsolatedVideo:
                     header: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {"bytes": 1}
                     data = bytearray(header["bytes"])
                     if pipe.readinto(data) < len(data):
-                        raise self._death(child.wait(), last)
+                        raise self._exit_error(child.wait(), last)
                     if "error" in header:
                         raise _ERRORS.get(header["error"], VideoError)(header["message"])
                     if "damage" in header:
@@ -130,7 +130,7 @@ class IsolatedVideo:
         if (damage.complete, damage.decoded_frames) >= (self.damage.complete, self.damage.decoded_frames):
             self.damage = damage
 
-    def _death(self, code: int, last: str) -> VideoError:
+    def _exit_error(self, code: int, last: str) -> VideoError:
         if code == -signal.SIGALRM:
             return HangError(f"{self.name}: no frame within {self._limits.stall_s:g} s, {last}; its process was ended")
         how = signal.Signals(-code).name if code < 0 else f"exit status {code}"

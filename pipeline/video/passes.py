@@ -1,4 +1,4 @@
-"""Passes of decoding over one segment of a file, each giving exactly the frames that the first one gave."""
+"""Decoding passes over one segment of a file, which all give the frames of the first pass."""
 
 import logging
 from collections.abc import Generator, Iterator
@@ -8,13 +8,13 @@ from itertools import chain
 import av.error
 from av.video.frame import VideoFrame
 
-from pipeline.video.container import Decoder
+from pipeline.video.container import VideoDecoder
 from pipeline.video.display import orientation_of
 from pipeline.video.facts import facts_of
 from pipeline.video.failures import DamagedError, NoFramesError, TooLargeError, pyav_errors, reason
 from pipeline.video.info import TOLERANCE_S, Damage, OnDamaged, Segment, VideoLimits
+from pipeline.video.input_file import InputFile
 from pipeline.video.outline import ends_early
-from pipeline.video.source import Source
 from pipeline.video.timeline import Clock, Timeline, timestamp
 
 _log = logging.getLogger(__name__)
@@ -25,27 +25,27 @@ Run = Generator[Stamped, None, None]
 
 
 class Passes:
-    """Decodes from the segment's beginning or from a key frame seen before, and checks that it gets the same frames.
+    """Decodes from the segment's beginning or from a known key frame, and verifies that the frames are the same.
 
-    A key frame after which decoding gives anything else (open groups, intra refresh, damage whose concealment depends
-    on what came before) is never used again: an earlier one is, at last the beginning.
+    A key frame after which decoding gives other frames (open GOPs, intra refresh, damage whose concealment depends on
+    earlier frames) is not used again: an earlier one is used, in the end the beginning.
     """
 
-    def __init__(self, source: Source, *, segment: Segment, limits: VideoLimits, on_damaged: OnDamaged) -> None:
-        self._source, self._limits, self._on_damaged = source, limits, on_damaged
+    def __init__(self, file: InputFile, *, segment: Segment, limits: VideoLimits, on_damaged: OnDamaged) -> None:
+        self._file, self._limits, self._on_damaged = file, limits, on_damaged
         self._segment = segment
         self._damaged: set[int] = set()
         self._concealed = self._resized = 0
         self._truncated = False
-        self._idle: Decoder | None = None
+        self._idle: VideoDecoder | None = None
         self._closed = False
-        decoder = Decoder(source, limits)
+        decoder = VideoDecoder(file, limits)
         try:
             frames = decoder.frames()
             first = next(frames, None)
             if first is None:
-                raise NoFramesError(f"{source.name}: no frame can be decoded{_because(decoder)}")
-            with pyav_errors(source.name, "its facts cannot be read"):
+                raise NoFramesError(f"{file.name}: no frame can be decoded{_because(decoder)}")
+            with pyav_errors(file.name, "its facts cannot be read"):
                 self.orientation = orientation_of(first)
                 self.facts = facts_of(decoder, first)
                 rate = decoder.stream.guessed_rate or decoder.stream.average_rate or 25
@@ -63,7 +63,7 @@ class Passes:
             raise
         if head is None:
             self._drop_idle()
-            raise NoFramesError(f"{source.name}: no frame {segment}")
+            raise NoFramesError(f"{file.name}: no frame {segment}")
         self.first = head[1]
         self._ahead: tuple[Stamped, Run] | None = (head, run)
         self._learn(*head)
@@ -105,11 +105,11 @@ class Passes:
                         self._refuse_damage()
                         return
             assert key is not None
-            _log.info("%s: decoding from key frame %d does not repeat the first pass; not used", self._source.name, key)
+            _log.info("%s: decoding from key frame %d does not repeat the first pass; not used", self._file.name, key)
             timeline.distrust(key)
 
     def learn(self, count: int) -> bool:
-        """Make the timeline know its first `count` frames; False where there are fewer."""
+        """Decode until the timeline has `count` frames; returns False where there are fewer."""
         timeline = self.timeline
         if len(timeline) < count and not timeline.complete:
             with closing(self.frames(len(timeline))) as frames:
@@ -128,8 +128,8 @@ class Passes:
 
     def _learn(self, stamp: int, frame: VideoFrame) -> None:
         if len(self.timeline) >= self._limits.max_frames:
-            raise TooLargeError(f"{self._source.name}: more than {self._limits.max_frames} frames")
-        with pyav_errors(self._source.name, f"frame {len(self.timeline)} cannot be read"):
+            raise TooLargeError(f"{self._file.name}: more than {self._limits.max_frames} frames")
+        with pyav_errors(self._file.name, f"frame {len(self.timeline)} cannot be read"):
             self.timeline.append(stamp, frame)
         self._concealed += bool(frame.is_corrupt)
         self._resized += (frame.width, frame.height) != self.size
@@ -137,15 +137,15 @@ class Passes:
 
     def _refuse_damage(self) -> None:
         if self._on_damaged == "fail" and self.damage.any:
-            raise DamagedError(f"{self._source.name}: damaged, and on_damaged is fail: {self.damage}")
+            raise DamagedError(f"{self._file.name}: damaged, and on_damaged is fail: {self.damage}")
 
     def _beginning(self) -> Run:
         if self._ahead is not None:
             head, run = self._ahead
             self._ahead = None
         else:
-            self._drop_idle()  # it may hold as many frames in its pools as a whole stretch of going backward
-            decoder = Decoder(self._source, self._limits)
+            self._drop_idle()  # its frame pools may hold as much memory as a backward run
+            decoder = VideoDecoder(self._file, self._limits)
             run = self._from_start(decoder, decoder.frames())
             first = next(run, None)
             if first is None:
@@ -155,15 +155,15 @@ class Passes:
             yield head
             yield from run
 
-    def _from_start(self, decoder: Decoder, frames: Iterator[VideoFrame]) -> Run:
-        """From the segment's first frame on; under start_s from the nearest key frame, where the format can seek."""
+    def _from_start(self, decoder: VideoDecoder, frames: Iterator[VideoFrame]) -> Run:
+        """Frames from the segment's first on; with start_s from a key frame before it, where the format can seek."""
         start = self._segment.start_s or 0.0
         try:
             if start > self.tolerance_s:
                 found = self._sought(decoder, start)
                 if found is None:
                     decoder.close()
-                    decoder = Decoder(self._source, self._limits)
+                    decoder = VideoDecoder(self._file, self._limits)
                 frames = decoder.frames() if found is None else found
             self._damaged |= decoder.damaged
             decoder.damaged = self._damaged
@@ -171,7 +171,7 @@ class Passes:
         finally:
             self._release(decoder)
 
-    def _sought(self, decoder: Decoder, start: float) -> Iterator[VideoFrame] | None:
+    def _sought(self, decoder: VideoDecoder, start: float) -> Iterator[VideoFrame] | None:
         """Frames from a key frame at or before `start`; None where seeking does not lead there."""
         for back in _BACK_S:
             if start - back <= 0:
@@ -189,11 +189,11 @@ class Passes:
         return None
 
     def _from_key(self, key: int) -> Run:
-        """From the key frame `key` on; nothing at all where seeking does not find it."""
-        decoder = self._idle or Decoder(self._source, self._limits)
+        """Frames from the key frame `key` on; none where seeking does not find it."""
+        decoder = self._idle or VideoDecoder(self._file, self._limits)
         self._idle = None
         try:
-            decoder.damaged = set()  # what is in front of the frontier was counted by the first pass
+            decoder.damaged = set()  # damage in frames that the timeline knows was counted by the first pass
             frames = self._sought_key(decoder, self.timeline.stamp(key))
             if frames is not None:
                 clock = Clock(step=self._step, zero=self._zero, by_dts=self._by_dts)
@@ -204,7 +204,7 @@ class Passes:
         finally:
             self._release(decoder)
 
-    def _sought_key(self, decoder: Decoder, wanted: int) -> Iterator[VideoFrame] | None:
+    def _sought_key(self, decoder: VideoDecoder, wanted: int) -> Iterator[VideoFrame] | None:
         for back in (0.0, 1.0):
             try:
                 decoder.seek(wanted - int(back / self._time_base))
@@ -220,8 +220,8 @@ class Passes:
                     break
         return None
 
-    def _cut(self, decoder: Decoder, frames: Iterator[VideoFrame], clock: Clock) -> Run:
-        """Frames within the segment, with their times; at the end of the file, looks whether there should be more."""
+    def _cut(self, decoder: VideoDecoder, frames: Iterator[VideoFrame], clock: Clock) -> Run:
+        """Frames within the segment with their timestamps; at the end of the file, checks for truncation."""
         low, high = self._segment.bounds(self.tolerance_s)
         for frame in frames:
             stamp = clock.stamp(frame)
@@ -230,19 +230,19 @@ class Passes:
                 return
             if time >= low:
                 yield stamp, frame
-        self._truncated = self._truncated or decoder.promised_more() or ends_early(self._source)
+        self._truncated = self._truncated or decoder.promised_more() or ends_early(self._file)
 
     def _drop_idle(self) -> None:
         if self._idle is not None:
             self._idle.close()
             self._idle = None
 
-    def _release(self, decoder: Decoder) -> None:
+    def _release(self, decoder: VideoDecoder) -> None:
         if self._idle is None and not self._closed:
             self._idle = decoder
         else:
             decoder.close()
 
 
-def _because(decoder: Decoder) -> str:
+def _because(decoder: VideoDecoder) -> str:
     return "" if decoder.last_error is None else f": {reason(decoder.last_error)}"

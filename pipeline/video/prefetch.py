@@ -14,7 +14,7 @@ _END = object()
 
 
 class Prefetch(Generic[Out]):
-    """Iterator over items made ahead by a thread that starts at once; close it (or leave it, or drop it) to stop.
+    """Iterator over items that a thread makes ahead; closing it, leaving its context or dropping it stops the thread.
 
     The thread closes the source iterator itself, also when the consumer stops early.
     """
@@ -46,7 +46,7 @@ class Prefetch(Generic[Out]):
         return cast(Out, item)
 
     def close(self) -> None:
-        """Stop the thread, wait for it, and drop what it had made."""
+        """Stop the thread, wait for it, and drop the items it made."""
         self._stop.set()
         while self._thread.is_alive():
             with suppress(queue.Empty):
@@ -82,10 +82,10 @@ def prefetch(iterator: Iterator[In], transform: None = None, depth: int = 4) -> 
 @overload
 def prefetch(iterator: Iterator[In], transform: Callable[[In], Out], depth: int = 4) -> Prefetch[Out]: ...
 def prefetch(iterator: Iterator[In], transform: Callable[[In], Out] | None = None, depth: int = 4) -> Prefetch[Out]:
-    """Items of `iterator`, transformed, made up to `depth` ahead in a thread that starts now, not at the first item.
+    """Items of `iterator`, transformed, made up to `depth` ahead in a thread that starts immediately.
 
-    An exception in the thread is raised where its item would have come. Opening belongs into the iterator when the
-    next video is to be opened early: `prefetch(frames_of(video))` with a generator that opens and reads.
+    An exception in the thread is raised in place of its item. To open the next video ahead of time as well, open it
+    inside the iterator: `prefetch(frames_of(video))` with a generator that opens and reads.
     """
     return Prefetch(iterator, transform or cast(Callable[[In], Out], _same), depth)
 

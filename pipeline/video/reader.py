@@ -1,4 +1,4 @@
-"""Opening a video, whatever it comes as."""
+"""Opening a video: a file, a zip of images or a folder of images."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,8 +8,8 @@ from pipeline.video.file import VideoFile
 from pipeline.video.image_files import ImageFiles, read_folder, read_zip
 from pipeline.video.images import DEFAULT_FPS, ImageSequence
 from pipeline.video.info import Damage, Frame, OnDamaged, Segment, VideoInfo, VideoLimits
+from pipeline.video.input_file import InputFile
 from pipeline.video.isolated import IsolatedVideo
-from pipeline.video.source import Source
 
 
 class VideoReader(Protocol):
@@ -56,18 +56,18 @@ def open_video(
     Args:
         source: A file object (stays the caller's to close; copied to an unnamed temporary file if it cannot seek), a
             path of a video, a zip of images or a folder of images, or images by name with how to read each.
-        name: How messages call it.
-        start_s: Only frames from this time of the file on, and
-        end_s: before this one.
-        fps: Rate of images, 24 where not given; videos have their own.
-        limits: What it may cost.
-        on_damaged: "label" counts damage and goes on, "fail" raises.
+        name: Name of the video in messages.
+        start_s: Start of the segment, in seconds of the file.
+        end_s: End of the segment.
+        fps: Rate of images, 24 where None; video files have their own.
+        limits: Largest frame, length and memory.
+        on_damaged: "label" counts damage and continues, "fail" raises.
         isolate: Decode in a child process, so that a crash or hang of native code fails this video alone. Costs a
-            copy of every frame and a process per pass: for videos under suspicion.
+            copy of every frame and a process per pass.
 
     Raises:
-        VideoError: It cannot be labelled; `failure_class` says why, one of FAILURE_CLASSES.
-        StorageError: It cannot be read.
+        VideoError: The video cannot be decoded; `failure_class` says why, one of FAILURE_CLASSES.
+        StorageError: The source cannot be read.
     """
     if on_damaged not in ("label", "fail"):
         raise ValueError(f"on_damaged must be label or fail, not {on_damaged!r}")
@@ -77,21 +77,21 @@ def open_video(
         source = read_folder(source)
     if isinstance(source, Mapping):
         return ImageSequence(source, name=name, fps=rate, segment=segment, limits=limits, on_damaged=on_damaged)
-    opened = Source(source, name=name, max_spool_bytes=limits.max_spool_bytes, on_disk=isolate)
+    file = InputFile(source, name=name, max_spool_bytes=limits.max_spool_bytes, on_disk=isolate)
     try:
         if isolate:
-            return IsolatedVideo(opened, fps=fps, segment=segment, limits=limits, on_damaged=on_damaged)
-        if opened.read(0, 4) != b"PK\x03\x04":
-            return VideoFile(opened, segment=segment, limits=limits, on_damaged=on_damaged)
+            return IsolatedVideo(file, fps=fps, segment=segment, limits=limits, on_damaged=on_damaged)
+        if file.read(0, 4) != b"PK\x03\x04":
+            return VideoFile(file, segment=segment, limits=limits, on_damaged=on_damaged)
         return ImageSequence(
-            read_zip(opened, limits),
+            read_zip(file, limits),
             name=name,
             fps=rate,
             segment=segment,
             limits=limits,
             on_damaged=on_damaged,
-            close=opened.close,
+            close=file.close,
         )
     except BaseException:
-        opened.close()
+        file.close()
         raise

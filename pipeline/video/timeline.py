@@ -1,4 +1,4 @@
-"""What decoding has taught of one segment: the time of every frame, and a fingerprint to know it again."""
+"""The frames of one segment as decoded so far: their times, and fingerprints that identify them."""
 
 import zlib
 from array import array
@@ -58,7 +58,7 @@ class Timeline:
     def append(self, stamp: int, frame: VideoFrame) -> None:
         repaired = stamp != timestamp(frame, self._by_dts)
         self.repaired += repaired
-        # Nothing is looked up by its timestamp once timestamps have proved wrong.
+        # Once a timestamp was repaired, frames cannot be found by theirs.
         if frame.key_frame and not self.repaired and (not self._stamps or stamp > self._stamps[-1]):
             self._keys.append(len(self._stamps))
         self._stamps.append(stamp)
@@ -85,11 +85,11 @@ class Timeline:
         return self._keys[bisect_right(self._keys, low - 1) : bisect_right(self._keys, high)]
 
     def distrust(self, key: int) -> None:
-        """Decoding from this key frame gave other frames: never start there again."""
+        """Remove a key frame after which decoding gave other frames."""
         self._keys.remove(key)
 
     def distrust_all_but(self, stamp: int) -> None:
-        """The format cannot seek; the one key is left for the caller to distrust."""
+        """Remove all key frames but that with this timestamp, because the format cannot seek."""
         self._keys = [key for key in self._keys if self._stamps[key] == stamp]
 
     def on_screen(self, time_s: float, tolerance_s: float) -> int | None:
@@ -100,7 +100,7 @@ class Timeline:
         return max(0, bisect_right(self._stamps, limit) - 1)
 
     def interval(self) -> float:
-        """Average seconds from frame to frame; where there is one frame only, the container's idea of it."""
+        """Average seconds between frames; of a single frame, the container's interval."""
         if len(self) > 1 and self._stamps[-1] > self._stamps[0]:
             return (self.time(len(self) - 1) - self.time(0)) / (len(self) - 1)
         return float(self._step * self._time_base)

@@ -203,7 +203,9 @@ def test_more_frames_than_the_limit(clip: Callable[[Clip], Path]):
 
 def test_no_frame_for_too_long_is_a_hang(clip: Callable[[Clip], Path], monkeypatch):
     limits = VideoLimits(stall_s=0.05)
-    monkeypatch.setattr("pipeline.video.container.Decoder._decode", lambda *_: __import__("time").sleep(0.02) or [])
+    monkeypatch.setattr(
+        "pipeline.video.container.VideoDecoder._decode", lambda *_: __import__("time").sleep(0.02) or []
+    )
     assert failure(clip(GOOD), limits=limits).failure_class == "hang"
 
 

@@ -16,7 +16,7 @@ GOOD = Clip(name="isolated.mp4", frames=40)
 BROKEN = """
 import json, os, signal, sys, time
 from pipeline.video import child, container
-plain = container.Decoder._decode
+plain = container.VideoDecoder._decode
 count = 0
 def broken(self, packet):
     global count
@@ -24,7 +24,7 @@ def broken(self, packet):
     if count > 20:
         {what}
     return plain(self, packet)
-container.Decoder._decode = broken
+container.VideoDecoder._decode = broken
 child.main(json.load(sys.stdin))
 """
 

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import PromptError
 from pipeline.video import open_video, prefetch
-from pipeline.video.container import Decoder
+from pipeline.video.container import VideoDecoder
 from tests.video.clips import CLIPS, Clip, backward, forward, summary
 
 LONG = Clip(name="long.mp4", frames=500, gop=50)
@@ -34,14 +34,14 @@ def test_adjacent_segments_share_the_file_out(clip: Callable[[str], Path], name:
 
 def test_a_segment_is_decoded_from_the_nearest_key_frame(clip: Callable[[Clip], Path], monkeypatch):
     count = 0
-    plain = Decoder._decode
+    plain = VideoDecoder._decode
 
     def counting(self, packet):
         nonlocal count
         count += 1
         return plain(self, packet)
 
-    monkeypatch.setattr(Decoder, "_decode", counting)
+    monkeypatch.setattr(VideoDecoder, "_decode", counting)
     with open_video(clip(LONG), name="long", start_s=14.4, end_s=15.2) as video:
         part = forward(video)
         assert [round(time_s * 25) for _, time_s, *_ in part] == list(range(360, 380))

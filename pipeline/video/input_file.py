@@ -1,4 +1,4 @@
-"""Bytes of one video, shared by several decoders: each reads through a cursor of its own."""
+"""The bytes of one video, shared by several decoders, each with a cursor of its own."""
 
 import io
 import os
@@ -19,7 +19,7 @@ class _ReadAt(Protocol):
     def __call__(self, offset: int, size: int, /) -> bytes: ...
 
 
-class Source:
+class InputFile:
     """Random access to a path or a file object; one that cannot seek is copied to an unnamed temporary file first.
 
     A file object stays its owner's to close. The copy has no name, so that it is gone even after a kill -9.
@@ -43,7 +43,7 @@ class Source:
         self.size = file.seek(0, io.SEEK_END) if self.descriptor is None else os.fstat(self.descriptor).st_size
 
     def read(self, offset: int, size: int) -> bytes:
-        """Up to `size` bytes; a failure is kept, because FFmpeg takes it for the end of the file."""
+        """Up to `size` bytes; an error is kept for `check`, because FFmpeg takes it for the end of the file."""
         try:
             return self._read_at(offset, size)
         except Exception as error:
@@ -52,7 +52,7 @@ class Source:
         return b""
 
     def check(self) -> None:
-        """Raise what a read has raised: storage, not the video, was at fault."""
+        """Raise the error of an earlier read as a StorageError."""
         if isinstance(self.failure, StorageError):
             raise self.failure
         if self.failure is not None:
@@ -64,11 +64,11 @@ class Source:
 
 
 class Cursor(io.RawIOBase):
-    """A position of its own in a shared source, as a file."""
+    """A file object with a position of its own in a shared InputFile."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, file: InputFile) -> None:
         super().__init__()
-        self._source = source
+        self._file = file
         self._position = 0
         # A neutral name: FFmpeg looks at it to guess formats, and some of those open neighbouring files.
         self.name = "video"
@@ -83,16 +83,16 @@ class Cursor(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._source.size}[whence]
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size}[whence]
         if base + offset < 0:
             raise OSError(22, "seek before the beginning")
         self._position = base + offset
         return self._position
 
     def read(self, size: int | None = -1, /) -> bytes:
-        rest = max(0, self._source.size - self._position)
+        rest = max(0, self._file.size - self._position)
         count = rest if size is None or size < 0 else min(size, rest)
-        data = self._source.read(self._position, count) if count else b""
+        data = self._file.read(self._position, count) if count else b""
         self._position += len(data)
         return data
 
@@ -103,26 +103,26 @@ class Cursor(io.RawIOBase):
         return len(data)
 
 
-class Feed(Cursor):
-    """What FFmpeg reads from. It never raises: an exception inside FFmpeg's callback may surface in the next video.
+class DemuxerInput(Cursor):
+    """The file object that FFmpeg reads. It never raises: an error in FFmpeg's callback may surface in another video.
 
-    After a failed read, or once `overdue`, the file seems to end; whoever decodes asks for the reason afterwards.
+    After a failed read, or once `timed_out`, the file seems to end; the decoder then asks for the reason.
     """
 
-    def __init__(self, source: Source, *, patience_s: float) -> None:
-        super().__init__(source)
-        self._patience_s = patience_s
+    def __init__(self, file: InputFile, *, timeout_s: float) -> None:
+        super().__init__(file)
+        self._timeout_s = timeout_s
         self._storage_s = 0.0
         self.restart()
 
     def restart(self) -> None:
-        """Something was achieved: patience starts anew."""
+        """Start the time limit again, after a frame."""
         self._since = time.monotonic() - self._storage_s
 
     @property
-    def overdue(self) -> bool:
-        """More than the allowed time has passed since `restart`, the time that storage took not counted."""
-        return time.monotonic() - self._storage_s - self._since > self._patience_s
+    def timed_out(self) -> bool:
+        """Whether more than `timeout_s` have passed since `restart`, without the time that storage took."""
+        return time.monotonic() - self._storage_s - self._since > self._timeout_s
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         try:
@@ -131,7 +131,7 @@ class Feed(Cursor):
             return -1
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if self._source.failure is not None or self.overdue:
+        if self._file.failure is not None or self.timed_out:
             return b""
         begun = time.monotonic()
         try:

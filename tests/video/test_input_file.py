@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.errors import StorageError, VideoError
-from pipeline.video import VideoLimits, open_video, source
+from pipeline.video import VideoLimits, input_file, open_video
 from tests.video.clips import Clip, backward, forward
 
 BIG = Clip(
@@ -138,7 +138,7 @@ def test_slow_storage_is_no_hang_of_the_video(clip: Callable[[Clip], Path]):
 
     made = Clip(name="slow.mp4", frames=60, size=(320, 240), options={"crf": "1"})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source, "time", SimpleNamespace(monotonic=lambda: now))
+        patch.setattr(input_file, "time", SimpleNamespace(monotonic=lambda: now))
         with open_video(Slow(clip(made).read_bytes()), name="slow", limits=VideoLimits(stall_s=1.0)) as video:
             assert len(forward(video)) == 60
     assert now

@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 from pipeline.errors import RleError
 from pipeline.manifest import canonical, flat_points
 from pipeline.manifest.bad_rows import clip
-from pipeline.manifest.conform import Flags, Indices, Notes, conform, flags, list_parts, make_list, nan_to_null, struct
+from pipeline.manifest.conform import Flags, Indices, Notes, conform, flags, list_parts, nan_to_null, struct
 from pipeline.manifest.findings import Findings
-from pipeline.manifest.masks import check_masks
-from pipeline.manifest.prompt_field import Dot, Mark, PromptBatch, PromptField, PromptKind, Rectangle, Region
+from pipeline.manifest.masks import check_masks, flat_masks
+from pipeline.manifest.prompt_field import Dot, Mark, PromptBatch, PromptField, PromptKind, Rectangle, Region, Size
 from pipeline.masks import rle
 
 SIDES = ("x_min", "y_min", "x_max", "y_max")
@@ -97,12 +97,13 @@ class Points(PromptKind):
             "only points off the object; add a point on it (label 1) or a box",
         )
 
-    def misfits(self, value: Any, *, height: int, width: int) -> Iterator[str]:
+    def misfits(self, value: Any, size: Size, /) -> Iterator[str]:
+        height, width = size
         for x, y, _ in value:
             if not (0 <= x <= width and 0 <= y <= height):
-                yield f"point ({x:g}, {y:g}) lies outside the frame; {_frame(height, width)}"
+                yield f"point ({x:g}, {y:g}) lies outside the frame; {_frame(size)}"
 
-    def arrays(self, value: Any) -> Mapping[str, npt.NDArray[Any]]:
+    def arrays(self, value: Any, _size: Size, /) -> Mapping[str, npt.NDArray[Any]]:
         return {
             "points": np.array([point[:2] for point in value], np.float32),
             "labels": np.array([point[2] for point in value], np.int32),
@@ -163,12 +164,13 @@ class Box(PromptKind):
                 f"inside out or empty; {axis}_min must be less than {axis}_max",
             )
 
-    def misfits(self, value: Any, *, height: int, width: int) -> Iterator[str]:
+    def misfits(self, value: Any, size: Size, /) -> Iterator[str]:
         x_min, y_min, x_max, y_max = value
+        height, width = size
         if x_max <= 0 or y_max <= 0 or x_min >= width or y_min >= height:
-            yield f"box ({_sides(value)}) lies outside the frame; {_frame(height, width)}"
+            yield f"box ({_sides(value)}) lies outside the frame; {_frame(size)}"
 
-    def arrays(self, value: Any) -> Mapping[str, npt.NDArray[Any]]:
+    def arrays(self, value: Any, _size: Size, /) -> Mapping[str, npt.NDArray[Any]]:
         return {"box": np.array(value, np.float32)}
 
     def marks(self, value: Any) -> list[Mark]:
@@ -196,15 +198,7 @@ class Mask(PromptKind):
         return value and {"size": list(value[0]), "counts": value[1]}
 
     def from_flat(self, columns: Mapping[str, pa.Array], notes: Notes) -> pa.Array:
-        count = len(next(iter(columns.values())))
-        height, width = (
-            conform(columns.get(name, pa.nulls(count)), pa.int32(), column=name, notes=notes)
-            for name in ("mask_height", "mask_width")
-        )
-        both = pa.concat_arrays([height, width]).take(pa.array(np.arange(2 * count).reshape(2, count).T.ravel()))
-        absent = pc.and_(height.is_null(), width.is_null()).to_numpy(zero_copy_only=False)
-        size = make_list(np.arange(0, 2 * count + 1, 2), both, null=absent)
-        masks = struct({"size": size, "counts": columns.get("mask_counts", pa.nulls(count))})
+        masks = flat_masks(columns, notes)
         return conform(masks, self.type, column=self.name, notes=notes)
 
     def describe(self, value: Any) -> list[str]:
@@ -220,10 +214,10 @@ class Mask(PromptKind):
     def check(self, prompts: PromptBatch, found: Findings) -> None:
         check_masks(prompts.column[self.name], found)
 
-    def misfits(self, value: Any, *, height: int, width: int) -> Iterator[str]:
-        size, counts = value
-        if tuple(size) != (height, width):
-            yield f"the mask's size [height, width] is {list(size)}; {_frame(height, width)}"
+    def misfits(self, value: Any, size: Size, /) -> Iterator[str]:
+        own_size, counts = value
+        if tuple(own_size) != size:
+            yield f"the mask's size [height, width] is {list(own_size)}; {_frame(size)}"
             return
         try:
             if not rle.decode(counts, size).any():
@@ -231,7 +225,7 @@ class Mask(PromptKind):
         except RleError as error:
             yield str(error)
 
-    def arrays(self, value: Any) -> Mapping[str, npt.NDArray[Any]]:
+    def arrays(self, value: Any, _size: Size, /) -> Mapping[str, npt.NDArray[Any]]:
         return {"mask": rle.decode(value[1], value[0])}
 
     def marks(self, value: Any) -> list[Mark]:
@@ -306,8 +300,8 @@ def _sides(box: Any) -> str:
     return ", ".join(f"{side:g}" for side in box)
 
 
-def _frame(height: int, width: int) -> str:
-    return f"the frame is {width} x {height} pixels (width x height)"
+def _frame(size: Size) -> str:
+    return f"the frame is {size[1]} x {size[0]} pixels (width x height)"
 
 
 def _in_unit(array: pa.Array) -> Flags:

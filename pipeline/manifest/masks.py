@@ -1,11 +1,14 @@
-"""The mask prompts' run lengths, checked for a whole batch at once: each must be what `rle.decode` accepts."""
+"""Mask prompts of a whole batch: read from flat columns, and their run lengths checked as `rle.decode` would."""
+
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.manifest.bad_rows import clip
-from pipeline.manifest.conform import Flags, Indices, flags, list_parts
+from pipeline.manifest.conform import Flags, Indices, Notes, conform, flags, list_parts, make_list, struct
 from pipeline.manifest.findings import Findings
 from pipeline.masks.rle import MAX_GROUPS, MAX_PIXELS
 
@@ -13,6 +16,19 @@ MAX_COUNTS = 2**20
 """Characters of one mask: some 300,000 runs."""
 
 _AT_ONCE = 2**17  # characters; several arrays of eight bytes each
+
+
+def flat_masks(columns: Mapping[str, pa.Array], notes: Notes) -> pa.Array:
+    """Masks as structs of size and counts, from mask_height, mask_width and mask_counts of the flat prompt table."""
+    count = len(next(iter(columns.values())))
+    height, width = (
+        conform(columns.get(name, pa.nulls(count)), pa.int32(), column=name, notes=notes)
+        for name in ("mask_height", "mask_width")
+    )
+    both = pa.concat_arrays([height, width]).take(pa.array(np.arange(2 * count).reshape(2, count).T.ravel()))
+    absent = pc.and_(height.is_null(), width.is_null()).to_numpy(zero_copy_only=False)
+    size = make_list(np.arange(0, 2 * count + 1, 2), both, null=absent)
+    return struct({"size": size, "counts": columns.get("mask_counts", pa.nulls(count))})
 
 
 def check_masks(mask: pa.StructArray, found: Findings) -> None:

@@ -76,7 +76,7 @@ def _misfits(prompts: Iterable[Prompt], reader: VideoReader) -> Iterator[tuple[P
                 yield prompt, when, f"a second prompt of this object on frame {frame}"
             seen.add((prompt.object_id, frame))
         for kind, value in kinds_of(prompt):
-            for misfit in kind.misfits(value, height=reader.info.height, width=reader.info.width):
+            for misfit in kind.misfits(value, (reader.info.height, reader.info.width)):
                 yield prompt, when, misfit
 
 

@@ -12,6 +12,9 @@ import pyarrow as pa
 from pipeline.manifest.conform import Flags, Indices, Notes, conform, flags
 from pipeline.manifest.findings import Findings
 
+Size = tuple[int, int]
+"""Height and width of the displayed frame, in pixels."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PromptBatch:
@@ -113,11 +116,11 @@ class PromptKind(PromptField):
     """Holds coordinates in pixels, which may be shares of the frame by mistake: see `normalized`."""
 
     @abstractmethod
-    def misfits(self, value: Any, *, height: int, width: int) -> Iterator[str]:
-        """Why the value does not fit a video of this displayed size; nothing where it fits."""
+    def misfits(self, value: Any, size: Size, /) -> Iterator[str]:
+        """Why the value does not fit a displayed frame of this (height, width); nothing where it fits."""
 
     @abstractmethod
-    def arrays(self, value: Any) -> Mapping[str, npt.NDArray[Any]]:
+    def arrays(self, value: Any, size: Size, /) -> Mapping[str, npt.NDArray[Any]]:
         """What the engine takes, as fields of `tracking.FramePrompt`; the same field of two kinds is concatenated."""
 
     @abstractmethod

@@ -50,8 +50,8 @@ def resolve_prompts(
 def _to_engine(prompt: Prompt, where: str, height: int, width: int) -> FramePrompt:
     arrays: dict[str, list[npt.NDArray[Any]]] = {}
     for kind, value in kinds_of(prompt):
-        for misfit in kind.misfits(value, height=height, width=width):
+        for misfit in kind.misfits(value, (height, width)):
             raise PromptError(f"{where}: {misfit}")
-        for name, array in kind.arrays(value).items():
+        for name, array in kind.arrays(value, (height, width)).items():
             arrays.setdefault(name, []).append(array)
     return FramePrompt(**{name: np.concatenate(some) for name, some in arrays.items()})

@@ -1,7 +1,7 @@
-"""Casting what pandas, pyarrow, DuckDB and others write to the manifest's types, wherever that changes no number.
+"""Casts of what pandas, pyarrow, DuckDB and others write to the manifest's types, where no number changes.
 
-A column of an altogether wrong type condemns the file (ManifestError); a value that cannot be cast only its row: it
-becomes null here and is noted for the rules to report.
+A column of a wrong type makes the whole file invalid (ManifestError). A value that cannot be cast makes its row
+invalid: it becomes null here, and a note for the rules to report.
 """
 
 from collections.abc import Callable
@@ -29,10 +29,10 @@ class Note(NamedTuple):
 
 
 class Notes(dict[int, Note]):
-    """The first such value of each row (or of each prompt), by its index."""
+    """For each row or prompt, by its index, the first value that could not be cast."""
 
     def __init__(self, *, within: str = "") -> None:
-        """`within` is where the columns stand, for the messages that condemn a file: `prompts[]`."""
+        """`within` is where the columns stand, for the messages about a whole file: `prompts[]`."""
         super().__init__()
         self.within = within
 
@@ -44,7 +44,14 @@ class Notes(dict[int, Note]):
 
 
 def conform(array: pa.Array, want: pa.DataType, *, column: str, notes: Notes, owner: Indices | None = None) -> pa.Array:
-    """`array` as `want`. `owner` names for each element the row or prompt it belongs to; its own index when None."""
+    """The array cast to the type `want`.
+
+    Args:
+        owner: For each element the index of its row or prompt; its own index when None.
+
+    Raises:
+        ManifestError: The array has a type from which no value can be cast.
+    """
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     if pa.types.is_dictionary(array.type) or pa.types.is_run_end_encoded(array.type):
@@ -91,7 +98,7 @@ def flags(array: pa.Array) -> Flags:
 
 
 def prompt_order(offsets: Indices, prompts: pa.StructArray) -> Indices:
-    """The canonical order within each row: by object, those by frame before those by time, then by these."""
+    """Indices that sort each row's prompts by object, by frame_index before time_s, and by their values."""
     column = dict(zip(prompts.type.names, prompts.flatten(), strict=True))
     frame, time = column["frame_index"], column["time_s"]
     return np.lexsort(
@@ -146,7 +153,7 @@ def _struct(array: pa.Array, want: pa.DataType, column: str, notes: Notes, owner
         else pa.nulls(len(array), field.type)
         for field in want
     ]
-    # A struct without content is what writers that know no null structs make of an absent one.
+    # Writers without null structs write an absent one as a struct of nulls.
     empty = np.logical_and.reduce([flags(child.is_null()) for child in children])
     return pa.StructArray.from_arrays(children, fields=list(want), mask=pa.array(empty) if empty.any() else None)
 
@@ -167,9 +174,9 @@ def _floats(array: pa.Array, want: pa.DataType, column: str, notes: Notes, owner
     kind = array.type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
         raise wrong_type(notes.path(column), kind, "a number (float, double or an integer)")
-    if column == "time_s":  # beside frame_index in a double column, the other way to say that it is missing
+    if column == "time_s":  # pandas writes a missing time as NaN
         array = nan_to_null(array)
-    # Through double, whatever the width, so that every writer's 0.1 becomes the same float32.
+    # Cast to double first, so that 0.1 of any width becomes the same float32.
     numbers = array.cast(pa.float64(), safe=False).cast(want, safe=False)
     finite = flags(pc.is_finite(numbers).fill_null(True))
     if finite.all():
@@ -185,7 +192,7 @@ def _booleans(array: pa.Array, column: str, notes: Notes, owner: Indices) -> pa.
     kind = array.type
     if pa.types.is_boolean(kind):
         return array
-    array = nan_to_null(array)  # what pandas makes of true, false and missing
+    array = nan_to_null(array)  # pandas writes true, false and missing as floats
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
         raise wrong_type(notes.path(column), kind, "true or false (bool)")
 
@@ -197,9 +204,9 @@ def _booleans(array: pa.Array, column: str, notes: Notes, owner: Indices) -> pa.
 
 def _integers(array: pa.Array, want: pa.DataType, column: str, notes: Notes, owner: Indices) -> pa.Array:
     kind = array.type
-    if pa.types.is_boolean(kind) and pa.types.is_int8(want):  # a label kept as in or out
+    if pa.types.is_boolean(kind) and pa.types.is_int8(want):  # a point label written as true or false
         return array.cast(want)
-    array = nan_to_null(array)  # pandas makes a double column of integers when one is missing
+    array = nan_to_null(array)  # pandas writes integers as doubles when one is missing
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
         raise wrong_type(notes.path(column), kind, f"an integer ({want})")
     try:
@@ -225,7 +232,7 @@ def _each(
     notes: Notes,
     owner: Indices,
 ) -> pa.Array:
-    """The slow way, taken only where a value is known to be bad."""
+    """Cast value by value: slow, for arrays that hold a value that cannot be cast."""
     results = []
     for index, value in enumerate(array.to_pylist()):
         result = None if value is None else cast(value)
@@ -243,7 +250,7 @@ def _text(value: bytes) -> str | None:
 
 
 def _place(column: str, index: int | np.integer[Any], owner: Indices) -> str:
-    """`points[].x` with the position among its owner's elements filled in."""
+    """`points[].x` with the element's position in its prompt filled in, as in `points[2].x`."""
     if "[]" not in column:
         return column
     position = int(index) - int(np.searchsorted(owner, owner[index]))

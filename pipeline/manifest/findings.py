@@ -1,4 +1,4 @@
-"""Collects which rows break a rule, and the first reason of each."""
+"""Collection of the rows that break a rule, with the first reason of each."""
 
 from collections.abc import Callable
 
@@ -45,7 +45,7 @@ class Findings:
             self.add_prompt(prompt, *note)
 
     def prompts_where(self, wrong: Flags, column: str, value: Callable[[int], object], rule: str) -> None:
-        """`value(i)` shows the i-th prompt; only called for what is reported."""
+        """Report prompts; `value(i)` gives what to show of the i-th, and is called only for reported ones."""
         if not wrong.any():
             return
         for prompt in np.flatnonzero(wrong & ~self.bad[self._row_of_prompt]):

@@ -1,4 +1,4 @@
-"""Reads a manifest: in batches, in Arrow columns, every rule checked before any model is loaded."""
+"""Reading of manifests: in batches of Arrow columns, with every rule checked before a model is loaded."""
 
 import contextlib
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from pipeline.manifest.findings import Findings
 from pipeline.manifest.flat import PromptTable
 from pipeline.manifest.rules import check_prompts, check_rows
 from pipeline.manifest.schema import PROMPT, REQUIRED, SCHEMA, Manifest
-from pipeline.manifest.source import OpenFile, blaming, in_memory, open_any, opened, row_batches
+from pipeline.manifest.source import OpenFile, in_memory, naming_file, open_any, open_or_refuse, row_batches
 
 _SHOWN = 20
-_ENOUGH = 1000  # bad rows after which a manifest that is to have none is not read on
+_ENOUGH = 1000  # bad rows after which reading stops, when none is allowed
 
 
 def read_manifest(
@@ -35,7 +35,7 @@ def read_manifest(
     Args:
         uri: path or fsspec URL; or the table itself, of pyarrow, pandas or polars.
         prompts: Parquet, CSV or JSON lines, one row a prompt, with columns as in `flat.COLUMNS`; or the table itself.
-        on_bad_row: a row that breaks a rule fails the manifest, or is left out and listed in the result.
+        on_bad_row: fail raises for rows that break a rule, skip leaves them out and lists them in the result.
         open_file: opens a URI as a seekable binary file.
 
     Raises:
@@ -43,26 +43,26 @@ def read_manifest(
     """
     uri, prompts, open_file = in_memory(uri, prompts, open_file)
     with contextlib.ExitStack() as stack:
-        opened_file = stack.enter_context(opened(uri, open_file))
-        with blaming(uri):
-            file = pq.ParquetFile(opened_file)
+        file_object = stack.enter_context(open_or_refuse(uri, open_file))
+        with naming_file(uri):
+            file = pq.ParquetFile(file_object)
             schema = pa.schema([*SCHEMA, *_extra_fields(file.schema_arrow, flat=prompts is not None)])
             ids = _ids(file) if prompts is not None else None
         table = PromptTable.read(prompts, ids=ids, open_file=open_file) if prompts is not None else None
-        with blaming(uri):
-            reading = _Reading(schema, table)
+        with naming_file(uri):
+            reader = _Reader(schema, table)
             for batch in row_batches(file):
-                reading.add(batch)
-                if on_bad_row == "fail" and len(reading.bad) > _ENOUGH:
+                reader.add(batch)
+                if on_bad_row == "fail" and len(reader.bad) > _ENOUGH:
                     break
-            manifest = reading.finish()
+            manifest = reader.finish()
             if manifest.bad_rows and on_bad_row == "fail":
-                raise ManifestError(_complaint(manifest.bad_rows, reading.total, of=file.metadata.num_rows))
+                raise ManifestError(_complaint(manifest.bad_rows, reader.total, of=file.metadata.num_rows))
     return manifest
 
 
-class _Reading:
-    """What has been read so far."""
+class _Reader:
+    """Batches read so far, and their bad rows."""
 
     def __init__(self, schema: pa.Schema, prompts: PromptTable | None) -> None:
         self.total = 0
@@ -121,11 +121,11 @@ class _Reading:
             ) from None
 
     def finish(self) -> Manifest:
-        """Whatever needs all rows: each id once."""
+        """The manifest, after the check that needs all rows: each video_id occurs once."""
         table = pa.Table.from_batches(self._batches, schema=self._schema)
         good = np.concatenate([np.zeros(0, np.bool_), *self._good])
         ids = table.column("video_id")
-        if repeated := dict(_repeated(ids)):  # the reason that is told, as a repeated id has no flat prompts either
+        if repeated := dict(_repeated(ids)):  # report the repeated id, not the flat prompts that it lacks
             self.bad = [bad for bad in self.bad if bad.row not in repeated]
         for row, first in repeated.items():
             good[row] = False
@@ -139,7 +139,7 @@ class _Reading:
 
 
 def _repeated(ids: pa.ChunkedArray) -> Iterator[tuple[int, int]]:
-    """Each row whose id stood before, with the row where it stood first."""
+    """Each row whose id an earlier row has, with the first such row."""
     counts = pc.value_counts(ids)
     several = counts.field("values").filter(pc.greater(counts.field("counts"), 1)).drop_null()
     if len(several) == 0:
@@ -164,7 +164,7 @@ def _extra_fields(schema: pa.Schema, *, flat: bool) -> list[pa.Field]:
             f" the file has {clip(schema.names)}"
         )
     if flat and "prompts" in schema.names:
-        raise ManifestError("column prompts, and a prompt table beside it; only one of them is allowed")
+        raise ManifestError("both a column prompts and a prompt table are given; only one of them is allowed")
     return [field.remove_metadata() for field in schema if field.name not in SCHEMA.names]
 
 
@@ -178,7 +178,7 @@ def _prompt_list(column: pa.Array) -> tuple[np.ndarray, pa.Array]:
 
 
 def _ids(file: pq.ParquetFile) -> pa.ChunkedArray:
-    """The ids alone, read ahead, to find each flat prompt's video by."""
+    """The ids of all videos, read first: flat prompts are looked up among them."""
     chunks = [
         conform(batch.column(0), pa.string(), column="video_id", notes=Notes())
         for batch in row_batches(file, columns=["video_id"])

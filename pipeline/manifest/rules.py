@@ -17,14 +17,14 @@ from pipeline.manifest.prompt_field import PromptBatch
 MAX_QUOTED_ID_BYTES = 200
 MAX_FRAME_INDEX = 2**31 - 1
 
-# Control characters, line and paragraph separators, and what reverses the text around it: they forge log lines.
+# Control characters, line and paragraph separators, direction marks: with them a value can forge log lines.
 _CONTROLS = r"[\p{Cc}\p{Zl}\p{Zp}\x{202a}-\x{202e}\x{2066}-\x{2069}]"
 _QUOTED_BYTES = np.full(256, 3, np.int64)
 _QUOTED_BYTES[np.frombuffer((ascii_letters + digits + "-._~").encode(), np.uint8)] = 1
 
 
 def check_rows(batch: pa.RecordBatch, found: Findings) -> None:
-    """Everything but the prompts."""
+    """Check every column of the rows but the prompts."""
     ids, uris = batch.column("video_id"), batch.column("video_uri")
     for name, array in (("video_id", ids), ("video_uri", uris)):
         found.rows_where(flags(array.is_null()), name, array, "missing; every row needs one")
@@ -52,7 +52,7 @@ def check_rows(batch: pa.RecordBatch, found: Findings) -> None:
 
 
 def check_prompts(prompts: pa.ListArray, found: Findings) -> None:
-    """Each prompt alone, then against the others of its video."""
+    """Check each prompt by itself, then with the other prompts of its video."""
     offsets, values = list_parts(prompts)
     found.rows_where(
         np.diff(offsets) == 0, "prompts", prompts, "empty; every video needs at least one prompt (points, box or mask)"
@@ -70,7 +70,7 @@ def check_prompts(prompts: pa.ListArray, found: Findings) -> None:
 
 
 def _check_kinds(batch: PromptBatch, values: pa.StructArray, found: Findings) -> None:
-    """Which kinds a prompt gives together, and that it gives one."""
+    """Check that each prompt has a kind, and no kinds that exclude each other."""
     correct, nouns = batch.correct, {kind: kind.noun for kind in PROMPT_KINDS}
     for kind in PROMPT_KINDS:
         if kind.alone:
@@ -98,7 +98,7 @@ def _check_kinds(batch: PromptBatch, values: pa.StructArray, found: Findings) ->
 
 
 def _check_which(column: dict[str, pa.Array], found: Findings) -> None:
-    """Of which object and when."""
+    """Check object_id, frame_index, time_s and category."""
     objects, frames, times = column["object_id"], column["frame_index"], column["time_s"]
     found.prompts_where(
         flags(objects.is_null()), "object_id", lambda _: None, "missing; every prompt needs its object's whole number"
@@ -136,7 +136,7 @@ def _check_which(column: dict[str, pa.Array], found: Findings) -> None:
 
 
 def _check_together(row: Indices, column: dict[str, pa.Array], found: Findings) -> None:
-    """One prompt for an object and frame, one category for an object."""
+    """Check that an object has one prompt on a frame and one category."""
     objects = column["object_id"].fill_null(0).to_numpy()
     for name in ("frame_index", "time_s"):
         array: pa.Array = column[name]
@@ -171,7 +171,7 @@ def _check_together(row: Indices, column: dict[str, pa.Array], found: Findings) 
 
 
 def _repeats(row: Indices, objects: Indices, when: npt.NDArray[Any]) -> Flags:
-    """True where the same three stood before."""
+    """Whether an earlier prompt has the same row, object and time."""
     order = np.lexsort((np.arange(len(row)), when, objects, row))
     row, objects, when = row[order], objects[order], when[order]
     repeated = np.zeros(len(row), np.bool_)

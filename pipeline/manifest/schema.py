@@ -34,6 +34,7 @@ SCHEMA = pa.schema(
         ("priority", pa.int64()),
     ]
 )
+_WITHOUT_VIEWS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 NO_COLUMNS = pa.table({})
 REQUIRED = ("video_id", "video_uri", "prompts")
 
@@ -86,20 +87,24 @@ class Manifest:
 
     def videos(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> list[Video]:
         """These rows of the table, as objects: of several at once each costs a quarter."""
-        some = self.table.take(pa.array(rows, pa.int64()))
-        others = decoded(some.drop_columns(SCHEMA.names))
+        records = self.table.select(SCHEMA.names).take(pa.array(rows, pa.int64())).to_pylist()
+        others = self.table.drop_columns(SCHEMA.names)
         return [
-            to_video(record, row=int(self.rows[i]), extra=others.take([at]))
-            for at, (i, record) in enumerate(zip(rows, some.select(SCHEMA.names).to_pylist(), strict=True))
+            to_video(record, row=int(self.rows[i]), extra=_compact(others.slice(i, 1)))
+            for i, record in zip(rows, records, strict=True)
         ]
 
 
-def decoded(table: pa.Table) -> pa.Table:
-    """The table without dictionaries, which every row taken from it would keep as a whole."""
-    for at, kind in enumerate(table.schema.types):
-        if pa.types.is_dictionary(kind):
-            table = table.set_column(at, table.column_names[at], table.column(at).cast(kind.value_type))
-    return table
+def _compact(row: pa.Table) -> pa.Table:
+    """A row that holds its own values only: not the columns that it is sliced from, nor their dictionaries."""
+    for at, kind in enumerate(row.schema.types):
+        plain = kind.value_type if pa.types.is_dictionary(kind) else _WITHOUT_VIEWS.get(kind, kind)
+        if plain != kind:
+            row = row.set_column(at, row.column_names[at], row.column(at).cast(plain))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, row.schema) as writer:
+        writer.write_table(row)
+    return pa.ipc.open_stream(sink.getvalue()).read_all()
 
 
 def to_video(record: Mapping[str, Any], *, row: int, extra: pa.Table = NO_COLUMNS) -> Video:

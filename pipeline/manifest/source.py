@@ -1,4 +1,4 @@
-"""Opening the files a manifest is read from, and their row groups in pieces of bounded size."""
+"""Files of manifests: how they are opened, and their row groups in batches of bounded size."""
 
 import contextlib
 import io
@@ -19,7 +19,7 @@ _BATCH_ROWS = 32_768
 
 
 def open_any(uri: str) -> BinaryIO:
-    """A path or any fsspec URL."""
+    """Open a path or fsspec URL for reader."""
     return open_source(uri)[0]
 
 
@@ -60,8 +60,8 @@ def in_memory(manifest: object, prompts: object, open_file: OpenFile) -> tuple[s
 
 
 @contextlib.contextmanager
-def opened(uri: str | Path, open_file: OpenFile) -> Iterator[BinaryIO]:
-    """A manifest that cannot be opened is a wrong argument, whatever the storage's reason."""
+def open_or_refuse(uri: str | Path, open_file: OpenFile) -> Iterator[BinaryIO]:
+    """The open file; ManifestError where it cannot be opened, whatever the reason."""
     try:
         file = open_file(str(uri))
     except (StorageError, OSError) as error:
@@ -71,8 +71,8 @@ def opened(uri: str | Path, open_file: OpenFile) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def blaming(uri: str | Path) -> Iterator[None]:
-    """Whatever goes wrong inside is said of this file."""
+def naming_file(uri: str | Path) -> Iterator[None]:
+    """Turn errors inside into ManifestErrors that name this file."""
     try:
         yield
     except ManifestError as error:
@@ -82,7 +82,7 @@ def blaming(uri: str | Path) -> Iterator[None]:
 
 
 def row_batches(file: pq.ParquetFile, *, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """All rows, never more than one row group's compressed bytes and one batch in memory."""
+    """All rows in batches; holds one row group's compressed bytes and one batch in memory."""
     for group in range(file.num_row_groups):
         metadata = file.metadata.row_group(group)
         bytes_per_row = max(1, metadata.total_byte_size // max(1, metadata.num_rows))

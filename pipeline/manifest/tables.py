@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import ManifestError
 from pipeline.manifest.csv_table import csv_batches
 from pipeline.manifest.kinds import MODIFIERS, PROMPT_KINDS
-from pipeline.manifest.source import OpenFile, blaming, open_any, opened, row_batches
+from pipeline.manifest.source import OpenFile, naming_file, open_any, open_or_refuse, row_batches
 
 TYPES: dict[str, pa.DataType] = {
     **dict.fromkeys(("video_id", "category"), pa.string()),
@@ -24,7 +24,7 @@ TYPES: dict[str, pa.DataType] = {
 
 def read_table(uri: str, *, open_file: OpenFile = open_any) -> pa.Table:
     """All of a table of boxes or prompts."""
-    with opened(uri, open_file) as file, blaming(uri):
+    with open_or_refuse(uri, open_file) as file, naming_file(uri):
         found = list(table_batches(uri, file))
         if not found:
             raise ManifestError("the table has no rows")

@@ -1,4 +1,4 @@
-"""Writing a manifest in the canonical schema."""
+"""Manifests as Parquet files in the canonical schema."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -14,7 +14,7 @@ _ROWS = 10_000
 
 
 def write_rows(rows: Iterable[dict[str, Any]], path: Path) -> int:
-    """Rows as dicts to a local Parquet file, a piece at a time; how many there were. read_manifest checks them."""
+    """Write rows to a local Parquet file in pieces; returns their number. They are checked when read."""
     count, waiting = 0, iter(rows)
     with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
         while some := list(islice(waiting, _ROWS)):
@@ -25,5 +25,5 @@ def write_rows(rows: Iterable[dict[str, Any]], path: Path) -> int:
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
-    """A manifest that was read, to a local Parquet file."""
+    """Write a manifest to a local Parquet file."""
     pq.write_table(manifest.table, path, row_group_size=100_000, compression="zstd")

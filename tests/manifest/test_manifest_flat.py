@@ -206,7 +206,7 @@ def test_text_that_is_not_utf8(tmp_path: Path) -> None:
 
 def test_both_forms_at_once(tmp_path: Path, write: Any) -> None:
     write_flat(SOUND, tmp_path / "prompts.parquet")
-    with pytest.raises(ManifestError, match="column prompts, and a prompt table beside it; only one of them"):
+    with pytest.raises(ManifestError, match="both a column prompts and a prompt table are given; only one of them"):
         read_manifest(write([row()]), prompts=tmp_path / "prompts.parquet")
 
 
@@ -217,7 +217,7 @@ def test_prompts_of_other_videos_are_said_and_left(
     bare = write([{"video_id": name, "video_uri": "u"} for name in "ab"], "bare.parquet")
     with caplog.at_level(logging.WARNING):
         assert len(read_manifest(bare, prompts=tmp_path / "prompts.parquet")) == 2
-    assert "1 of 3 prompts are for videos that the manifest does not have" in caplog.text
+    assert "1 of 3 prompts are for videos that are not in the manifest" in caplog.text
 
 
 def test_texts_of_csv_stay_texts(tmp_path: Path, write: Any) -> None:

@@ -1,6 +1,7 @@
 """What pandas, pyarrow and DuckDB write is read as the same table; what is no manifest is refused by name."""
 
 import io
+import pickle
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import ManifestError, StorageError
-from pipeline.manifest import PROMPT, SCHEMA, Manifest, Prompt, Video, read_manifest
+from pipeline.manifest import PROMPT, SCHEMA, Manifest, Prompt, Video, describe, read_manifest
 from tests.manifest.manifest_examples import BOX, MASK, POINT, prompt, row
 
 CANONICAL = [
@@ -295,3 +296,21 @@ def test_what_is_no_table_is_named_by_its_type() -> None:
     assert complaint(pa.table({}), prompts=[row()]).startswith("prompt has the type list; allowed are a path")
     mixed = pd.DataFrame({"video_id": ["a", "b"], "video_uri": ["u", "u"], "prompts": [[prompt()], 7]})
     assert complaint(mixed).startswith("manifest: this DataFrame has no Arrow form: ")
+
+
+def test_a_video_carries_its_own_values_of_other_columns_only() -> None:
+    count = 2_000
+    texts = [f"{at:0100}" for at in range(count)]
+    columns = {
+        "text": pa.array(texts),
+        "view": pa.array(texts, pa.string_view()),
+        "coded": pa.array(texts).dictionary_encode(),
+        "list": pa.array([[text] for text in texts]),
+        "far": pa.array([2**62] * count, pa.timestamp("us")),
+    }
+    rows = pa.Table.from_pylist([row(video_id=f"v{at}") for at in range(count)])
+    video = read_manifest(pa.table({**dict(zip(rows.column_names, rows.columns, strict=True)), **columns})).video(7)
+    assert len(pickle.dumps(video)) < 10_000
+    assert [video.extra[name][0].as_py() for name in ("text", "view", "coded", "list")] == [*[texts[7]] * 3, [texts[7]]]
+    assert video.extra["far"].type == pa.timestamp("us")
+    assert "far <value out of range: " in "\n".join(describe(video))

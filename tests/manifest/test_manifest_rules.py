@@ -62,7 +62,11 @@ BAD_PROMPTS = {
     "mask of other size": (counts("526"), "prompts[1].mask.counts, value '526'", "covers 13 pixels, not the 12 of"),
     "mask empty": (counts("<"), "prompts[1].mask.counts, value '<'", "the mask is empty"),
     "mask long counts": (counts("0" * (2**20 + 1)), "mask.counts, value '0000", "at most 1048576 characters"),
-    "nothing": ({"object_id": 1, "frame_index": 0}, "prompts[1], value {'object_id': 1", "points, a box or a mask"),
+    "nothing": (
+        {"object_id": 1, "frame_index": 0},
+        "prompts[1], value {'object_id': 1",
+        "a prompt needs points, a box",
+    ),
     "nothing but empty points": (prompt(points=[]), "prompts[1], value {'object_id': 1", "empty; a prompt needs"),
     "no prompt at all": ({"object_id": None}, "prompts[1].object_id, value None", "missing"),
     "mask that corrects": (

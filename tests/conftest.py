@@ -21,12 +21,25 @@ settings.load_profile("tests")
 SHARED = Path(os.environ.get("SAM2_CORPUS_TEST_FILES", Path(__file__).parents[2] / "shared"))
 
 
+NO_SHARED = "no folder of real test videos"
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder of real test videos (`videos/`, `hard/`), which is not part of the repository."""
     if not SHARED.is_dir():
-        pytest.skip(f"no folder of test videos at {SHARED}; set SAM2_CORPUS_TEST_FILES")
+        pytest.skip(NO_SHARED)
     return SHARED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line how many tests were skipped because the folder of real test videos is missing."""
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if NO_SHARED in str(report.longrepr)]
+    if skipped:
+        terminalreporter.write_line(
+            f"{len(skipped)} tests skipped: {NO_SHARED} at {SHARED} (set SAM2_CORPUS_TEST_FILES); "
+            "the others test the same on rendered clips"
+        )
 
 
 @pytest.fixture(scope="session")

@@ -124,11 +124,10 @@ class IsolatedVideo:
                 child.kill()
 
     def _keep(self, header: dict[str, Any]) -> None:
-        facts = header["info"]
-        self._info = VideoInfo(**{**facts, "sar": facts["sar"] and tuple(facts["sar"])})
-        damage = Damage(**header["damage"])
+        facts, damage = header["info"], Damage(**header["damage"])
         if (damage.complete, damage.decoded_frames) >= (self.damage.complete, self.damage.decoded_frames):
             self.damage = damage
+            self._info = VideoInfo(**{**facts, "sar": facts["sar"] and tuple(facts["sar"])})
 
     def _exit_error(self, code: int, last: str) -> VideoError:
         if code == -signal.SIGALRM:

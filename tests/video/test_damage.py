@@ -70,6 +70,33 @@ def test_a_damaged_packet_is_skipped_and_counted(shared: Path):
     assert failure(path, on_damaged="fail").failure_class == "damaged"
 
 
+def without_a_packet(path: Path, number: int) -> bytes:
+    """The file with zeros in place of the packet's bytes."""
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][number]
+        place, size = packet.pos, packet.size
+    data = bytearray(path.read_bytes())
+    data[place + 4 : place + size] = bytes(size - 4)
+    return bytes(data)
+
+
+def test_a_zeroed_packet_is_skipped_and_counted_once(clip: Callable[[Clip], Path], tmp_path: Path):
+    whole, path = clip(x264("intra.mp4", "keyint=1", frames=20)), tmp_path / "zeroed.mp4"
+    path.write_bytes(without_a_packet(whole, 7))
+    with open_video(whole, name="whole") as video:
+        frames = forward(video)
+    with open_video(path, name="zeroed") as video:
+        got = forward(video)
+        assert [checksum for *_, checksum in got] == [checksum for index, _, _, checksum in frames if index != 7]
+        assert video.damage.damaged_packets == 1
+        forward(video, 3)
+        assert backward(video, len(got) - 1) == got[::-1]
+        assert video.damage.damaged_packets == 1
+    assert failure(path, on_damaged="fail").failure_class == "damaged"
+    with open_video(path, name="zeroed", end_s=0.2, on_damaged="fail") as video:
+        assert len(forward(video)) == 5, "damage outside the segment is not its damage"
+
+
 def test_damage_outside_the_segment_is_not_its(shared: Path):
     path = shared / "hard" / "truncated_derived.mp4"
     with open_video(path, name="truncated", end_s=2.0, on_damaged="fail") as video:
@@ -138,6 +165,19 @@ def test_mp4s_that_point_to_other_files_do_not_open_them(tmp_path: Path, clip: C
 def test_no_video_stream(shared: Path):
     assert failure(shared / "hard" / "audio_only.mp4").failure_class == "no_video_stream"
     assert failure(shared / "hard" / "header_only_derived.mp4").failure_class == "no_video_stream"
+
+
+def test_sound_alone_and_a_bare_header_have_no_video_stream(clip: Callable[[Clip], Path], tmp_path: Path):
+    with av.open(str(tmp_path / "sound.mp4"), "w") as out:
+        sound = out.add_stream("aac", rate=48000)
+        silence = av.AudioFrame.from_ndarray(np.zeros((2, 1024), "float32"), format="fltp", layout="stereo")
+        silence.sample_rate = 48000
+        out.mux(sound.encode(silence))
+        out.mux(sound.encode(None))
+    (tmp_path / "header.mp4").write_bytes(clip(GOOD).read_bytes()[:32] + b"\0\0\x30\xe9moov")
+    for name in ("sound.mp4", "header.mp4"):
+        assert failure(tmp_path / name).failure_class == "no_video_stream"
+        assert failure(tmp_path / name, isolate=True).failure_class == "no_video_stream"
 
 
 def test_a_cover_picture_is_no_video(tmp_path: Path):

@@ -47,6 +47,17 @@ def test_the_same_frames_facts_and_failures(clip: Callable[[Clip], Path], shared
         assert caught.value.failure_class == "no_video_stream"
 
 
+def test_turned_clips_and_animations_are_the_same_in_a_process_of_their_own(clip: Callable[[str | Clip], Path]):
+    turned = Clip(name="turned.mov", frames=6, matrix=(0, 1, 0, -1, 0, 0, 0, 0, 1))
+    for each in (turned, "animated.gif", "variable.mkv"):
+        path = clip(each)
+        with open_video(path, name="plain") as plain, open_video(path, name="plain", isolate=True) as video:
+            frames = forward(plain)
+            assert forward(video) == frames
+            assert backward(video, 2) == frames[2::-1]
+            assert (video.info, video.damage) == (plain.info, plain.damage)
+
+
 def test_many_frames_are_asked_for_at_once(clip: Callable[[Clip], Path]):
     """More than the 128 KiB that Linux allows one argument of a process."""
     with open_video(clip(GOOD), name="isolated", isolate=True) as video:

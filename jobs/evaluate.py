@@ -8,13 +8,24 @@ the score is how far two models agree.
 import argparse
 import json
 import math
+from collections.abc import Callable
 from typing import get_args
 
 from rich.console import Console
 
 from jobs.command import add_storage, handle_errors, open_storage, start
 from pipeline.errors import UsageError
-from pipeline.formats.evaluate import Evaluation, Group, Interval, Summary, evaluate, summarise, to_csv
+from pipeline.formats.evaluate import (
+    Evaluation,
+    Group,
+    Interval,
+    Summary,
+    evaluate,
+    is_score_table,
+    is_summary,
+    summarise,
+    to_csv,
+)
 from pipeline.formats.location import Location
 from pipeline.formats.opening import KINDS, open_masks
 from pipeline.formats.sources import FrameProtocol
@@ -78,6 +89,8 @@ def main(arguments: list[str] | None = None) -> int:
     if args.workers is not None and args.workers < 1:
         raise UsageError(f"--workers is {args.workers}; allowed: 1 or more")
     storage = open_storage(args)
+    for uri, is_ours in ((args.json, is_summary), (args.csv, is_score_table)):
+        _check_replaceable(uri, is_ours, storage)
     truth = open_masks(args.truth, kind=args.truth_kind, storage=storage)
 
     def score(uri: str, kind: str | None) -> Evaluation:
@@ -145,6 +158,15 @@ def _cells(group: Group) -> str:
 def _interval(interval: Interval, *, signed: bool = False) -> str:
     sign = "+" if signed else ""
     return f"{interval.mean:{sign}.4f} (95 % interval {interval.low:{sign}.4f} to {interval.high:{sign}.4f})"
+
+
+def _check_replaceable(uri: str | None, is_ours: Callable[[bytes], bool], storage: Storage) -> None:
+    if uri is None:
+        return
+    at = Location.of(uri, storage)
+    found = at.store.read_or_none(at.path)
+    if found is not None and not is_ours(found):
+        raise UsageError(f"{at} is not an earlier result of this command; choose another name")
 
 
 def _write(uri: str, text: str, storage: Storage | None) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pipeline.errors import UsageError
 from pipeline.formats.export_chunks import ChunkRecord, ChunkWriter
 from pipeline.formats.export_documents import write_document
+from pipeline.formats.export_files import ExportFiles
 from pipeline.formats.format import ExportContext, Format
 from pipeline.formats.location import EXPORT_STATE
 from pipeline.formats.selection import CHUNK_ROWS, Selection, chunks, nothing_selected
@@ -61,7 +62,7 @@ def export_labels(
         watch: called with the number of finished videos and of all videos.
 
     Raises:
-        UsageError: Nothing is selected, or the target holds another export.
+        UsageError: Nothing is selected, or the target holds another export or files of others.
     """
     videos = selection.counts()
     if not videos:
@@ -77,8 +78,11 @@ def export_labels(
         labels=labels,
         storage=storage,
     )
-    _claim(target, form, context)
-    writer = ChunkWriter(selection=selection, target=target, form=form, context=context, with_pictures=with_pictures)
+    files = ExportFiles(target)
+    _claim(target, files, form, context)
+    writer = ChunkWriter(
+        selection=selection, target=target, files=files, form=form, context=context, with_pictures=with_pictures
+    )
     records: list[ChunkRecord] = []
     done = done_before = 0
     for chunk in chunks(videos, rows=chunk_rows):
@@ -90,7 +94,7 @@ def export_labels(
             watch(done, len(videos))
     documents = list(form.documents(context))
     for document in documents:
-        write_document(document, records, target)
+        write_document(document, records, target, files)
     return Exported(
         videos=len(videos),
         rows=sum(video.rows for video in videos),
@@ -102,16 +106,23 @@ def export_labels(
     )
 
 
-def _claim(target: Store, form: Format, context: ExportContext) -> None:
-    """Record which export a place holds, so that no second one is mixed into it."""
+def _claim(target: Store, files: ExportFiles, form: Format, context: ExportContext) -> None:
+    """Record which export a place holds, so that no second one is mixed into it, nor into files of others."""
     claim = {"format": form.name, "every": context.every, "tolerance": context.tolerance}
     claim = json.loads(json.dumps({**claim, "splits": context.splits.shares}))
     path = f"{EXPORT_STATE}/export.json"
-    if target.commit_once(path, json.dumps(claim).encode()):
-        return
-    found = json.loads(target.read(path))
-    if found != claim:
-        differing = next(key for key in claim if found.get(key) != claim[key])
+    data = target.read_or_none(path)
+    if data is None:
+        files.check_empty()
+        if target.commit_once(path, json.dumps(claim).encode()):
+            return
+        data = target.read(path)
+    try:
+        found = json.loads(data)
+        differing = next((key for key in claim if found.get(key) != claim[key]), None)
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise UsageError(f"{target.uri_of(path)} is not the record of an export; choose another place") from error
+    if differing:
         raise UsageError(
             f"{target} holds an export with {differing} {found.get(differing)!r}, not {claim[differing]!r}; "
             "choose another place"

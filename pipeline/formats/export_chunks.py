@@ -3,12 +3,12 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 
 from pipeline.errors import CorpusError
+from pipeline.formats.export_files import ExportFiles
 from pipeline.formats.format import ExportContext, Format, Piece, Section
 from pipeline.formats.frames import pictures
 from pipeline.formats.location import EXPORT_STATE
@@ -19,9 +19,6 @@ from pipeline.storage import Store
 
 FORMAT_VERSION = 2
 """Raised when what a format writes changes: chunks of earlier versions are written again."""
-
-WRITERS = 8
-"""Files that are written at the same time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +60,7 @@ class ChunkWriter:
 
     selection: Selection
     target: Store
+    files: ExportFiles
     form: Format
     context: ExportContext
     with_pictures: bool = False
@@ -75,7 +73,7 @@ class ChunkWriter:
         """Write the files of a chunk and its parts of documents, then its record."""
         added: dict[tuple[str, str], list[bytes]] = {}
         problems: list[Problem] = []
-        _put_all(self.target, self._whole_files(chunk, added, problems))
+        self.files.write_all(self._whole_files(chunk, added, problems), key=self._key(chunk))
         separators = {
             (document.path, part.name): part.separator
             for document in self.form.documents(self.context)
@@ -124,10 +122,3 @@ class ChunkWriter:
             [(video.video_id, video.rows, video.frames, video.label_key) for video in chunk.videos],
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(determining).encode()).hexdigest()[:32]
-
-
-def _put_all(target: Store, pieces: Iterator[Piece]) -> None:
-    """Write files, several at the same time, with few in memory."""
-    with ThreadPoolExecutor(WRITERS) as pool:
-        while batch := list(islice(pieces, 4 * WRITERS)):
-            list(pool.map(lambda piece: target.put(piece.path, piece.data), batch))

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.formats.export_chunks import ChunkRecord
+from pipeline.formats.export_files import ExportFiles
 from pipeline.formats.format import Document
 from pipeline.storage import Store
 
 
-def write_document(document: Document, records: Sequence[ChunkRecord], target: Store) -> None:
+def write_document(document: Document, records: Sequence[ChunkRecord], target: Store, files: ExportFiles) -> None:
     """Write a document; a local file holds it meanwhile, not memory."""
     with tempfile.NamedTemporaryFile(prefix="sam2-corpus-export-") as file:
         for part in document.parts:
@@ -24,4 +25,4 @@ def write_document(document: Document, records: Sequence[ChunkRecord], target: S
                         file.write(target.read_range(record.data_path, start, stop))
                         first = False
         file.flush()
-        target.put(document.path, Path(file.name))
+        files.write_document(document.path, Path(file.name))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pipeline.errors import UsageError
 from pipeline.formats.library import LibraryFormat, videos_of
 from pipeline.formats.selection import Selection
 from pipeline.formats.split import Splits
@@ -24,6 +25,8 @@ class FiftyOneFormat(LibraryFormat):
         dataset = library.load_dataset(to) if library.dataset_exists(to) else library.Dataset(to, persistent=True)
         if not len(dataset):
             dataset.media_type = "video"
+        elif not dataset.has_sample_field("video_id"):
+            raise UsageError(f"the dataset {to!r} was not made by an export; choose another name")
         written = set(dataset.values("video_id")) if dataset.has_sample_field("video_id") else set()
         rows = 0
         for video in videos_of(selection, splits):

@@ -1,14 +1,19 @@
 """Lance: one table with a row for each mask."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 
+from pipeline.errors import UsageError
 from pipeline.formats.library import LibraryFormat, videos_of
 from pipeline.formats.selection import Selection
 from pipeline.formats.split import Splits
-from pipeline.storage import Storage
+from pipeline.storage import Storage, Store
+
+WRITTEN_BY = b"sam2_corpus_export"
+"""Key in the metadata of tables that exports write; only such a table is replaced."""
 
 
 class LanceFormat(LibraryFormat):
@@ -21,16 +26,30 @@ class LanceFormat(LibraryFormat):
     about = "a Lance table of masks (needs pylance)"
     package = "pylance"
 
-    def write(self, library: Any, selection: Selection, to: str, *, splits: Splits, storage: Storage | None) -> int:  # noqa: ARG002
+    def write(self, library: Any, selection: Selection, to: str, *, splits: Splits, storage: Storage | None) -> int:
+        _check_ours(library, Store(to, storage=storage))
         batches = _batches(selection, splits)
         first = next(batches)
 
-        def all_batches() -> Iterator[pa.RecordBatch]:
-            yield first
-            yield from batches
+        schema = first.schema.with_metadata({WRITTEN_BY: b"1"})
+        marked = (one.replace_schema_metadata(schema.metadata) for one in itertools.chain([first], batches))
+        reader = pa.RecordBatchReader.from_batches(schema, marked)
+        return int(library.write_dataset(reader, to, schema=schema, mode="overwrite").count_rows())
 
-        reader = pa.RecordBatchReader.from_batches(first.schema, all_batches())
-        return int(library.write_dataset(reader, to, schema=first.schema, mode="overwrite").count_rows())
+
+def _check_ours(library: Any, store: Store) -> None:
+    """
+    Raises:
+        UsageError: The place holds a table or files that no export wrote.
+    """
+    if next(iter(store.list()), None) is None:
+        return
+    try:
+        metadata = library.dataset(store.uri).schema.metadata or {}
+    except (ValueError, OSError):
+        metadata = {}
+    if WRITTEN_BY not in metadata:
+        raise UsageError(f"{store} is not a table that an export wrote, so it is not replaced; choose another place")
 
 
 def _batches(selection: Selection, splits: Splits) -> Iterator[pa.RecordBatch]:

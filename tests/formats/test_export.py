@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
 from PIL import Image
 
 from jobs import evaluate as evaluate_job
@@ -26,7 +26,11 @@ from pipeline.formats.selection import VideoCount, chunks
 from pipeline.formats.sources import SelectedMasks
 from pipeline.formats.split import Splits
 from pipeline.storage import Store
+from pipeline.tables.delta import FORMAT_PROPERTY
 from tests.formats.conftest import SIZE, VIDEOS, labels_of, part
+
+OURS = {FORMAT_PROPERTY: "1"}
+"""Properties of a published table."""
 
 FORMATS = ("sav", "davis", "png", "coco", "youtube-vis", "yolo", "mots", "label-studio", "cvat")
 
@@ -79,10 +83,17 @@ class FailingStore(Store):
     left = 7
 
     def put(self, path: str, data: bytes | Path) -> None:
+        self.count(path)
+        super().put(path, data)
+
+    def commit_once(self, path: str, data: bytes | Path) -> bool:
+        self.count(path)
+        return super().commit_once(path, data)
+
+    def count(self, path: str) -> None:
         FailingStore.left -= 1
         if FailingStore.left < 0:
             raise StorageError(f"cannot write {path}: the connection is lost")
-        super().put(path, data)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -125,6 +136,57 @@ def test_a_place_holds_one_export(labels, target: Path) -> None:
         write(labels, target, splits=Splits.parse(["val=0.5"]))
 
 
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_folder_with_files_of_others_is_refused_and_left_as_it_is(labels, target: Path, name: str) -> None:
+    for path in ("labels/train/clip%201_000000.txt", "data.yaml", "annotations/instances_train.json", "photo.jpg"):
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        (target / path).write_bytes(b"not yours")
+    before = everything(target)
+    with pytest.raises(UsageError, match="holds files that no export wrote, such as"):
+        write(labels, target, name)
+    assert everything(target) == before
+
+
+@pytest.mark.parametrize(("name", "path"), [("png", "Annotations/clip%2F2/001/00004.png"), ("yolo", "data.yaml")])
+def test_a_file_that_was_edited_or_added_after_the_export_is_never_replaced(
+    labels, target: Path, name: str, path: str
+) -> None:
+    write(labels, target, name)
+    (target / path).write_bytes(b"corrected by hand")
+    (target / "notes.txt").write_bytes(b"mine")
+    parts = (
+        part(one, {0: "cat", 1: "dog", 7: None, 8: "bird"}, start=at % 2, key="k2") for at, one in enumerate(VIDEOS)
+    )
+    with pytest.raises(UsageError, match=r"is not as this export wrote it, so it is not replaced"):
+        write(labels_of(*parts), target, name)
+    assert (target / path).read_bytes() == b"corrected by hand"
+    assert (target / "notes.txt").read_bytes() == b"mine"
+
+
+def test_files_of_an_interrupted_export_are_replaced_by_those_of_newer_labels(labels, target: Path) -> None:
+    FailingStore.left = 45
+    with pytest.raises(StorageError):
+        write(labels, target, "png", store=FailingStore)
+    assert len(list(target.rglob("*.png"))) > 20
+    newer = labels_of(*(part(name, {0: "cat", 1: "dog", 7: None}, key="k2", apart=True) for name in VIDEOS))
+    write(newer, target, "png")
+    write(newer, target / "fresh", "png")
+    for path, data in tree(target / "fresh").items():
+        assert (target / path).read_bytes() == data
+
+
+def test_a_folder_with_a_foreign_record_is_refused(labels, target: Path) -> None:
+    (target / "_export").mkdir(parents=True)
+    for text in ("[]", "{", '{"format": "theirs"}'):
+        (target / "_export/export.json").write_text(text)
+        with pytest.raises(UsageError, match="choose another place"):
+            write(labels, target)
+
+
 def test_what_a_format_cannot_hold_is_left_out_and_named(target: Path) -> None:
     fine, many, negative = (
         part("fine", {1: None}),
@@ -164,7 +226,9 @@ def test_chunks() -> None:
 
 def publish(labels, folder: Path) -> str:
     for name in labels._fields:
-        write_deltalake(f"{folder}/{name}", getattr(labels, name))
+        table = getattr(labels, name)
+        DeltaTable.create(f"{folder}/{name}", table.schema, configuration=OURS, raise_if_key_not_exists=False)
+        write_deltalake(f"{folder}/{name}", table, mode="append")
     return str(folder)
 
 

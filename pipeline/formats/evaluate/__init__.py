@@ -18,6 +18,8 @@ from pipeline.formats.evaluate.summary import (
     Summary,
     bootstrap,
     compare,
+    is_score_table,
+    is_summary,
     summarise,
     to_csv,
 )
@@ -36,6 +38,8 @@ __all__ = [
     "boundary_f_of_masks",
     "compare",
     "evaluate",
+    "is_score_table",
+    "is_summary",
     "j_and_f",
     "jaccard",
     "jaccard_of_masks",

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from pipeline.formats.evaluate.scores import Floats, MaskletScore
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+CSV_COLUMNS = (
+    "video_id", "object_id", "category", "size", "frames", "missing", "j_and_f",
+    "j_mean", "j_recall", "j_decay", "f_mean", "f_recall", "f_decay", "presence",
+)  # fmt: skip
 SIZES = ("small", "medium", "large", "never visible")
 
 
@@ -159,10 +164,7 @@ def to_csv(scores: Iterable[MaskletScore]) -> str:
     """A line for each masklet."""
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    measures = [f"{name}_{kind}" for name in ("j", "f") for kind in ("mean", "recall", "decay")]
-    writer.writerow(
-        ["video_id", "object_id", "category", "size", "frames", "missing", "j_and_f", *measures, "presence"]
-    )
+    writer.writerow(CSV_COLUMNS)
     for one in scores:
         head = (one.video_id, one.object_id, one.category or "", one.size, one.frames, one.missing)
         tail = (
@@ -172,6 +174,20 @@ def to_csv(scores: Iterable[MaskletScore]) -> str:
         )
         writer.writerow([*head, *("" if math.isnan(value) else f"{value:.6f}" for value in tail)])
     return sink.getvalue()
+
+
+def is_score_table(data: bytes) -> bool:
+    """Whether a file begins as one that `to_csv` made."""
+    return data.startswith(",".join(CSV_COLUMNS).encode() + b"\n")
+
+
+def is_summary(data: bytes) -> bool:
+    """Whether a file holds what `Summary.to_dict` gives."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and found.keys() >= {"protocol", "bound_th", "overall", "j_and_f_interval"}
 
 
 def _groups(scores: Sequence[MaskletScore], key: Callable[[MaskletScore], str]) -> tuple[Group, ...]:

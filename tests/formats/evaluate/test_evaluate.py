@@ -208,6 +208,18 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
 
 
+@pytest.mark.parametrize("option", ["--json", "--csv"])
+def test_results_replace_earlier_results_and_no_other_file(tmp_path: Path, option: str, capsys) -> None:
+    truth, result = write(tmp_path, "truth", clip("a")), tmp_path / "result"
+    for _ in range(2):
+        assert job.main([truth, "--truth", truth, option, str(result)]) == 0
+    for foreign in (b"", b"{}", b"video_id,mine\n", Path(truth).read_bytes()):
+        result.write_bytes(foreign)
+        assert job.main([truth, "--truth", truth, option, str(result)]) == 2
+        assert result.read_bytes() == foreign
+    assert "is not an earlier result of this command" in capsys.readouterr().err
+
+
 def test_sav_json_against_itself(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(shared / "videos/sav_000001_manual.json")
     assert job.main([path, "--truth", path, "--fail-under", "1", "--workers", "1"]) == 0

@@ -194,7 +194,7 @@ def from_detections(given: argparse.Namespace, storage: Storage) -> int:
 
 
 def from_prompts(given: argparse.Namespace, storage: Storage) -> int:
-    """The nested form of a flat table."""
+    """Write the nested form of a flat prompt table."""
     return _join(given, storage, read_table(given.prompts, open_file=_open(storage)))
 
 
@@ -238,9 +238,9 @@ def _join(given: argparse.Namespace, storage: Storage, prompts: pa.Table, *, fil
 
 
 def validate(given: argparse.Namespace, storage: Storage) -> int:
-    """Read it as jobs.label does; with --probe, open its videos."""
+    """Check a manifest as jobs.label does; with --probe, against its videos."""
     manifest = read_manifest(given.manifest, prompts=given.prompts, on_bad_row="skip", open_file=_open(storage))
-    _tell(manifest)
+    _print_bad_rows(manifest)
     for note in normalized_notes(manifest):
         print(f"warning: {note}", file=sys.stderr)
     kinds = ", ".join(f"{count} with {kind}" for kind, count in _kinds(manifest).items())
@@ -256,7 +256,7 @@ def validate(given: argparse.Namespace, storage: Storage) -> int:
 
 
 def show(given: argparse.Namespace, storage: Storage) -> int:
-    """Rows as text."""
+    """Print rows as text."""
     manifest = read_manifest(given.manifest, prompts=given.prompts, on_bad_row="skip", open_file=_open(storage))
     chosen = list(range(min(given.rows, len(manifest))))
     if given.video_id is not None:
@@ -272,7 +272,7 @@ def show(given: argparse.Namespace, storage: Storage) -> int:
 
 def _write(given: argparse.Namespace, storage: Storage, manifest: Manifest, *, left_out: int = 0) -> int:
     folder, name = _folder_and_name(given.output)
-    _tell(manifest)
+    _print_bad_rows(manifest)
     left_out += len(manifest.bad_rows)
     if len(manifest) == 0:
         raise UsageError(f"no valid row is left to write; {left_out} left out")
@@ -284,7 +284,7 @@ def _write(given: argparse.Namespace, storage: Storage, manifest: Manifest, *, l
     return 3 if left_out else 0
 
 
-def _tell(manifest: Manifest) -> None:
+def _print_bad_rows(manifest: Manifest) -> None:
     for bad in manifest.bad_rows[:SHOWN]:
         print(bad, file=sys.stderr)
     if len(manifest.bad_rows) > SHOWN:

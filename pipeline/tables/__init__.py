@@ -1,35 +1,35 @@
-"""Parts into the Delta tables masks, masklets and videos, many videos at a time and each exactly once.
+"""Publication of parts into the Delta tables masks, masklets and videos, each video exactly once; their maintenance.
 
-One process does it, and not Ray tasks: it writes a quarter of a million mask rows a second, which is more than hundreds
-of GPUs make, and its commits to a table would have to wait for each other in any case.
+One process publishes, without Ray: it writes a quarter of a million mask rows per second, more than hundreds of GPUs
+produce, and commits to one table have to be sequential anyway.
 """
 
 from pipeline.tables.delta import TABLES, as_dataset, dataset, open_table
+from pipeline.tables.epoch import publisher_epoch
 from pipeline.tables.files import fragments
 from pipeline.tables.history import drop_history
+from pipeline.tables.maintenance import MaintenanceResult, delete_videos, expire_parts, optimize
 from pipeline.tables.publication import Published, publish
 from pipeline.tables.snapshot import open_tables
-from pipeline.tables.turn import fenced_turn
-from pipeline.tables.upkeep import Upkeep, delete_videos, expire_parts, optimize
 from pipeline.tables.vacuum import vacuum
 from pipeline.tables.wanted import drop_state, wanted_keys
 
 __all__ = [
     "TABLES",
+    "MaintenanceResult",
     "Published",
-    "Upkeep",
     "as_dataset",
     "dataset",
     "delete_videos",
     "drop_history",
     "drop_state",
     "expire_parts",
-    "fenced_turn",
     "fragments",
     "open_table",
     "open_tables",
     "optimize",
     "publish",
+    "publisher_epoch",
     "vacuum",
     "wanted_keys",
 ]

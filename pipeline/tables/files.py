@@ -1,4 +1,4 @@
-"""A table's files as its log tells of them, and which of them are worth a rewrite together."""
+"""A table's data files as its log lists them, and which of them to rewrite together."""
 
 import itertools
 from collections.abc import Sequence
@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from pipeline.storage import Store
-from pipeline.tables.delta import TARGET_FILE_BYTES, open_table
+from pipeline.tables.commits import TARGET_FILE_BYTES
+from pipeline.tables.delta import open_table
 
 TIDY_OVERLAP = 4
-"""Row groups of a file that may hold the same video before the file is rewritten; delta-rs may reorder a few."""
+"""Row groups of a file that may overlap in video ids before the file is rewritten; delta-rs may reorder a few."""
 _LAST = chr(0x10FFFF)
-"""Comes after every video id."""
+"""Sorts after every video id."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,13 @@ class TableFile:
     size: int
     low: str
     high: str | None
-    """None: not known, so that anything may be in it."""
+    """None where it is not known: the file may have any id from `low` on."""
 
 
 def fragments(store: Store, *, target_bytes: int = TARGET_FILE_BYTES) -> int:
-    """Files of the masks table that a lookup of one video may have to open, or that are small, whichever are more.
+    """The number of masks files that a lookup of one video may open, or of small masks files, whichever is greater.
 
-    Each replacement adds one or two. Only the table's log is read.
+    Each publication adds one or two. Reads only the table's log.
     """
     if (table := open_table(store, "masks")) is None:
         return 0
@@ -38,8 +39,8 @@ def fragments(store: Store, *, target_bytes: int = TARGET_FILE_BYTES) -> int:
     return max(small, overlap([(file.low, file.high or _LAST) for file in files]))
 
 
-def stretches(store: Store, name: str, files: list[TableFile], target_bytes: int) -> list[list[TableFile]]:
-    """The files that are worth a rewrite together. No other file reaches into their range of video ids."""
+def rewrite_groups(store: Store, name: str, files: list[TableFile], target_bytes: int) -> list[list[TableFile]]:
+    """Groups of files to rewrite together; no other file overlaps with the ids of a group."""
     groups: list[list[TableFile]] = []
     top: str | None = ""
     for file in sorted(files, key=lambda each: each.low):
@@ -61,7 +62,7 @@ def stretches(store: Store, name: str, files: list[TableFile], target_bytes: int
         else:
             found.append(list(group))
             joined = True
-    return [stretch for stretch in found if len(stretch) > 1 or not _is_tidy(store, name, stretch[0])]
+    return [group for group in found if len(group) > 1 or not _is_tidy(store, name, group[0])]
 
 
 def highest(files: list[TableFile]) -> str | None:
@@ -80,7 +81,7 @@ def _is_tidy(store: Store, name: str, file: TableFile) -> bool:
 
 
 def overlap(ranges: Sequence[tuple[str, str]]) -> int:
-    """The greatest number of ranges that hold one value; ranges that only touch do not overlap."""
+    """The greatest number of ranges that contain one value; ranges that only touch do not overlap."""
     events = sorted(
         [(low, 1) for low, high in ranges if low < high] + [(high, -1) for low, high in ranges if low < high]
     )

@@ -13,7 +13,7 @@ from pipeline.storage import Store, video_dir
 from pipeline.storage.ownership import is_ours, is_unfinished_write
 from pipeline.storage.parquet import read_parquet, to_parquet
 from pipeline.storage.paths import CHECKPOINTS, CORRECTIONS, FAILURES, NIGHTS, PARTS, PUBLISH, RUNS
-from pipeline.tables import TABLES, dataset, delete_videos, drop_history, fenced_turn
+from pipeline.tables import TABLES, dataset, delete_videos, drop_history, publisher_epoch
 from pipeline.tables.history import videos_in_history
 from pipeline.tables.output import check_output
 
@@ -76,7 +76,7 @@ def forget(store: Store, video_ids: Collection[str]) -> Traces:
         return traces
     store.delete_many(traces.objects)
     delete_videos(store, sorted(traces.videos))
-    with fenced_turn(store):  # or a publisher at work would write what it read before
+    with publisher_epoch(store):  # or a publisher at work would write what it read before
         for path in list(_records(store)):
             _erase(store, path, traces.videos)
     unfinished = [entry.path for entry in store.unfinished_writes() if is_unfinished_write(entry.path)]

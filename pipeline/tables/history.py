@@ -11,20 +11,21 @@ import pyarrow.parquet as pq
 from pipeline.storage import MissingError, Store
 from pipeline.storage.ownership import is_unfinished_write, log_version
 from pipeline.storage.paths import table_log_dir
-from pipeline.tables.delta import TABLES, open_table, text_literal
-from pipeline.tables.turn import WAIT_S, fenced_turn
+from pipeline.tables.commits import text_literal
+from pipeline.tables.delta import TABLES, open_table
+from pipeline.tables.epoch import WAIT_S, publisher_epoch
 from pipeline.tables.vacuum import unneeded_files, vacuum
 
 
 def drop_history(store: Store, *, wait_s: float = WAIT_S) -> int:
-    """Reduce the tables to what they hold now; returns how many files of the past are gone.
+    """Delete all earlier versions of the tables; returns how many files were deleted. Time travel ends with it.
 
-    A table's log names deleted videos in its predicates and statistics. A checkpoint holds all that its newest version
-    needs, so the log before that can go; time travel ends with it. The newest entry, which only says whose turn it is,
-    stays: delta-rs writes to no table whose version it does not find.
+    A table's log names deleted videos in its predicates and statistics. A checkpoint holds all that the newest version
+    needs, so the entries before it can be deleted. The newest entry, which only has the publisher epoch, stays:
+    delta-rs does not write to a table whose newest version has no log entry.
     """
     removed = vacuum(store, retention_hours=0, wait_s=wait_s)
-    with fenced_turn(store, wait_s=wait_s):
+    with publisher_epoch(store, wait_s=wait_s):
         for name in TABLES:
             if (table := open_table(store, name)) is not None:
                 store.attempt(table.create_checkpoint, "checkpoint the table", name)

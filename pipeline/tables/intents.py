@@ -1,4 +1,4 @@
-"""What is about to be written to the three tables, kept until all three have it."""
+"""Intents: records of batches that are about to be written to the three tables, kept until all three have them."""
 
 import uuid
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Reading committed parts in bulk: footers first, mask rows as a stream that never holds more than a few parts."""
+"""Reads committed parts in bulk: footers first, then mask rows as a stream with few parts in memory."""
 
 import dataclasses
 from collections import deque
@@ -31,7 +31,7 @@ class FoundPart:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UnreadablePart:
-    """A part that is damaged, or could not be read for another reason."""
+    """A part that is damaged, or that could not be read."""
 
     video_id: str
     label_key: str
@@ -45,8 +45,9 @@ def find_part(store: Store, video_id: str, label_key: str) -> FoundPart | Unread
     """Read a part's footer and check that it is the part of this video and key; it is damaged if not.
 
     Raises:
-        MissingError: It is gone.
-        StorageError: The storage did not let it be read, which says nothing of the part.
+        MissingError: It does not exist.
+        StorageError: The storage refused to read it; the part may be sound.
+        NewerFormatError: A newer release wrote it.
     """
     path = part_path(video_id, label_key)
     try:
@@ -65,7 +66,7 @@ def find_part(store: Store, video_id: str, label_key: str) -> FoundPart | Unread
 
 
 class MaskStream:
-    """The mask rows of parts, in their order. A part that cannot be read ends the stream and is then in `broken`."""
+    """The mask rows of parts, in the order of the parts. An unreadable part ends the stream and is in `broken` then."""
 
     def __init__(self, store: Store, parts: Sequence[FoundPart]) -> None:
         self._store = store

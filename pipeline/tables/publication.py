@@ -1,4 +1,4 @@
-"""Publishing: what is wanted, committed and not yet in the tables goes there, batch by batch."""
+"""Publication: labels that are wanted, committed and not yet in the tables are written to them, batch by batch."""
 
 import dataclasses
 import logging
@@ -15,37 +15,38 @@ import pyarrow.compute as pc
 from pipeline.errors import StorageError
 from pipeline.labels import MASKLETS, MASKS, VIDEOS
 from pipeline.storage import Store
-from pipeline.tables.delta import create_table, newest_turn, published_keys, replace_videos, schema_of
+from pipeline.tables.commit_metadata import SupersededError, refuse_if_superseded
+from pipeline.tables.commits import newest_epoch, replace_videos
+from pipeline.tables.delta import create_table, published_keys, schema_of
+from pipeline.tables.epoch import WAIT_S, publisher_epoch
 from pipeline.tables.extras import videos_rows
 from pipeline.tables.intents import read_intents, write_intent
-from pipeline.tables.marks import SupersededError, refuse_if_superseded
 from pipeline.tables.output import check_output
 from pipeline.tables.parts import FoundPart, MaskStream, UnreadablePart, find_part
 from pipeline.tables.snapshot import next_batch
-from pipeline.tables.turn import WAIT_S, fenced_turn
 from pipeline.tables.wanted import different_from, has_news, read_outstanding, wanted_keys, with_parts, write_state
 
 log = logging.getLogger(__name__)
 
 BATCH_VIDEOS = 2_000
 BATCH_ROWS = 20_000_000
-"""Limits of one atomic replacement. Large ones rewrite less: scattered replacements touch most files of a table."""
+"""Limits of one batch. Large batches rewrite less: each replacement of scattered videos rewrites most files."""
 FOOTERS_AT_ONCE = 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Published:
-    """What one publication did."""
+    """Result of one publication."""
 
     videos: int = 0
     batches: int = 0
     mask_rows: int = 0
     bytes_written: int = 0
-    """Files of all three tables: new rows, and old ones that had to move with them."""
+    """Of the new files of all three tables: new rows, and old rows of the files that were rewritten."""
     waiting: int = 0
-    """Videos whose wanted label is not committed yet; their old one stays."""
+    """Videos whose wanted label is not committed yet; they keep the old label."""
     unreadable: tuple[UnreadablePart, ...] = ()
-    """Parts that are damaged, or could not be read just then; their videos keep the old label."""
+    """Parts that are damaged or could not be read this time; their videos keep the old label."""
     seconds: float = 0.0
 
 
@@ -68,19 +69,19 @@ def publish(
 
     Raises:
         UsageError: It is not an output, or a newer release made it.
-        StorageError: The output cannot be read or written, or another publisher is at work for too long.
+        StorageError: The output cannot be read or written, or another publisher is running for too long.
     """
     started = time.perf_counter()
     check_output(store)
     waiting = has_news(store)
     if waiting is not None and not read_intents(store):
         return Published(waiting=waiting, seconds=time.perf_counter() - started)
-    with fenced_turn(store, wait_s=wait_s) as turn:
-        done = _publish(store, turn, without, after_table)
+    with publisher_epoch(store, wait_s=wait_s) as epoch:
+        done = _publish(store, epoch, without, after_table)
     return dataclasses.replace(done, seconds=time.perf_counter() - started)
 
 
-def _publish(store: Store, turn: int, without: Collection[str], after_table: Callable[[str], None]) -> Published:
+def _publish(store: Store, epoch: int, without: Collection[str], after_table: Callable[[str], None]) -> Published:
     interrupted = read_intents(store)
     outstanding = read_outstanding(store, without=without)
     wanted = different_from(outstanding.wanted, published_keys(store))
@@ -89,13 +90,13 @@ def _publish(store: Store, turn: int, without: Collection[str], after_table: Cal
     done: set[tuple[str, str]] = set()
     unreadable: list[UnreadablePart] = []
     rows = written = batches = 0
-    # The interrupted ones go first: readers see them half once a batch counts that they are not in.
+    # Interrupted videos are first: a later batch would make their unfinished batch visible in part.
     for batch in chain(_batches(store, sorted(redo.items()), unreadable), _batches(store, sorted(ready), unreadable)):
-        published, size = _publish_batch(store, batch, turn, unreadable, after_table)
+        published, size = _publish_batch(store, batch, epoch, unreadable, after_table)
         done.update((part.video_id, part.label_key) for part in published)
         rows += sum(part.header.rows for part in published)
         written, batches = written + size, batches + bool(published)
-    refuse_if_superseded(newest_turn(store), turn, store)  # what is recorded below is another's by now
+    refuse_if_superseded(newest_epoch(store), epoch, store)  # what follows would overwrite its state
     if unresolved := [(video_id, key) for video_id, key in redo.items() if (video_id, key) not in done]:
         write_intent(store, unresolved)
     store.delete_many(interrupted)
@@ -116,12 +117,12 @@ def _publish(store: Store, turn: int, without: Collection[str], after_table: Cal
 def _publish_batch(
     store: Store,
     batch: list[FoundPart],
-    turn: int,
+    epoch: int,
     unreadable: list[UnreadablePart],
     after_table: Callable[[str], None],
 ) -> tuple[list[FoundPart], int]:
-    """Write one batch to the three tables, without parts that cannot be read; returns it and the bytes written."""
-    write = partial(replace_videos, store, turn=turn, batch=next_batch(store))
+    """Write one batch to the three tables, without unreadable parts; returns the batch and the bytes written."""
+    write = partial(replace_videos, store, epoch=epoch, batch=next_batch(store))
     while batch:
         intent = write_intent(store, [(part.video_id, part.label_key) for part in batch])
         ids = [part.video_id for part in batch]
@@ -130,7 +131,7 @@ def _publish_batch(
             written = write("masks", ids, masks, schema=MASKS)
         except StorageError as error:
             if masks.broken or isinstance(error, SupersededError):
-                store.delete(intent)  # the commit was all or nothing: no table has been touched
+                store.delete(intent)  # nothing of the refused commit is in a table
             if masks.broken is None:
                 raise
             unreadable.append(masks.broken)
@@ -150,9 +151,9 @@ def _publish_batch(
 
 
 def _redo(store: Store, interrupted: dict[str, dict[str, str]], without: Collection[str]) -> dict[str, str]:
-    """Videos about which the tables may disagree since an interruption, with the key that all three shall get.
+    """Videos on which the tables may disagree after an interruption, and the label key to publish for each.
 
-    That is what runs want by now, if it is committed, and whether or not it was published meanwhile.
+    It is the key that runs want now, if its part is committed, else the key of the interrupted batch.
     """
     redo = {video_id: key for intent in interrupted.values() for video_id, key in intent.items()}
     if redo:

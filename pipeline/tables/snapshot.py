@@ -1,22 +1,23 @@
-"""The three tables as of one moment, though each has commits of its own.
+"""The three tables as of one moment, although each has commits of its own.
 
-A batch of videos is written to masks, then masklets, then videos, and counts once videos has it. Each commit of a batch
-leaves the batch's number in its table, and which version was the last without it.
+A batch of videos is written to masks, then masklets, then videos, and is published once videos has it. Each commit of a
+batch has the batch's number, and the number of the table's last version without the batch.
 """
 
 from deltalake import DeltaTable
 
 from pipeline.storage import Store
-from pipeline.tables.delta import TABLES, leave, open_table
-from pipeline.tables.marks import batch_of, before_of
+from pipeline.tables.commit_metadata import batch_of, version_before_batch
+from pipeline.tables.commits import commit_numbers
+from pipeline.tables.delta import TABLES, open_table
 
 
 def open_tables(store: Store) -> dict[str, DeltaTable]:
-    """The tables that there are, each with the batches that videos has and no other.
+    """The tables that exist, each at the version that has the same batches as videos.
 
-    So a video is there as before or after its publication, in all three alike, also while that goes on or when it was
-    interrupted. Only an interrupted batch that could not be finished is seen as far as it came, once later ones are
-    there or its past was dropped.
+    All three tables show a video as before or as after its publication, also during a publication or after one was
+    interrupted. Exception: an interrupted batch that could not be finished is visible in part, once later batches are
+    published or the versions before it are deleted.
     """
     videos = open_table(store, "videos")
     batch = batch_of(videos) if videos else 0
@@ -25,22 +26,22 @@ def open_tables(store: Store) -> dict[str, DeltaTable]:
 
 
 def next_batch(store: Store) -> int:
-    """The number of the batch that is to be written next; that of an interrupted one again."""
+    """The number of the next batch to be written; an interrupted batch has the same number again."""
     videos = open_table(store, "videos")
     return (batch_of(videos) if videos else 0) + 1
 
 
-def settle(store: Store, turn: int) -> None:
-    """Let an interrupted batch count as far as it came: what readers see instead of it is about to be deleted."""
+def finalize_interrupted_batch(store: Store, epoch: int) -> None:
+    """Make an interrupted batch visible as far as it was written: the versions before it are about to be deleted."""
     newest = max((batch_of(table) for name in TABLES if (table := open_table(store, name))), default=0)
     if newest:
-        leave(store, "videos", turn, batch=newest)
+        commit_numbers(store, "videos", epoch, batch=newest)
 
 
 def _until(store: Store, name: str, batch: int) -> DeltaTable | None:
     table = open_table(store, name)
     while table is not None and batch_of(table) > batch:
-        earlier = open_table(store, name, version=before_of(table))
+        earlier = open_table(store, name, version=version_before_batch(table))
         if earlier is None:
             break
         table = earlier

@@ -1,4 +1,8 @@
-"""All rows of a range of videos in order, whatever they are held in: an external sort in bounded memory."""
+"""External sort of a table's rows by video, object and frame.
+
+DuckDB's ORDER BY with a spill folder is as fast on ordinary masks, but takes more memory (635 against 390 MiB for four
+million rows), and on masks of 17 kB a row it stops with an out-of-memory error at a limit of 1 GB.
+"""
 
 import bisect
 import tempfile
@@ -12,15 +16,14 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 SORT_ROWS = 131_072
-"""Rows sorted at once, of one or more videos: bounds memory."""
+"""Rows sorted in memory at once, of one or more videos."""
 FILES_AT_ONCE = 256
 
 
 def sorted_rows(rows: ds.Dataset, low: str, high: str | None) -> Iterator[pa.Table]:
-    """All rows in the range by video, object and frame, a bounded number at a time.
+    """All rows with ids from `low` to `high` (None: no limit), sorted, in tables of bounded size.
 
-    Rows are first dealt to local files by stretches of ids, 33 million rows in each pass over the range; then each file
-    is sorted by itself.
+    Rows are first distributed to local files by ranges of ids, 33 million rows per pass; then each file is sorted.
     """
     column = pc.field("video_id")
     within = (column >= low) if high is None else (column >= low) & (column <= high)
@@ -30,13 +33,13 @@ def sorted_rows(rows: ds.Dataset, low: str, high: str | None) -> Iterator[pa.Tab
         some, after = starts[at : at + FILES_AT_ONCE], starts[at + FILES_AT_ONCE : at + FILES_AT_ONCE + 1]
         mine = (column >= some[0]) & ((column < after[0]) if after else (column <= last))
         with tempfile.TemporaryDirectory(prefix="sam2-corpus-sort-") as folder:
-            for path in _dealt(rows, mine, some, Path(folder)):
+            for path in _distributed(rows, mine, some, Path(folder)):
                 yield from _sorted_file(path, order)
                 path.unlink()
 
 
 def _starts(counts: pa.Table) -> tuple[list[str], str]:
-    """The first ids of stretches of at most SORT_ROWS rows, or of one video, and the last id of all."""
+    """The first ids of row_ranges of at most SORT_ROWS rows, or of one video, and the last id of all."""
     starts: list[str] = []
     ids, waiting = counts["video_id"].to_pylist(), 0
     for video_id, count in zip(ids, counts["rows"].to_pylist(), strict=True):
@@ -47,23 +50,23 @@ def _starts(counts: pa.Table) -> tuple[list[str], str]:
     return starts, ids[-1] if ids else ""
 
 
-def _dealt(rows: ds.Dataset, which: ds.Expression, starts: list[str], folder: Path) -> list[Path]:
-    """Deal rows to one file for each of the stretches that begin at `starts`; all of them exist, in that order."""
+def _distributed(rows: ds.Dataset, which: ds.Expression, starts: list[str], folder: Path) -> list[Path]:
+    """Deal rows to one file for each of the row_ranges that begin at `starts`; all of them exist, in that order."""
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     paths = [folder / f"{at}.arrow" for at in range(len(starts))]
     with ExitStack() as files:
         writers = [files.enter_context(pa.ipc.new_stream(str(path), rows.schema, options=options)) for path in paths]
         for batch in _scanner(rows, which).to_batches():
             names = batch.column("video_id").dictionary_encode()
-            stretch_of = np.array([bisect.bisect_right(starts, name) - 1 for name in names.dictionary.to_pylist()])
-            stretches = stretch_of[names.indices.to_numpy(zero_copy_only=False)] if batch.num_rows else stretch_of
-            for at in np.unique(stretches):
-                writers[at].write_batch(batch.take(pa.array(np.flatnonzero(stretches == at))))
+            ranges = np.array([bisect.bisect_right(starts, name) - 1 for name in names.dictionary.to_pylist()])
+            row_ranges = ranges[names.indices.to_numpy(zero_copy_only=False)] if batch.num_rows else ranges
+            for at in np.unique(row_ranges):
+                writers[at].write_batch(batch.take(pa.array(np.flatnonzero(row_ranges == at))))
     return paths
 
 
 def _sorted_file(path: Path, order: list[tuple[str, str]]) -> Iterator[pa.Table]:
-    """A file's rows sorted; of one long video object by object."""
+    """A file's rows sorted; those of one long video object by object."""
     with pa.OSFile(str(path)) as file:
         reader = pa.ipc.open_stream(file)
         total, objects = 0, set()

@@ -17,9 +17,9 @@ from pipeline.storage import Entry, MissingError, Store
 from pipeline.storage.ownership import is_data_file, is_unfinished_write, log_version
 from pipeline.storage.paths import table_log_dir
 from pipeline.tables.delta import TABLES, open_table
+from pipeline.tables.epoch import WAIT_S, publisher_epoch
 from pipeline.tables.files import files_of
-from pipeline.tables.snapshot import settle
-from pipeline.tables.turn import WAIT_S, fenced_turn
+from pipeline.tables.snapshot import finalize_interrupted_batch
 
 DEFAULT_RETENTION_HOURS = 168.0
 LOG_RETENTION_S = 30 * 86_400.0
@@ -35,8 +35,8 @@ def vacuum(store: Store, *, retention_hours: float = DEFAULT_RETENTION_HOURS, wa
     removed = 0
     if not any(open_table(store, name) for name in TABLES):
         return removed
-    with fenced_turn(store, wait_s=wait_s) as turn:  # or it would delete what a paused publisher has yet to commit
-        settle(store, turn)
+    with publisher_epoch(store, wait_s=wait_s) as epoch:  # or it would delete what a paused publisher has yet to commit
+        finalize_interrupted_batch(store, epoch)
         cutoff = time.time() - retention_hours * 3600
         for name in TABLES:
             if (table := open_table(store, name)) is not None:

@@ -1,4 +1,4 @@
-"""Which label each video should have: what the last run that covered it wanted."""
+"""The label that each video should have: the one that the last run with this video wants."""
 
 import dataclasses
 import json
@@ -16,19 +16,19 @@ from pipeline.storage.paths import PARTS, PUBLISH_STATE, RUNS, run_path, wanted_
 
 WANTED = pa.schema([("video_id", pa.string()), ("label_key", pa.string()), ("run_id", pa.string())])
 ASK_ONE_BY_ONE = 500
-"""Up to so many parts are looked for by name; more by listing all."""
+"""Up to this many parts are looked up one by one; more by a listing of all parts."""
 _CONSUMED = b"sam2-corpus:consumed-runs"
 _FORMAT = b"sam2-corpus:format"
 
 
 @dataclasses.dataclass(frozen=True)
 class Outstanding:
-    """Wanted labels that are not in the tables as far as is known, and the runs that this takes into account."""
+    """Wanted labels that are not in the tables according to the state, and the runs that are taken into account."""
 
     wanted: pa.Table
     consumed: frozenset[str]
     fresh: frozenset[str]
-    """Those of `consumed` that the stored state does not know yet."""
+    """Those of `consumed` that are not in the stored state yet."""
 
 
 def wanted_keys(store: Store, *, without: Collection[str] = ()) -> pa.Table:
@@ -57,7 +57,7 @@ def read_outstanding(store: Store, *, without: Collection[str] = ()) -> Outstand
     new = {run: table for run in unknown if (table := _wanted_by(store, run)) is not None}
     if not new:
         return Outstanding(state, frozenset(consumed & set(runs)), frozenset())
-    # A run that was slow to say what it wants must not win over later ones: those are looked at again.
+    # A run that recorded late what it wants must not replace what later runs want: these are read again.
     first = min(new)
     again = {run: _wanted_by(store, run) for run in runs if run > first and run not in new}
     tables = {run: table for run, table in (new | again).items() if table is not None}
@@ -66,9 +66,9 @@ def read_outstanding(store: Store, *, without: Collection[str] = ()) -> Outstand
 
 
 def has_news(store: Store) -> int | None:
-    """None when a run has spoken since the last publication or an awaited part has come; else how many are awaited.
+    """None when there is something to publish: a new run, or a part that was awaited; else the number of awaited parts.
 
-    A few requests, so that publishing is cheap when there is nothing to do.
+    Takes a few requests, so that publishing is cheap when there is nothing to do.
     """
     state, consumed = _read_state(store)
     unknown = [run for run in store.list_dirs(RUNS) if run not in consumed]
@@ -83,7 +83,7 @@ def write_state(store: Store, outstanding: pa.Table, consumed: frozenset[str]) -
 
 
 def drop_state(store: Store) -> None:
-    """Let the next publication look at all runs again, whatever is thought to be published."""
+    """Make the next publication compare all runs with the tables again."""
     store.delete(PUBLISH_STATE)
 
 
@@ -133,7 +133,7 @@ def _is_staged(store: Store, run: str) -> bool:
 
 
 def _wanted_by(store: Store, run: str) -> pa.Table | None:
-    """What a run wants; None where it has not said so (yet)."""
+    """What a run wants; None if it has not recorded it (yet)."""
     data = store.read_or_none(wanted_path(run))
     if data is None:
         return None

@@ -13,7 +13,7 @@ from pipeline.labels.failures import Attempt, failure_of, write_failure
 from pipeline.storage import Access, Storage, Store, part_path
 from pipeline.storage.paths import run_path
 from pipeline.tables import dataset, delete_videos, publish
-from pipeline.tables.delta import replace_videos
+from pipeline.tables.commits import replace_videos
 from pipeline.tables.doctor import examine
 from pipeline.tables.wanted import WANTED, write_state
 from pipeline.workers.checkpoint import Checkpoints, remove_finished, unfinished
@@ -191,7 +191,7 @@ def test_a_run_ends_by_removing_checkpoints_that_came_after_the_commit(store):
 def test_tables_that_disagree_are_found(store, table, damage):
     found = dataset(store, table).to_table()
     own = found.filter([video == "a" for video in found["video_id"].to_pylist()])
-    replace_videos(store, table, ["a"], lambda: iter([damage(own)]), schema=found.schema, turn=99)
+    replace_videos(store, table, ["a"], lambda: iter([damage(own)]), schema=found.schema, epoch=99)
     (finding,) = [each for each in examine(store) if each.kind == "tables disagree"]
     assert "'a'" in finding.what
     assert job.main([store.uri]) == 3

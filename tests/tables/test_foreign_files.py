@@ -21,7 +21,7 @@ from pipeline.storage.parquet import to_parquet
 from pipeline.storage.paths import MARKER, OUTPUT_FOLDERS, correction_path, progress_path
 from pipeline.tables import drop_history, expire_parts, open_table, optimize, vacuum
 from pipeline.tables import publish as publish_labels
-from pipeline.tables.delta import replace_videos
+from pipeline.tables.commits import replace_videos
 from pipeline.tables.output import check_output, claim_output
 from pipeline.workers.checkpoint import Checkpoints, remove_finished
 from tests.clips import red, write_clip, write_manifest
@@ -185,7 +185,7 @@ def test_many_commits_do_not_clean_up_files_of_others(tmp_path: Path) -> None:
     table = open_table(store, "masks")
     assert table
     for _ in range(21):
-        replace_videos(store, "masks", ["none"], lambda: iter([MASKS.empty_table()]), schema=MASKS, turn=99)
+        replace_videos(store, "masks", ["none"], lambda: iter([MASKS.empty_table()]), schema=MASKS, epoch=99)
     assert store.exists("masks/_delta_log/_last_checkpoint")
     assert_all_there(store, foreign, "many commits")
 

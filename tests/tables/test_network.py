@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.storage import Store
 from pipeline.tables import optimize, publish
-from pipeline.tables.upkeep import delete_videos
+from pipeline.tables.maintenance import delete_videos
 from tests.fixtures_s3 import S3
 from tests.proxy import Proxy, Trouble
 from tests.tables.corpora import check, commit, key, want

@@ -15,9 +15,9 @@ from pipeline.errors import StorageError
 from pipeline.storage import Access, Storage, Store, part_path
 from pipeline.tables import TABLES, Published, open_table, publish
 from pipeline.tables import publish as publishing
-from pipeline.tables.delta import replace_videos
-from pipeline.tables.marks import SupersededError, turn_of
-from pipeline.tables.turn import take_turn
+from pipeline.tables.commit_metadata import SupersededError, epoch_of
+from pipeline.tables.commits import replace_videos
+from pipeline.tables.epoch import hold_epoch
 from tests.fixtures_s3 import S3
 from tests.proxy import Proxy, Trouble
 from tests.tables.corpora import check, commit, key, make_part, rows, want
@@ -231,11 +231,11 @@ def test_a_publisher_that_slept_cannot_write_over_a_later_one(local: Store) -> N
         """While the first publisher sleeps between two tables, a second one takes over and finishes."""
         if table == "masks":
             want(local, "2", {"v": B})
-            with take_turn(local, stale_s=0.0) as turn:
+            with hold_epoch(local, stale_s=0.0) as epoch:
                 pass
             assert publish(local).videos == 1
             check(local, {"v": B})
-            assert turn == 2
+            assert epoch == 2
 
     with pytest.raises(SupersededError, match="a later publisher has taken over"):
         publish(local, after_table=sleep)
@@ -249,7 +249,7 @@ def test_a_writer_that_is_slower_tries_again(local: Store, monkeypatch: pytest.M
     want(local, "1", {"v": A})
     publish(local)
     want(local, "2", {"w": A})
-    import pipeline.tables.delta as tables
+    import pipeline.tables.commits as tables
 
     write, others = tables.write_deltalake, [1, 2]
 
@@ -270,7 +270,7 @@ def test_a_writer_that_is_slower_tries_again(local: Store, monkeypatch: pytest.M
 def test_waiting_for_another_publisher_ends_with_its_name(local: Store) -> None:
     commit(local, "v", A)
     want(local, "1", {"v": A})
-    with take_turn(local), pytest.raises(StorageError, match=rf"another publisher .*process {os.getpid()} on "):
+    with hold_epoch(local), pytest.raises(StorageError, match=rf"another publisher .*process {os.getpid()} on "):
         publish(local, wait_s=0.3)
     assert publish(local).videos == 1
 
@@ -286,7 +286,7 @@ def test_turns_go_on_where_the_tables_are_when_their_files_are_gone(local: Store
     assert publish(local).videos == 1
     table = open_table(local, "videos")
     assert table
-    assert turn_of(table) == 4
+    assert epoch_of(table) == 4
     check(local, {"v": key("4")})
 
 
@@ -381,7 +381,7 @@ def test_replacing_by_a_stale_turn_is_refused(local: Store) -> None:
     table = open_table(local, "masks")
     assert table
     with pytest.raises(SupersededError):
-        replace_videos(local, "masks", ["v"], lambda: iter([]), schema=TABLES["masks"], turn=turn_of(table) - 1)
+        replace_videos(local, "masks", ["v"], lambda: iter([]), schema=TABLES["masks"], epoch=epoch_of(table) - 1)
     check(local, {"v": A})
 
 

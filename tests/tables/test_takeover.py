@@ -12,12 +12,12 @@ from pipeline.labels import MASKS
 from pipeline.storage import Access, Storage, Store
 from pipeline.storage.paths import PUBLISH_INTENTS, PUBLISH_STATE
 from pipeline.tables import drop_history, publish, vacuum
-from pipeline.tables.delta import replace_videos
+from pipeline.tables.commit_metadata import SupersededError
+from pipeline.tables.commits import replace_videos
 from pipeline.tables.doctor import examine
+from pipeline.tables.epoch import hold_epoch
 from pipeline.tables.forget import forget
 from pipeline.tables.intents import write_intent
-from pipeline.tables.marks import SupersededError
-from pipeline.tables.turn import take_turn
 from tests.fixtures_s3 import S3
 from tests.proxy import Proxy, Trouble
 from tests.tables.corpora import check, commit, key, run_id, want
@@ -48,7 +48,7 @@ class Sleeper(Store):
 
 def take_over(store: Store) -> None:
     """What a successor does who finds the heartbeat of the publisher at work standing still."""
-    with take_turn(store, stale_s=0.0):
+    with hold_epoch(store, stale_s=0.0):
         pass
 
 
@@ -159,7 +159,7 @@ def test_one_that_knows_only_the_dropped_past_is_refused(store: Store) -> None:
 
     stale = pa.Table.from_pylist([row | {"video_id": "new"} for row in all_rows(store, "masks")], schema=MASKS)
     with pytest.raises(StorageError, match="Invalid table version"):
-        replace_videos(store, "masks", ["new"], rows, schema=MASKS, turn=1)
+        replace_videos(store, "masks", ["new"], rows, schema=MASKS, epoch=1)
     check(store, {"v": B})
     commit(store, "w", A)
     want(store, run_id(3), {"w": A})

@@ -99,7 +99,7 @@ def _keep_tidy(store: Store, settings: NightSettings) -> list[dict[str, Any]]:
     try:
         if fragments(store) < settings.optimize_after:
             return []
-        return [asdict(upkeep) for upkeep in optimize(store, most_bytes=OPTIMIZED_BYTES)]
+        return [asdict(result) for result in optimize(store, max_bytes=OPTIMIZED_BYTES)]
     except StorageError as error:
         log.warning("the tables are not optimized: %s", error)
         return []

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.storage import Store, part_path
 from pipeline.tables import (
+    commits,
     delete_videos,
     drop_history,
     expire_parts,
@@ -20,7 +21,6 @@ from pipeline.tables import (
     sorting,
     vacuum,
 )
-from pipeline.tables import delta as publish_tables
 from tests.tables.corpora import check, commit, key, want
 
 A, B = key("A"), key("B")
@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> Store:
 
 def scattered_nights(store: Store, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Three nights of new and relabelled videos, with row groups so small that there are many."""
-    monkeypatch.setattr(publish_tables, "ROW_GROUP_ROWS", 40)
+    monkeypatch.setattr(commits, "ROW_GROUP_ROWS", 40)
     names = [f"v{at:03}" for at in range(60)]
     random.Random(5).shuffle(names)
     keys: dict[str, str] = {}

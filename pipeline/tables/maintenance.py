@@ -1,0 +1,158 @@
+"""Maintenance of tables and parts: sorted files of a good size, expired parts, deleted videos."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.storage import Store, parse_path
+from pipeline.storage.ownership import is_ours
+from pipeline.storage.paths import PARTS
+from pipeline.tables.commits import TARGET_FILE_BYTES, newest_epoch, replace_videos, rewrite_rows, text_literal
+from pipeline.tables.delta import TABLES, dataset, open_table, schema_of
+from pipeline.tables.epoch import WAIT_S, hold_epoch, publisher_epoch
+from pipeline.tables.files import TableFile, files_of, highest, rewrite_groups
+from pipeline.tables.intents import read_intents
+from pipeline.tables.snapshot import next_batch
+from pipeline.tables.sorting import sorted_rows
+from pipeline.tables.vacuum import drop_old_log
+from pipeline.tables.wanted import wanted_keys
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaintenanceResult:
+    """What `optimize` did to one table."""
+
+    table: str
+    files_before: int
+    files_after: int
+    bytes_read: int
+    """Of the files that were rewritten."""
+    bytes_rewritten: int
+    """Of the new files."""
+    bytes_left: int = 0
+    """Of files that need a rewrite but exceed `max_bytes`."""
+
+
+def optimize(
+    store: Store, *, target_bytes: int = TARGET_FILE_BYTES, max_bytes: float = math.inf, wait_s: float = WAIT_S
+) -> list[MaintenanceResult]:
+    """Rewrite unsorted, overlapping or small files into sorted files of about `target_bytes`; keep the others.
+
+    A lookup of one video then reads one file (two where the video is at a file's end), and in it one or a few row
+    groups. Files that overlap are rewritten together or, if they are larger than what is left of `max_bytes`, not now.
+
+    Raises:
+        UsageError: It is not an output, or a newer release made it.
+        StorageError: A table cannot be read or written, or another publisher is running for too long.
+    """
+    done, budget = [], max_bytes
+    with hold_epoch(store, above=newest_epoch(store), wait_s=wait_s) as epoch:
+        for name in TABLES:
+            if (table := open_table(store, name)) is not None:
+                done.append(_optimize_table(store, name, files_of(table), target_bytes, budget, epoch))
+                budget -= done[-1].bytes_read
+                drop_old_log(store, name)
+    return done
+
+
+def _optimize_table(
+    store: Store, name: str, files: list[TableFile], target_bytes: int, budget: float, epoch: int
+) -> MaintenanceResult:
+    read = written = left = 0
+    for group in rewrite_groups(store, name, files, target_bytes):
+        size = sum(file.size for file in group)
+        if read + size > budget:
+            left += size
+            continue
+        read += size
+        written += _rewrite_group(store, name, group, epoch)
+    after = open_table(store, name)
+    assert after is not None
+    return MaintenanceResult(
+        table=name,
+        files_before=len(files),
+        files_after=len(files_of(after)),
+        bytes_read=read,
+        bytes_rewritten=written,
+        bytes_left=left,
+    )
+
+
+def _rewrite_group(store: Store, name: str, group: list[TableFile], epoch: int) -> int:
+    low, high = min(file.low for file in group), highest(group)
+    table, rows = open_table(store, name), dataset(store, name)  # two objects: delta-rs locks the one it writes
+    assert table is not None
+    assert rows is not None
+    sort = partial(sorted_rows, rows, low, high)
+    return rewrite_rows(store, name, sort, predicate=_between(low, high), epoch=epoch, pinned=table)
+
+
+def expire_parts(store: Store, *, older_than_s: float, now: float, wait_s: float = WAIT_S) -> int:
+    """Delete parts that were published or superseded longer ago than this; returns how many.
+
+    A run that returns to earlier parameters computes the labels of expired parts again.
+
+    Args:
+        store: the output.
+        older_than_s: age in seconds.
+        now: seconds since the epoch.
+        wait_s: seconds to wait for another publisher.
+    """
+    cutoff = now - older_than_s
+    with hold_epoch(store, above=newest_epoch(store), wait_s=wait_s):
+        published = _publication_times(store)
+        wanted_table = wanted_keys(store)
+        wanted = dict(zip(wanted_table["video_id"].to_pylist(), wanted_table["label_key"].to_pylist(), strict=True))
+        interrupted = {video_id for intent in read_intents(store).values() for video_id in intent}
+        expired = []
+        for shard in store.list_sharded(PARTS):
+            for entry in shard:
+                if not is_ours(entry.path) or not (pair := parse_path(entry.path)) or entry.mtime >= cutoff:
+                    continue
+                if pair[0] in interrupted:
+                    continue
+                since = published.get(pair)
+                superseded = since is None and wanted.get(pair[0], pair[1]) != pair[1]
+                if superseded or (since is not None and since < cutoff):
+                    expired.append(entry.path)
+        store.delete_many(expired)
+    return len(expired)
+
+
+def delete_videos(store: Store, video_ids: Sequence[str], *, wait_s: float = WAIT_S) -> int:
+    """Delete these videos' rows from all tables; returns the number of mask rows.
+
+    Earlier versions of the tables keep them until `vacuum`.
+    """
+    if not video_ids:
+        return 0
+    rows = 0
+    if (masks := dataset(store, "masks")) is not None:
+        count = partial(masks.count_rows, filter=pc.field("video_id").isin(video_ids))
+        rows = store.attempt(count, "read the table", "masks")
+    with publisher_epoch(store, wait_s=wait_s) as epoch:
+        batch = next_batch(store)
+        for name in TABLES:
+            if (table := open_table(store, name)) is not None:
+                nothing = schema_of(table).empty_table()
+                replace_videos(
+                    store, name, video_ids, partial(iter, [nothing]), schema=nothing.schema, epoch=epoch, batch=batch
+                )
+    return rows
+
+
+def _between(low: str, high: str | None) -> str:
+    return f"video_id >= {text_literal(low)}" + (f" AND video_id <= {text_literal(high)}" if high is not None else "")
+
+
+def _publication_times(store: Store) -> dict[tuple[str, str], float]:
+    if (videos := dataset(store, "videos")) is None:
+        return {}
+    rows = videos.to_table(columns=["video_id", "label_key", "published_at"])
+    seconds = pc.divide(pc.cast(rows["published_at"], pa.int64()).cast(pa.float64()), 1e6).to_pylist()
+    pairs = zip(rows["video_id"].to_pylist(), rows["label_key"].to_pylist(), strict=True)
+    return {pair: second for pair, second in zip(pairs, seconds, strict=True) if second is not None}

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 
 def scheme_of(uri: str) -> str:
@@ -23,7 +23,7 @@ def local_path(uri: str | os.PathLike[str]) -> Path | None:
         case "file":
             raw = given.partition("://")[2]
             raw = raw.removeprefix("localhost") if raw.startswith("localhost/") else raw
-            decoded = Path(unquote(raw))
+            decoded = Path(os.fsdecode(unquote_to_bytes(os.fsencode(raw))))  # a name may be other bytes than UTF-8
             return Path(raw) if Path(raw).exists() and not decoded.exists() else decoded
         case "local":
             return Path(given.partition("://")[2])

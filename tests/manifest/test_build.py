@@ -10,6 +10,7 @@ from jobs.manifest import main
 from pipeline.manifest import read_manifest
 from pipeline.manifest.build import derived_id
 from pipeline.storage.paths import quote_id
+from pipeline.video.content import content_version, open_uri
 from tests.clips import write_clip
 from tests.video.pictures import write_exif_avi, write_folder, write_palette_avi
 
@@ -38,13 +39,18 @@ def test_odd_files_do_not_end_a_build(tmp_path: Path, capsys: Capture) -> None:
     (folder / "notes.txt").write_text("mine")
     assert build(folder, output) == 3
     shown = capsys.readouterr()
-    assert ids(output) == sorted(["good.mp4", "exif.avi", "palette.avi", derived_id(f"{LONG}.mp4")])
-    assert "4 videos with 4 prompts; 2 left out" in shown.out
-    assert r"b'caf\xe9.mp4': the file name is not UTF-8" in shown.err
+    latin = derived_id(os.fsdecode(b"caf\xe9.mp4"))
+    assert latin.startswith("café-")
+    assert ids(output) == sorted(["good.mp4", "exif.avi", "palette.avi", latin, derived_id(f"{LONG}.mp4")])
+    assert "5 videos with 5 prompts; 1 left out" in shown.out
     assert "empty.mov" in shown.err
     assert "not videos by their name: 1 .txt" in shown.err
-    uris = {video.video_id: video.video_uri for video in map(read_manifest(output).video, range(4))}
+    uris = {video.video_id: video.video_uri for video in map(read_manifest(output).video, range(5))}
     assert uris[derived_id(f"{LONG}.mp4")] == str(folder / f"{LONG}.mp4")
+    assert uris[latin] == f"file://{folder}/caf%E9.mp4"
+    with open_uri(uris[latin]) as (reader, version):
+        assert len(list(reader.forward())) == 8
+        assert content_version(uris[latin]) == version
 
 
 def test_a_derived_id_is_short_stable_and_its_own() -> None:
@@ -67,13 +73,14 @@ def test_camera_suffixes_are_found_and_links_followed_or_named(tmp_path: Path, c
         (folder / name).write_bytes(clip.read_bytes())
     (folder / "link.mp4").symlink_to(clip)
     (folder / "dangling.mp4").symlink_to(tmp_path / "gone.mp4")
-    (folder / "elsewhere").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "other").mkdir()
+    write_clip(tmp_path / "other" / "far.mp4")
+    (folder / "elsewhere").symlink_to(tmp_path / "other", target_is_directory=True)
     assert build(folder, output) == 3
-    assert ids(output) == sorted([*names, "link.mp4"])
+    assert ids(output) == sorted([*names, "link.mp4", "elsewhere/far.mp4"])
     shown = capsys.readouterr()
     assert "dangling.mp4': a link to a file that is not there" in shown.err
-    assert "elsewhere': a link to a folder, which is not followed" in shown.err
-    assert "8 videos with 8 prompts; 2 left out" in shown.out
+    assert "9 videos with 9 prompts; 1 left out" in shown.out
 
 
 def test_a_folder_without_videos_says_what_it_holds(tmp_path: Path, capsys: Capture) -> None:

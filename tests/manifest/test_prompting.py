@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import UsageError
 from pipeline.manifest.build import Every, PromptRule, detections_to_prompts
-from pipeline.manifest.build.detections import REMEMBERED, iou, link
+from pipeline.manifest.build.detections import MAX_MISSED, iou, link
 
 SIDES = ("x_min", "y_min", "x_max", "y_max")
 
@@ -77,8 +77,8 @@ def test_the_threshold_and_the_category_separate() -> None:
 
 def test_an_object_is_remembered_for_some_looks() -> None:
     elsewhere = [moving(500)]
-    assert numbers([moving(0), *elsewhere], *[elsewhere] * (REMEMBERED - 1), [moving(0)])[-1] == 1
-    assert numbers([moving(0), *elsewhere], *[elsewhere] * REMEMBERED, [moving(0)])[-1] == 3
+    assert numbers([moving(0), *elsewhere], *[elsewhere] * (MAX_MISSED - 1), [moving(0)])[-1] == 1
+    assert numbers([moving(0), *elsewhere], *[elsewhere] * MAX_MISSED, [moving(0)])[-1] == 3
 
 
 def detections(*rows: tuple[Any, ...], names: tuple[str, ...] = ("video_id", "frame_index", *SIDES)) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Prompts without clicking: from a default rule for whole folders, and from the boxes of any detector."""
+"""Manifests without clicks: default prompts for the videos of a folder, and prompts from the boxes of any detector."""
 
 from pipeline.manifest.build.corpus import (
     FoundVideo,

@@ -77,22 +77,16 @@ class VideoListing:
                 self.others[PurePosixPath(entry.path).suffix.lower() or "no suffix"] += 1
                 continue
             self.found += 1
-            if not _is_utf8(entry.path):
-                yield StorageError(
-                    f"{entry.path.encode(errors='surrogateescape')!r}: the file name is not UTF-8, which a manifest "
-                    "cannot hold; rename the file"
-                )
-                continue
             try:
-                uri = self._store.uri_of(entry.path)
+                uri = _uri_of(self._store, entry.path)
             except ValueError:  # keys of a bucket may be anything
                 yield StorageError(
-                    f"{entry.path!r}: the key has an empty segment, '.' or '..' between slashes; rename it"
+                    f"{entry.path!a}: the key has an empty segment, '.' or '..' between slashes; rename it"
                 )
                 continue
             version = Version(size=entry.size, etag=entry.etag, mtime=entry.mtime or None)
             yield FoundVideo(video_id=derived_id(entry.path), uri=uri, version=version.token())
-        yield from self._links()
+        yield from self._broken_links()
 
     def nothing_found(self) -> UsageError:
         """Why there is no video, in words for the user."""
@@ -119,30 +113,28 @@ class VideoListing:
             return fnmatch(path, self._pattern)
         return PurePosixPath(path).suffix.lower() in SUFFIXES
 
-    def _links(self) -> Iterator[CorpusError]:
-        """Links that a local listing leaves out: to folders, and to files that are not there."""
+    def _broken_links(self) -> Iterator[CorpusError]:
+        """Links to files that are not there, which a local listing leaves out."""
         root = local_path(self._store.uri)
         if root is None:
             return
-        for folder, folders, files in os.walk(root):
-            for name in folders:
-                if (path := Path(folder, name)).is_symlink():
-                    yield StorageError(
-                        f"{str(path)!a}: a link to a folder, which is not followed; build from its target"
-                    )
-            for name in files:
-                path = Path(folder, name)
+        for folder, _, files in os.walk(root):
+            for path in (Path(folder, name) for name in files):
                 if path.is_symlink() and not path.exists() and self._wanted(path.relative_to(root).as_posix()):
                     yield StorageError(f"{str(path)!a}: a link to a file that is not there")
 
 
 def derived_id(path: str) -> str:
-    """The path as video_id; where it is too long for one, the beginning of the file's name, and a hash of the path."""
-    if _is_id(path):
+    """The path as video_id; the beginning of the file's name and a hash of the path, where the path cannot be one.
+
+    That is where it is too long, or not UTF-8: bytes that are not are then read as Latin-1.
+    """
+    readable = "".join(chr(ord(c) - 0xDC00) if "\udc80" <= c <= "\udcff" else c for c in path)  # PEP 383
+    if readable == path and _is_id(path):
         return path
-    name = PurePosixPath(path)
+    name = PurePosixPath(readable)
     suffix = name.suffix if len(quote(name.suffix)) <= _SUFFIX_BYTES else ""
-    tail = f"-{hashlib.sha256(path.encode()).hexdigest()[:_HASH_DIGITS]}{suffix}"
+    tail = f"-{hashlib.sha256(os.fsencode(path)).hexdigest()[:_HASH_DIGITS]}{suffix}"
     head = name.name.removesuffix(suffix)
     while not _is_id(head + tail):
         head = head[:-1]
@@ -195,12 +187,14 @@ def videos_by_template(prompts: pa.Table, template: str) -> pa.Table:
     return pa.table({"video_id": ids, "video_uri": pc.binary_join_element_wise(before, ids, after, "")})
 
 
-def _is_utf8(text: str) -> bool:
+def _uri_of(store: Store, path: str) -> str:
+    """The URI of a file; a percent-encoded file URL where its name is not UTF-8, which a manifest cannot hold."""
+    uri = store.uri_of(path)
     try:
-        text.encode()
+        uri.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        return f"file://{quote(os.fsencode(uri))}"
+    return uri
 
 
 def _is_id(text: str) -> bool:

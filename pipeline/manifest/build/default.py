@@ -1,4 +1,4 @@
-"""The same prompts for every video, where no detector and no person looked."""
+"""Default prompts: the same for every video, without a detector or a person."""
 
 import re
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ class PromptRule:
     kind: Kind
     rows: int = 1
     columns: int = 1
-    """A grid of points or boxes."""
+    """Rows and columns of a grid of points or boxes."""
     fraction: float = 0.5
     """The centre box's share of width and height."""
 

@@ -1,4 +1,4 @@
-"""Boxes of any detector as prompts: sampled in time, and linked so that an object keeps its number."""
+"""Boxes of any detector as prompts: sampled in time, and linked into objects."""
 
 import itertools
 import math
@@ -18,13 +18,13 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 SIDES = ("x_min", "y_min", "x_max", "y_max")
-REMEMBERED = 3
-"""Looks without a match after which an object is given up: a detector misses one now and then."""
+MAX_MISSED = 3
+"""Sampled frames without a match after which an object ends: detectors miss an object now and then."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Every:
-    """How often detections become prompts."""
+    """Interval between the frames whose detections become prompts."""
 
     seconds: float | None = None
     frames: int | None = None
@@ -44,13 +44,16 @@ def detections_to_prompts(
 ) -> pa.Table:
     """A flat prompt table: of each interval the first frame with detections, all its boxes as prompts.
 
-    A box that overlaps an object's last one by at least `match_iou` (and has its category) is that object again, as a
-    refinement; others are new objects. Boxes without extent and below `min_score` are left out.
+    A box whose IoU with an object's last box is at least `match_iou`, and which has its category, refines that object;
+    other boxes are new objects. Boxes without extent are left out.
 
     Args:
         detections: one row a box: video_id, frame_index or time_s, x_min, y_min, x_max, y_max in pixels, and
             optionally score, category and fps; other columns are ignored.
-        fps: the videos' frame rate, to count frames in seconds or seconds in frames, where no column tells.
+        every: the interval between prompted frames.
+        match_iou: least IoU with an object's last box for a box to be that object.
+        min_score: boxes with a lower score are left out.
+        fps: frame rate of the videos, to convert between frames and seconds, where there is no column fps.
     """
     table = _known_columns(detections)
     boxes = np.stack([table[side].fill_null(math.nan).to_numpy() for side in SIDES], axis=1).astype(np.float64)
@@ -75,12 +78,12 @@ def detections_to_prompts(
 
 
 def link(boxes: Boxes, moment: Floats, category: Ints, *, match_iou: float) -> Ints:
-    """Object numbers from 1 of one video's boxes, which are sorted by moment; pairs with the largest overlap first."""
+    """Object numbers from 1 of one video's boxes, sorted by moment; the pairs of highest IoU are matched first."""
     objects = np.zeros(len(boxes), np.int64)
-    last: dict[int, tuple[int, int]] = {}  # object -> its last box and the look it was seen in
+    last: dict[int, tuple[int, int]] = {}  # object -> its last box and the sampled frame it was in
     count = 0
-    for look, (start, stop) in enumerate(_groups(moment)):
-        known = [(number, box) for number, (box, seen) in last.items() if look - seen <= REMEMBERED]
+    for sample, (start, stop) in enumerate(_groups(moment)):
+        known = [(number, box) for number, (box, seen) in last.items() if sample - seen <= MAX_MISSED]
         if known:
             numbers, latest = (np.array(column) for column in zip(*known, strict=True))
             overlap = iou(boxes[start:stop], boxes[latest])
@@ -95,7 +98,7 @@ def link(boxes: Boxes, moment: Floats, category: Ints, *, match_iou: float) -> I
             if objects[at] == 0:
                 count += 1
                 objects[at] = count
-            last[int(objects[at])] = (at, look)
+            last[int(objects[at])] = (at, sample)
     return objects
 
 

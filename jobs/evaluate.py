@@ -1,8 +1,8 @@
 """Score masks against a truth: J, F, J&F, recall and decay as the DAVIS 2017 benchmark defines them, and presence.
 
-Masks and truth may each be a label output, a DAVIS or SA-V folder of PNGs, SA-V JSON, COCO, YouTube-VIS or MOTS, or a
-Parquet table of masks (video_id, object_id, frame_index, height, width, counts). With another label output as the truth
-the score is how far two models agree.
+Masks and truth may each be a label output, any format that jobs.export writes with masks, or a Parquet table of masks
+(video_id, object_id, frame_index, height, width, counts). With another label output as the truth, the score is the
+agreement of two models.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--protocol",
         choices=get_args(FrameProtocol),
-        help="frames that count: davis leaves out the first and last of a video, sav of each object, all none "
+        help="frames that count: davis leaves out the first and last of a video, sav those of each object, all none "
         "(default: sav for SA-V JSON, all between label outputs, else davis)",
     )
     add("--where", metavar="SQL", help="score only these rows of a label output, e.g. \"category = 'dog'\"")
@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     add("--workers", type=int, metavar="N", help="number of processes (default: one per core)")
     add("--json", metavar="URI", help="file to write the summary to")
     add("--csv", metavar="URI", help="file to write one line per masklet to")
-    add("--fail-under", type=float, metavar="X", help="exit with 3 when J&F is below X, between 0 and 1")
+    add("--fail-under", type=float, metavar="X", help="exit with 3 when J&F is below X (0 to 1)")
     add_storage(p)
     return p
 
@@ -85,9 +85,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = parser().parse_args(arguments)
     if args.fail_under is not None and not 0 <= args.fail_under <= 1:
-        raise UsageError(f"--fail-under is {args.fail_under:g}; allowed: 0 to 1")
+        raise UsageError(f"--fail-under must be 0 to 1 (got {args.fail_under:g})")
     if args.workers is not None and args.workers < 1:
-        raise UsageError(f"--workers is {args.workers}; allowed: 1 or more")
+        raise UsageError(f"--workers must be at least 1 (got {args.workers})")
     storage = open_storage(args)
     for uri, is_ours in ((args.json, is_summary), (args.csv, is_score_table)):
         _check_replaceable(uri, is_ours, storage)
@@ -138,7 +138,7 @@ def show(summary: Summary) -> None:
     if videos := evaluation.missing_videos:
         out.print(f"{len(videos)} videos of the truth have no masks, such as {videos[0]!r}", markup=False)
     if evaluation.extra_videos:
-        out.print(f"{evaluation.extra_videos} videos have masks but no truth and are not judged")
+        out.print(f"{evaluation.extra_videos} videos have masks but no truth and are not scored")
     for problem in evaluation.problems[:SHOWN]:
         out.print(f"not scored: {problem}", markup=False)
     if len(evaluation.problems) > SHOWN:

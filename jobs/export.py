@@ -1,7 +1,7 @@
 """Write labels in a format that other tools read.
 
-Videos are read chunk by chunk, so memory does not grow with the labels, and a run that was cut short goes on where it
-was. A video belongs to the same split in every export, for its id decides.
+Videos are read chunk by chunk, so memory does not grow with the labels; an interrupted export resumes where it stopped.
+The split is a hash of video_id, so it is the same in every export. Only files that an export wrote are ever replaced.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="formats:\n" + "".join(f"  {name:13} {about}\n" for name, about in ABOUT.items()) + "\n"
-        "exit codes: 0 written; 3 written, but some videos could not be; 2 wrong usage; 1 unexpected",
+        "exit codes: 0 all written; 3 some videos left out; 2 wrong usage; 1 unexpected",
     )
     add = p.add_argument
     add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
@@ -79,7 +79,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = parser().parse_args(arguments)
     if args.tolerance is not None and (args.tolerance < 0 or args.format not in POLYGONS):
-        raise UsageError(f"--tolerance {args.tolerance:g}: 0 or more, and only for {' and '.join(POLYGONS)}")
+        raise UsageError(
+            f"--tolerance must be at least 0 (got {args.tolerance:g}) and applies to {' and '.join(POLYGONS)} only"
+        )
     storage = open_storage(args)
     splits = Splits.parse(args.split)
     library = LIBRARY_FORMATS.get(args.format)
@@ -87,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     selection = open_selection(args.output, storage=storage, where=args.where, every=every)
     if library:
         if args.frames == "write":
-            raise UsageError(f"--frames write: {args.format} only refers to the videos")
+            raise UsageError(f"--frames write is not available for {args.format}, which refers to the videos")
         rows = write_with_library(library, selection, args.to, splits=splits, storage=storage)
         out.print(f"wrote {rows} masks to {args.to}", markup=False)
         return 0
@@ -103,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
         storage=storage,
         watch=lambda at, of: logging.getLogger("export").info("%d of %d videos", at, of),
     )
-    before = f", of which {done.chunks_done_before} of {done.chunks} parts were there already"
+    before = f", of which {done.chunks_done_before} of {done.chunks} chunks were complete before"
     out.print(
         f"wrote {done.rows} masks of {done.videos} videos to {target}{before if done.chunks_done_before else ''}",
         markup=False,

@@ -14,14 +14,14 @@ from pipeline.storage import Storage
 from pipeline.video.content import open_labelled
 
 QUALITY = 95
-"""Of JPEG: what SA-V's and COCO's pictures have, about."""
+"""Quality of JPEG, about that of the pictures of SA-V and COCO."""
 
 
 def pictures(video: VideoMasks, form: Format, *, storage: Storage | None = None) -> Iterator[Piece]:
-    """A JPEG for each selected frame, where the format wants it.
+    """A JPEG for each selected frame, at the path that the format expects.
 
     Raises:
-        VideoError: The video cannot be decoded any more, has another size, or ends before a selected frame.
+        VideoError: The video can no longer be decoded, has another size, or ends before a selected frame.
     """
     uri = str(video.facts.get("uri") or "")
     if not uri:

@@ -1,4 +1,4 @@
-"""Masks of any origin as one kind of table, whichever format they came in or go out as."""
+"""Tables of masks: the one form that every format is read into."""
 
 from collections.abc import Sequence
 
@@ -16,11 +16,11 @@ MASK_ROWS = pa.schema(
         ("category", pa.string()),
     ]
 )
-"""A row per video, object and annotated frame; an empty mask says that the object is not to be seen there."""
+"""A row per video, object and annotated frame; an empty mask says that the object is not visible there."""
 
 
 class RowBuilder:
-    """Collects mask rows one by one."""
+    """Builds a table of masks row by row."""
 
     def __init__(self) -> None:
         self._columns: dict[str, list[object]] = {name: [] for name in MASK_ROWS.names}
@@ -47,7 +47,7 @@ class RowBuilder:
 
 
 def sorted_rows(table: pa.Table) -> pa.Table:
-    """By video, object and frame."""
+    """The table sorted by video, object and frame."""
     return table.sort_by([("video_id", "ascending"), ("object_id", "ascending"), ("frame_index", "ascending")])
 
 

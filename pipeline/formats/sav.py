@@ -122,7 +122,7 @@ def write_sav(
     Args:
         masks: rows of this video with object_id, frame_index, counts; frames that are no multiple of the stride are
             left out, and what has no row there is written as an empty mask.
-        facts: what cannot be known from masks: video_environment, video_split, masklet_type,
+        facts: what does not follow from masks: video_environment, video_split, masklet_type,
             masklet_edited_frame_count, masklet_stability_score; keys and values as in SA-V.
     """
     facts = facts or {}
@@ -165,7 +165,7 @@ def write_sav(
 
 
 def stride_of(frames: int, annotated: int) -> int:
-    """How many frames lie between annotated ones: four where that fits, else the smallest that does."""
+    """Stride of the annotated frames: four where that fits the counts, else the smallest that does."""
     if annotated < 1:
         return STRIDE
     candidates = [STRIDE, *range(max(1, frames // annotated), frames // annotated + 2)]
@@ -182,7 +182,7 @@ def size_bucket(area: float) -> str:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What SA-V says of a masklet's areas over the annotated frames."""
+    """What SA-V records of the areas of a masklet over the annotated frames."""
 
     size_abs: float
     size_rel: float

@@ -1,4 +1,4 @@
-"""Which videos are for training and which are held out: decided by the video's id, so that it never changes."""
+"""Which videos are for training and which are held out: a hash of video_id, so it is the same in every export."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ REST = "train"
 
 @dataclass(frozen=True)
 class Splits:
-    """Shares of the videos by name; what they leave is `train`."""
+    """Shares of the videos by name; all other videos are `train`."""
 
     shares: tuple[tuple[str, float], ...] = ()
 
@@ -20,7 +20,7 @@ class Splits:
         """From `val=0.1`, as on a command line.
 
         Raises:
-            UsageError: A text is no NAME=SHARE, or the shares are more than all.
+            UsageError: A text is not NAME=SHARE, or the shares add up to more than 1.
         """
         shares = []
         for text in texts:
@@ -34,7 +34,7 @@ class Splits:
             shares.append((name, share))
         names = [name for name, _ in shares]
         if len(set(names)) < len(names) or REST in names:
-            raise UsageError(f"splits {', '.join(names)}: each name once, and {REST} is what the others leave")
+            raise UsageError(f"splits {', '.join(names)}: a name may be given once, and {REST} is implied")
         if sum(share for _, share in shares) > 1 + 1e-9:
             raise UsageError(f"splits add up to {sum(share for _, share in shares):g}; at most 1 is allowed")
         return cls(tuple(shares))
@@ -44,7 +44,7 @@ class Splits:
         return (REST, *(name for name, _ in self.shares))
 
     def of(self, video_id: str) -> str:
-        """Where a video belongs. A larger share of a name keeps the videos that a smaller one had."""
+        """The split of a video. Raising the share of the first split keeps the videos that it had."""
         place = int.from_bytes(hashlib.sha256(b"split:" + video_id.encode()).digest()[:8], "big") / 2**64
         edge = 0.0
         for name, share in self.shares:

@@ -21,7 +21,7 @@ READ_ROWS = 20_000
 """Mask rows of the truth that are read at once."""
 
 INLINE_ROWS = 1_500
-"""Below this much work starting processes takes longer than it saves."""
+"""Mask rows below which starting processes takes longer than it saves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Evaluation:
     scores: tuple[MaskletScore, ...]
     problems: tuple[Problem, ...]
     missing_videos: tuple[str, ...]
-    """Videos of the truth without any mask, scored as empty ones, or left out where that was asked for."""
+    """Videos of the truth without any mask, scored as empty masks or left out, as requested."""
     extra_videos: int
     """Videos with masks but no truth, which are not scored."""
     protocol: FrameProtocol
@@ -49,10 +49,10 @@ def evaluate(
     """J, F and presence of each masklet of the truth.
 
     Args:
-        protocol: which annotated frames count; by the kind of the truth when absent.
-        missing: what becomes of true masks that have no counterpart.
+        protocol: which annotated frames count; that of the truth when absent.
+        missing: how true masks without a counterpart are scored.
         workers: processes; one per core when absent.
-        watch: told how many videos of how many are done.
+        watch: called with the number of finished videos and of all videos.
 
     Raises:
         UsageError: The two have no video in common.
@@ -63,7 +63,7 @@ def evaluate(
     absent = [video_id for video_id in wanted if video_id not in there]
     if wanted and len(absent) == len(wanted):
         examples = ", ".join(repr(video_id) for video_id in (*absent[:1], *list(there)[:1]))
-        raise UsageError(f"the masks and the truth have no video_id in common; theirs are such as {examples}")
+        raise UsageError(f"the masks and the truth have no video_id in common; examples are {examples}")
     if missing != "empty":
         wanted = {video_id: rows for video_id, rows in wanted.items() if video_id in there}
     scores: list[MaskletScore] = []

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pipeline.masks import rle
 
 BOUND_TH = 0.008
-"""How far a boundary pixel may lie from the other boundary, as a share of the frame's diagonal."""
+"""Largest distance at which boundary pixels match, as a share of the diagonal of the frame."""
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -40,7 +40,7 @@ def boundary_f(truth: str, found: str, size: tuple[int, int]) -> float:
 
 
 def j_and_f(truth: str, found: str, size: tuple[int, int]) -> tuple[float, float]:
-    """Both at once."""
+    """J and F of two RLE masks of [height, width]."""
     if truth == found:
         rle.decompress(truth, size)
         return 1.0, 1.0

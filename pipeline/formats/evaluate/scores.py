@@ -16,8 +16,8 @@ from pipeline.formats.sources import FrameProtocol, Problem
 from pipeline.masks import rle
 
 Missing = Literal["empty", "skip videos", "skip"]
-"""What becomes of true masks that have no counterpart: judged as if it were empty, left out where the whole video has
-none, or left out altogether, as suits a selection."""
+"""How true masks without a counterpart are scored: against an empty mask, not at all where the whole video has none, or
+not at all."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -60,8 +60,8 @@ def score_video(
 
     Args:
         truth: MASK_ROWS of this video, its annotated frames.
-        found: MASK_ROWS to be judged; None where there are none.
-        missing: what becomes of frames without a row.
+        found: MASK_ROWS to score; None where there are none.
+        missing: how frames without a row are scored.
     """
     frames = np.unique(truth.column("frame_index").to_numpy())
     edges = {int(frames[0]), int(frames[-1])} if len(frames) else set()
@@ -113,7 +113,7 @@ def _score_masklet(
                 pairs.append((0.0, 0.0, False) if area else (1.0, 1.0, True))
                 continue
             if answer[:2] != size:
-                raise RleError(f"a mask of {answer[0]} x {answer[1]} cannot be judged by one of {height} x {width}")
+                raise RleError(f"a mask of {answer[0]} x {answer[1]} cannot be compared with one of {height} x {width}")
             if answer[2] == counts:
                 pairs.append((1.0, 1.0, True))
                 continue

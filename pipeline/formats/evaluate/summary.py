@@ -1,4 +1,4 @@
-"""What an evaluation says: means over masklets, by category and size, and how sure they are."""
+"""Summaries of an evaluation: means over masklets, by category and size, with confidence intervals."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ SIZES = ("small", "medium", "large", "never visible")
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A mean, and the bounds between which it lies in 95 of 100 samples of as many videos."""
+    """A mean and its 95 % confidence interval."""
 
     mean: float
     low: float
@@ -63,7 +63,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """An evaluation in a few numbers."""
+    """The numbers that summarise an evaluation."""
 
     overall: Group
     j_and_f: Interval
@@ -120,7 +120,7 @@ def summarise(evaluation: Evaluation, *, baseline: Evaluation | None = None, see
 
 
 def compare(evaluation: Evaluation, baseline: Evaluation, *, seed: int = 0) -> Comparison:
-    """How much better one output is than another, masklet by masklet.
+    """The difference in J&F of two outputs, masklet by masklet.
 
     Raises:
         UsageError: They have no scored masklet in common.
@@ -143,8 +143,8 @@ def compare(evaluation: Evaluation, baseline: Evaluation, *, seed: int = 0) -> C
 
 
 def bootstrap(values: Floats, videos: Sequence[str], *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """The mean over masklets and its percentile interval when videos, not masklets, are drawn again: masklets of one
-    video are alike."""
+    """The mean over masklets and its percentile interval when videos, not masklets, are resampled, because
+    masklets of one video are correlated."""
     if not len(values):
         return Interval(mean=math.nan, low=math.nan, high=math.nan)
     _, which = np.unique(np.asarray(videos), return_inverse=True)

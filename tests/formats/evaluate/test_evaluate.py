@@ -106,7 +106,7 @@ def test_a_selection_is_judged_by_what_it_holds() -> None:
 
 
 def test_no_common_video_is_an_error() -> None:
-    with pytest.raises(UsageError, match="no video_id in common; theirs are such as 'a', 'b'"):
+    with pytest.raises(UsageError, match="no video_id in common; examples are 'a', 'b'"):
         evaluate(source(clip("b")), source(clip("a")))
 
 
@@ -121,7 +121,7 @@ def test_broken_masks_and_other_sizes_are_named_and_the_rest_is_scored() -> None
     result = evaluate(TableMasks(large.table()), source(truth), protocol="all")
     assert [problem.frame_index for problem in result.problems] == [3, 4, 5, 6]
     assert all("video 'a', object 0, frame" in str(problem) for problem in result.problems)
-    assert "30 x 180 cannot be judged by one of 60 x 90" in str(result.problems[3])
+    assert "30 x 180 cannot be compared with one of 60 x 90" in str(result.problems[3])
     assert result.scores[0].frames == 6
     assert result.scores[0].j.mean == 1
     hostile = RowBuilder()

@@ -112,7 +112,7 @@ def test_statistics_as_davis_counts_them() -> None:
 def test_masks_of_other_sizes_and_broken_ones_are_refused() -> None:
     small, large = rle.encode(np.ones((1, 4, 5), np.bool_))[0], rle.encode(np.ones((1, 6, 5), np.bool_))[0]
     for measure in (jaccard, boundary_f, j_and_f):
-        with pytest.raises(RleError, match="cover 30 pixels; 4 x 5 has 20"):
+        with pytest.raises(RleError, match="cover 30 pixels, not the 20 of 4 x 5"):
             measure(small, large, (4, 5))
         with pytest.raises(RleError):
             measure("!", "!", (4, 5))

@@ -1,4 +1,7 @@
-"""Storage: read, write once, list. The only room that opens a URL."""
+"""Bytes below a URI: read, created once, listed. The only package that opens URLs.
+
+`Store` is everything below one URI, `open_source` one file of others; `backends` has a module for each kind of storage.
+"""
 
 from pipeline.storage.access import Access, Storage
 from pipeline.storage.faults import ChangedError, MissingError, redact

@@ -1,4 +1,4 @@
-"""What storage errors mean: which pass by themselves, and what to tell a person about the others."""
+"""Storage errors: which are retried, and the messages of those that are not."""
 
 import errno
 import logging
@@ -15,7 +15,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY_BUDGET_S = 60.0
+"""How long a request is retried."""
 LOG_EVERY_S = 10.0
+"""Between two log lines about retries for the same reason."""
 _logged_at: dict[str, float] = {}
 _log_lock = threading.Lock()
 _TRANSIENT_HTTP = {408, 409, 425, 429, 500, 502, 503, 504}
@@ -36,7 +38,7 @@ _TRANSIENT_RUST = re.compile(
     r"Error performing (?:.*?)(?:error sending request|timed out|connection|status code: (?:408|409|425|429|5\d\d))",
     re.DOTALL,
 )
-"""Of object_store, below delta-rs, which has words only: it does not repeat a create whose answer never came."""
+"""Messages of object_store, below delta-rs, which has no error types: it does not repeat a create without an answer."""
 _CREDENTIAL_CODES = {
     "InvalidAccessKeyId": "the access key is unknown to the server",
     "SignatureDoesNotMatch": "the secret key does not match the access key",
@@ -54,13 +56,13 @@ class ChangedError(StorageError):
 
 
 def redact(uri: str) -> str:
-    """The URI without what may be secret in it: user:password@, and the query of a signed URL."""
+    """The URI without its secrets: user:password@, and the query of a signed URL."""
     uri = re.sub(r"(?<=://)[^/@\s]*@", "***@", uri)
     return re.sub(r"(?i)(?<=[a-z0-9])\?[^\s]*(signature|sig|token|credential|key)=[^\s]*", "?***", uri)
 
 
 def s3_response(error: BaseException | None) -> dict[str, Any]:
-    """The server's own answer behind an error translated by s3fs, {} when there is none."""
+    """The server's answer behind an error that s3fs has translated; {} when there is none."""
     while error is not None:
         response = getattr(error, "response", None)
         if isinstance(response, dict) and "Error" in response:
@@ -70,11 +72,12 @@ def s3_response(error: BaseException | None) -> dict[str, Any]:
 
 
 def s3_code(error: BaseException | None) -> str:
+    """The code of an S3 error, such as "NoSuchBucket"; "" when there is none."""
     return str(s3_response(error).get("Error", {}).get("Code", ""))
 
 
 def s3_error(found: Mapping[str, str], operation: str) -> Exception:
-    """What s3fs would have raised, of an error that stands in an answer which is otherwise a success."""
+    """The exception that s3fs would raise for an error inside an answer whose status is success."""
     from botocore.exceptions import ClientError
     from s3fs.errors import translate_boto_error
 
@@ -100,7 +103,7 @@ def is_transient(error: BaseException) -> bool:
     return _TRANSIENT_RUST.search(str(error)) is not None
 
 
-def attempt(
+def with_retries(
     action: Callable[[], T],
     *,
     what: str,
@@ -111,9 +114,18 @@ def attempt(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> T:
-    """Run `action`, again after transient errors until `budget_s` is spent; anything else becomes a StorageError.
+    """The result of `action`, which is retried after transient errors until `budget_s` is spent.
 
-    Errors of the types in `passes` reach the caller unchanged.
+    Args:
+        action: one request.
+        what: its verb, for messages: "read".
+        uri: its object, for messages.
+        budget_s: how long it is retried.
+        retry: whether it is retried at all.
+        passes: errors that reach the caller unchanged, unless they are transient.
+
+    Raises:
+        StorageError: Any other error.
     """
     started, wait = clock(), 0.1
     while True:
@@ -143,7 +155,7 @@ def _log_retry(message: str, words: str, *, now: float) -> None:
 
 
 def explain(error: BaseException, *, what: str, uri: str, tried_s: float | None = None) -> StorageError:
-    """The StorageError a person can act on."""
+    """The StorageError for an error: what could not be done, why, and what to do about it."""
     head = f"cannot {what} {redact(uri)}: "
     code = s3_code(error)
     name = type(error).__name__
@@ -160,7 +172,7 @@ def explain(error: BaseException, *, what: str, uri: str, tried_s: float | None 
         )
     if tried_s is not None:
         return StorageError(
-            f"{head}{_words(error)}, still so after {tried_s:.0f} s of retries; "
+            f"{head}{_words(error)}, also after {tried_s:.0f} s of retries; "
             "check that the endpoint (AWS_ENDPOINT_URL) is reachable, then run again"
         )
     if isinstance(error, FileNotFoundError):
@@ -168,9 +180,9 @@ def explain(error: BaseException, *, what: str, uri: str, tried_s: float | None 
     if isinstance(error, PermissionError):
         return StorageError(f"{head}permission denied{f' ({code})' if code else ''}; check {_rights(uri)}")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError(f"{head}no space left; free some or choose another place")
+        return StorageError(f"{head}no space left; free some, or choose another location")
     if isinstance(error, OSError) and error.errno == errno.EROFS:
-        return StorageError(f"{head}the file system is read-only; choose another place")
+        return StorageError(f"{head}the file system is read-only; choose another location")
     if isinstance(error, IsADirectoryError):
         return StorageError(f"{head}expected a file, found a directory")
     if isinstance(error, (NotADirectoryError, FileExistsError)):
@@ -187,8 +199,8 @@ def _bucket(uri: str) -> str:
 def _rights(uri: str) -> str:
     if uri.startswith("s3"):
         keys = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        return f"{keys}, what they allow, and that the bucket {_bucket(uri)!r} exists"
-    return "the credentials and what they allow" if "://" in uri else "who owns the folder and may write to it"
+        return f"{keys}, their permissions, and that the bucket {_bucket(uri)!r} exists"
+    return "the credentials and their permissions" if "://" in uri else "who owns the folder and may write to it"
 
 
 def _words(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Small Parquet files, as bytes in memory."""
+"""Small Parquet files as bytes in memory."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 
 
 def read_parquet(data: bytes, *, columns: Sequence[str] | None = None) -> pa.Table:
-    """All of a file, or some of its columns.
+    """The rows of a file, with all or some of its columns.
 
     Not by `pq.read_table`: the threads of Arrow's dataset reader outlive the call, and one that still holds a Python
     object when the process ends aborts it ("terminate called without an active exception").

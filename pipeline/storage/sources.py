@@ -1,4 +1,4 @@
-"""Reading what others own: a video or manifest as a file whose reads are retried, and its version."""
+"""Files that this package does not write: videos and manifests, with their versions. Reads are retried."""
 
 import io
 import os
@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, cast
 
 from pipeline.storage.access import Access, Storage
 from pipeline.storage.backends import Backend, backend_class, connect
-from pipeline.storage.faults import RETRY_BUDGET_S, MissingError, attempt, redact
+from pipeline.storage.faults import RETRY_BUDGET_S, MissingError, redact, with_retries
 from pipeline.storage.listing import Version
 
 
@@ -39,7 +39,7 @@ class SourceFile(io.RawIOBase):
         wanted = min(len(buffer), max(0, self.size - self._at))
         if wanted == 0:
             return 0
-        data = attempt(lambda: self._fetch(wanted), what="read", uri=self._uri, budget_s=self._budget_s)
+        data = with_retries(lambda: self._fetch(wanted), what="read", uri=self._uri, budget_s=self._budget_s)
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
@@ -57,7 +57,7 @@ class SourceFile(io.RawIOBase):
 def open_below(backend: Backend, path: str, *, uri: str, budget_s: float) -> tuple[BinaryIO, Version]:
     """A file below a backend's root, with retries where its errors may pass, and the version that is open."""
     try:
-        file, version = attempt(
+        file, version = with_retries(
             lambda: backend.open(path),
             what="open",
             uri=uri,

@@ -16,7 +16,7 @@ import pyarrow.fs
 from pipeline.errors import UsageError
 from pipeline.storage.access import Storage
 from pipeline.storage.backends import Backend, connect
-from pipeline.storage.faults import RETRY_BUDGET_S, MissingError, attempt, explain, redact
+from pipeline.storage.faults import RETRY_BUDGET_S, MissingError, explain, redact, with_retries
 from pipeline.storage.listing import Entry, Page
 from pipeline.storage.paths import PROBES, SHARDS
 from pipeline.storage.sources import open_below
@@ -115,7 +115,7 @@ class Store:
         """Create, never replace: True when this call wrote it, False when it was there already.
 
         Of several writers of different data exactly one gets True, and nobody ever sees less than all of `data`. Remote
-        data equal to ours counts as ours: what repeats a request whose answer was lost may not say so.
+        data equal to ours counts as ours, because a client that repeats a request whose answer was lost hides that.
         """
         return self._ask("write", path, lambda at: at.create(path, data))
 
@@ -124,7 +124,7 @@ class Store:
         self._ask("delete", path, lambda at: at.delete([path]))
 
     def delete_prefix(self, prefix: str) -> int:
-        """Delete everything below `prefix`, unfinished writes, too; returns how many files there were."""
+        """Delete everything below `prefix`, unfinished writes included; returns the number of files."""
         doomed = [entry.path for found in (self.unfinished_writes(prefix), self.list(prefix)) for entry in found]
         self.delete_many(doomed)
         return len(doomed)
@@ -140,7 +140,7 @@ class Store:
             self._ask("delete", os.path.commonpath(some), partial(_delete, some))
 
     def check_writable(self) -> None:
-        """Fail now, with the reason, and not after hours of labelling. Retries for a few seconds only."""
+        """Raise if nothing can be written, before hours of labelling. Retries for a few seconds only."""
         impatient = Store(
             self.uri, storage=self.storage, storage_options=self._options, retry_budget_s=min(5.0, self.retry_budget_s)
         )
@@ -164,7 +164,7 @@ class Store:
         return self.map_shards(prefix, list)
 
     def map_shards(self, prefix: str, read: Callable[[Iterator[Entry]], T]) -> Iterator[T]:
-        """What `read` makes of each shard's entries, in the thread that lists it: where all would be too many."""
+        """The result of `read` for the entries of each shard, in order; it runs in the thread that lists the shard."""
         shards = (f"{prefix}/{shard}" for shard in SHARDS)
         if self._backend.listings_at_once == 1:
             yield from (read(self.list(shard)) for shard in shards)
@@ -181,7 +181,7 @@ class Store:
         return self._ask("list", path, lambda at: at.is_folder(path))
 
     def unfinished_writes(self, prefix: str = "") -> Entries:
-        """Files that local writes have not finished, which no listing shows: those of killed processes stay."""
+        """Files of local writes that have not ended, which no listing shows; killed processes leave theirs."""
         with self._explained("list", prefix):
             return [*self._backend.unfinished_writes(_checked(prefix) if prefix else "")]
 
@@ -195,11 +195,11 @@ class Store:
         """Arrow's own file system rooted here; None where Arrow has none for it."""
         return self._backend.arrow_filesystem()
 
-    def attempt(
+    def with_retries(
         self, action: Callable[[], T], what: str, path: str, *, passes: tuple[type[BaseException], ...] = ()
     ) -> T:
-        """Run what delta-rs or another library does at `path` with this store's retries and its words for errors."""
-        return attempt(
+        """The result of another library's `action` at `path`, with this store's retries and error messages."""
+        return with_retries(
             action,
             what=what,
             uri=self.uri_of(path),
@@ -211,7 +211,7 @@ class Store:
     # --- inside
 
     def _ask(self, what: str, path: str, action: Callable[[Backend], T]) -> T:
-        return self.attempt(partial(action, self._backend), what, path)
+        return self.with_retries(partial(action, self._backend), what, path)
 
     @contextmanager
     def _explained(self, what: str, path: str) -> Iterator[None]:
@@ -222,7 +222,7 @@ class Store:
 
     @property
     def _backend(self) -> Backend:
-        if self._connected is None or self._connected[0] != os.getpid():  # a fork must not share connections
+        if self._connected is None or self._connected[0] != os.getpid():  # a forked process must not share connections
             self._connected = (os.getpid(), connect(self.uri, self.storage.access(self.uri), self._options))
         return self._connected[1]
 

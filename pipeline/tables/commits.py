@@ -174,7 +174,7 @@ def _commit(store: Store, overwrite: _Overwrite, max_attempts: int) -> int:
 def _retried(store: Store, name: str, write: Callable[[], T], max_attempts: int) -> T:
     for number in range(1, max_attempts + 1):
         try:
-            return store.attempt(write, "write the table", name, passes=(CommitFailedError,))
+            return store.with_retries(write, "write the table", name, passes=(CommitFailedError,))
         except CommitFailedError as error:
             if number == max_attempts:
                 raise StorageError(f"cannot commit to the table {store}/{name}: {redact(str(error))}") from None

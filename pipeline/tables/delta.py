@@ -42,7 +42,7 @@ def open_table(store: Store, name: str, *, version: int | None = None) -> DeltaT
     missing = TableNotFoundError if version is None else DeltaError
     try:
         opened = partial(DeltaTable, where, version=version, storage_options=options)
-        table = store.attempt(opened, "open the table", name, passes=(missing,))
+        table = store.with_retries(opened, "open the table", name, passes=(missing,))
     except missing:
         return None
     _check_ours(table, f"{store}/{name}")
@@ -67,7 +67,7 @@ def create_table(store: Store, name: str) -> DeltaTable:
         )
         return DeltaTable(where, storage_options=options)
 
-    return store.attempt(create, "create the table", name)
+    return store.with_retries(create, "create the table", name)
 
 
 def schema_of(table: DeltaTable) -> pa.Schema:
@@ -91,7 +91,7 @@ def published_keys(store: Store) -> pa.Table:
     columns = ["video_id", "label_key"]
     if (videos := dataset(store, "videos")) is None:
         return pa.schema([(name, pa.string()) for name in columns]).empty_table()
-    return store.attempt(lambda: videos.to_table(columns=columns), "read the table", "videos")
+    return store.with_retries(lambda: videos.to_table(columns=columns), "read the table", "videos")
 
 
 def _check_ours(table: DeltaTable, where: str) -> None:

@@ -102,7 +102,7 @@ def _rows_of(store: Store, name: str, video_ids: Collection[str]) -> Counter[str
         for batch in table.to_batches(columns=["video_id"], filter=pc.field("video_id").isin(list(video_ids))):
             rows.update(batch.column("video_id").to_pylist())
 
-    store.attempt(count, "read the table", name)
+    store.with_retries(count, "read the table", name)
     return rows
 
 

@@ -28,7 +28,7 @@ def drop_history(store: Store, *, wait_s: float = WAIT_S) -> int:
     with publisher_epoch(store, wait_s=wait_s):
         for name in TABLES:
             if (table := open_table(store, name)) is not None:
-                store.attempt(table.create_checkpoint, "checkpoint the table", name)
+                store.with_retries(table.create_checkpoint, "checkpoint the table", name)
                 past = [
                     path for entry in store.list(table_log_dir(name)) if _is_before(path := entry.path, table.version())
                 ]

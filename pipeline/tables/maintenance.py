@@ -133,7 +133,7 @@ def delete_videos(store: Store, video_ids: Sequence[str], *, wait_s: float = WAI
     rows = 0
     if (masks := dataset(store, "masks")) is not None:
         count = partial(masks.count_rows, filter=pc.field("video_id").isin(video_ids))
-        rows = store.attempt(count, "read the table", "masks")
+        rows = store.with_retries(count, "read the table", "masks")
     with publisher_epoch(store, wait_s=wait_s) as epoch:
         batch = next_batch(store)
         for name in TABLES:

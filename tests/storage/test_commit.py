@@ -44,7 +44,7 @@ def test_large_objects_race_too(store: Store) -> None:
     assert store.read("big") == contents[won.index(True)]
 
 
-def test_what_takes_several_uploads_is_created_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_of_several_uploads_is_created_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(S3Backend, "upload_options", {"chunksize": 5 * 2**20, "max_concurrency": 2})
     first, second = b"1" * (11 * 2**20), b"2" * (11 * 2**20)
     assert store.commit_once("big", first)

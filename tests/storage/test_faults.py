@@ -1,4 +1,4 @@
-"""Which errors are tried again, for how long, and what people read in the end."""
+"""Which errors are retried, for how long, and what the message says."""
 
 import errno
 import itertools
@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from s3fs.errors import translate_boto_error
 
 from pipeline.errors import StorageError
-from pipeline.storage.faults import attempt, is_transient, redact
+from pipeline.storage.faults import is_transient, redact, with_retries
 
 
 def s3_error(code: str, status: int) -> Exception:
@@ -33,7 +33,7 @@ def s3_error(code: str, status: int) -> Exception:
         OSError(errno.ETIMEDOUT, "x"),
     ],
 )
-def test_trouble_that_passes_is_tried_again(error: Exception) -> None:
+def test_transient_errors_are_retried(error: Exception) -> None:
     assert is_transient(error)
 
 
@@ -51,7 +51,7 @@ def test_trouble_that_passes_is_tried_again(error: Exception) -> None:
         ValueError("x"),
     ],
 )
-def test_other_trouble_is_final(error: Exception) -> None:
+def test_other_errors_are_final(error: Exception) -> None:
     assert not is_transient(error)
 
 
@@ -65,7 +65,7 @@ class Clock:
         self.now += seconds
 
 
-def test_retries_wait_longer_and_longer_until_the_budget_is_spent(caplog: pytest.LogCaptureFixture) -> None:
+def test_retries_back_off_until_the_budget_is_spent(caplog: pytest.LogCaptureFixture) -> None:
     clock, calls = Clock(), []
 
     def action() -> None:
@@ -73,7 +73,7 @@ def test_retries_wait_longer_and_longer_until_the_budget_is_spent(caplog: pytest
         raise s3_error("SlowDown", 503)
 
     with pytest.raises(StorageError, match=r"cannot read s3://\*\*\*@b/k: .*SlowDown.*after 30 s of retries") as caught:
-        attempt(action, what="read", uri="s3://user:pass@b/k", budget_s=30, clock=clock, sleep=clock.sleep)
+        with_retries(action, what="read", uri="s3://user:pass@b/k", budget_s=30, clock=clock, sleep=clock.sleep)
     assert clock.now == pytest.approx(30)
     assert 8 <= len(calls) <= 14
     waits = [later - sooner for sooner, later in itertools.pairwise(calls)]
@@ -82,7 +82,7 @@ def test_retries_wait_longer_and_longer_until_the_budget_is_spent(caplog: pytest
     assert "pass" not in caplog.text
 
 
-def test_success_after_trouble() -> None:
+def test_a_retry_may_succeed() -> None:
     clock, answers = Clock(), [ConnectionResetError(), s3_error("InternalError", 500), None]
 
     def action() -> str:
@@ -90,7 +90,7 @@ def test_success_after_trouble() -> None:
             raise error
         return "read"
 
-    assert attempt(action, what="read", uri="s3://b/k", clock=clock, sleep=clock.sleep) == "read"
+    assert with_retries(action, what="read", uri="s3://b/k", clock=clock, sleep=clock.sleep) == "read"
 
 
 def test_final_errors_cost_one_call_and_no_time() -> None:
@@ -101,7 +101,7 @@ def test_final_errors_cost_one_call_and_no_time() -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(StorageError, match="cannot write /out/x: no space left"):
-        attempt(action, what="write", uri="/out/x", clock=clock, sleep=clock.sleep)
+        with_retries(action, what="write", uri="/out/x", clock=clock, sleep=clock.sleep)
     assert len(calls) == 1
     assert clock.now == 0
 

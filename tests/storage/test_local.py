@@ -25,7 +25,7 @@ def test_local_writes_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_others_make_and_remove_meanwhile_is_made_again(
+def test_a_folder_that_others_remove_meanwhile_is_created_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mkdir, others = os.mkdir, [True]
@@ -68,7 +68,7 @@ Store(sys.argv[1]).commit_once("parts/00/v/key", b"labels")
 """
 
 
-def test_what_a_killed_process_was_writing_is_not_listed_and_can_be_deleted(tmp_path: Path) -> None:
+def test_unfinished_writes_are_not_listed_and_can_be_deleted(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
     store = Store(tmp_path)
     store.put("parts/01/v/key", b"others")
@@ -79,7 +79,7 @@ def test_what_a_killed_process_was_writing_is_not_listed_and_can_be_deleted(tmp_
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "parts/01/v/key"]
 
 
-def test_a_local_folder_that_cannot_be_listed_is_told_as_any_other_storage(tmp_path: Path) -> None:
+def test_a_local_folder_that_cannot_be_listed_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     store = Store(tmp_path)
     for use in (lambda: list(store.list("loop")), lambda: store.list_dirs("loop"), lambda: store.info("loop/x")):
@@ -93,7 +93,7 @@ def test_an_unwritable_folder_is_refused_at_once(tmp_path: Path) -> None:
         Store(tmp_path / "file" / "out").check_writable()
 
 
-def test_links_are_listed_as_what_they_lead_to_and_circles_end(tmp_path: Path) -> None:
+def test_links_are_followed_and_cycles_end(tmp_path: Path) -> None:
     (elsewhere := tmp_path / "elsewhere").mkdir()
     (elsewhere / "clip.mp4").write_bytes(b"123")
     (out := tmp_path / "out").mkdir()

@@ -168,7 +168,7 @@ def test_prefixes_may_have_their_own_access(s3: S3, monkeypatch: pytest.MonkeyPa
     assert READER_SECRET.encode() not in pickle.dumps(store)
 
 
-def test_a_server_that_dies_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_restarts_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = SeaweedFS(tmp_path)
     server.start()
     try:

@@ -41,12 +41,12 @@ def test_a_page_of_another_server_is_read() -> None:
     assert page.next_token == "1a+/b&="
 
 
-def test_a_page_that_is_cut_short_or_leads_nowhere_is_none() -> None:
+def test_a_truncated_page_or_one_without_a_token_is_none() -> None:
     assert not [at for at in range(len(AWS_PAGE)) if parse_page(AWS_PAGE[:at])]
     assert parse_page(AWS_PAGE.replace("NextContinuationToken", "NextMarker")) is None
 
 
-def test_a_listing_whose_pages_are_cut_short_is_whole(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listing_with_truncated_pages_is_complete(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(s3.uri)
     for name in ("a", "b"):
         store.put(name, b"1")

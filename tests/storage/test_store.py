@@ -25,7 +25,7 @@ def test_bytes_come_back_whole_and_in_ranges(store: Store) -> None:
     assert (found.path, found.size) == ("a/b", 3)
 
 
-def test_what_is_not_there_is_said(store: Store) -> None:
+def test_missing_objects_are_reported(store: Store) -> None:
     store.put("a/b", b"x")
     assert store.info("a") is None  # a folder is not an object
     assert not store.exists("a/c")
@@ -66,7 +66,7 @@ def test_many_are_deleted_at_once(store: Store) -> None:
     store.delete_many([])
 
 
-def test_an_error_of_one_key_among_many_passes_as_it_would_alone(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transient_error_of_one_key_among_many_is_retried(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     Store(f"{s3.uri}/out").put("x", b"1")
     troubles: list[Trouble] = ["undeleted", "undeleted"]
     with Proxy(s3.endpoint, trouble=lambda r: troubles.pop() if troubles and r.startswith("POST ") else None) as proxy:
@@ -77,7 +77,7 @@ def test_an_error_of_one_key_among_many_passes_as_it_would_alone(s3: S3, monkeyp
         assert proxy.troubles["undeleted"] == 2
 
 
-def test_a_key_that_may_not_be_deleted_is_said(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_deletion_is_reported(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(f"{s3.uri}/out")
     store.put("x", b"1")
     for name, value in s3.server.env(READER_KEY, READER_SECRET).items():

@@ -9,7 +9,7 @@ import pyarrow.fs
 
 from pipeline.errors import StorageError
 from pipeline.storage.access import Access
-from pipeline.storage.faults import attempt
+from pipeline.storage.faults import with_retries
 from pipeline.storage.listing import Entry, Page, Version, version_of
 
 THREADS = 16
@@ -83,7 +83,7 @@ class Backend(Protocol):
 
         def ask(uri: str) -> Version | None:
             try:
-                found = attempt(lambda: cls(uri, access, {}).info(""), what="look at", uri=uri, budget_s=budget_s)
+                found = with_retries(lambda: cls(uri, access, {}).info(""), what="look at", uri=uri, budget_s=budget_s)
             except StorageError:
                 return None
             return version_of(found) if found else None

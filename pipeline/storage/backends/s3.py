@@ -14,7 +14,7 @@ from pipeline.storage.backends.s3_clients import arrow_filesystem, deltalake_opt
 from pipeline.storage.backends.s3_listing import S3Lister
 from pipeline.storage.backends.s3_versions import versions_in_bucket
 from pipeline.storage.contact import check_endpoint
-from pipeline.storage.faults import attempt, s3_error
+from pipeline.storage.faults import s3_error, with_retries
 from pipeline.storage.listing import Entry, Page, Version, entry_of, version_of
 
 
@@ -38,7 +38,7 @@ class S3Backend(FsspecBackend):
 
     def _connect(self, uri: str, access: Access, options: Mapping[str, Any]) -> Any:
         fs = shared_s3fs(access, options)
-        check_endpoint(attempt(lambda: str(fs.s3.meta.endpoint_url), what="use", uri=uri, retry=False))
+        check_endpoint(with_retries(lambda: str(fs.s3.meta.endpoint_url), what="use", uri=uri, retry=False))
         return fs
 
     def open(self, path: str) -> tuple[BinaryIO, Version]:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from pipeline.errors import StorageError
 from pipeline.storage.backends.backend import THREADS
-from pipeline.storage.faults import attempt
+from pipeline.storage.faults import with_retries
 from pipeline.storage.listing import Entry, Page, Version, version_of
 
 KEYS_PER_TASK = 4000
@@ -43,7 +43,7 @@ def versions_in_bucket(
     bucket = bucket_uri.partition("://")[2]
 
     def list_after(prefix: str, start_after: str, size: int) -> Page:
-        return attempt(
+        return with_retries(
             lambda: page(bucket, prefix, start_after=start_after, page_keys=size),
             what="list",
             uri=f"{bucket_uri}/{prefix}",
@@ -52,7 +52,7 @@ def versions_in_bucket(
 
     def look_at(name: str) -> Version | None:
         try:
-            found = attempt(lambda: info(name), what="look at", uri=f"{bucket_uri}/{name}", budget_s=budget_s)
+            found = with_retries(lambda: info(name), what="look at", uri=f"{bucket_uri}/{name}", budget_s=budget_s)
         except StorageError:
             return None
         return version_of(found) if found else None

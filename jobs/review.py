@@ -62,9 +62,9 @@ def command_parser(command: str) -> argparse.ArgumentParser:
     add = p.add_argument
     add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
     if command == "apply":
-        add("fixes", metavar="FIXES", help="prompts.jsonl of a review, or its manifest.parquet, with corrected prompts")
+        add("fixes", metavar="FIXES", help="prompts.jsonl of a review, with corrected prompts")
     if command == "export":
-        add("file", metavar="FILE", type=Path, help="local file to write: .jsonl, or .parquet for a manifest")
+        add("file", metavar="FILE", type=user_path, help="local file to write: .jsonl, or .parquet for a manifest")
     if command == "remove":
         add("names", nargs="*", metavar="NAME", help="names of corrections, as list shows them")
         add("--all", action="store_true", help="all corrections of the output")
@@ -96,12 +96,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 def review(given: argparse.Namespace) -> int:
     """Write the most doubtful videos to a folder."""
-    from pipeline.tables.query import open_labels  # imported late: it loads DuckDB
+    from pipeline.runs.corrections import overlay_prompts, read_corrections  # imported late: these load DuckDB
+    from pipeline.tables.query import open_labels
     from pipeline.views.review import write_review
 
-    storage = open_storage(given)
-    with open_labels(given.output, storage=storage) as labels:
-        done = write_review(labels, given.folder, worst=given.worst, storage=storage)
+    storage, store = open_storage(given), open_store(given)
+    with open_labels(store) as labels:
+        corrections = read_corrections(store)
+        done = write_review(
+            labels,
+            given.folder,
+            worst=given.worst,
+            storage=storage,
+            correct=lambda video_id, prompts: overlay_prompts(prompts, corrections.in_force(video_id)),
+        )
     _say_left_out(done.left_out)
     console.out.print(
         f"{len(done.video_ids)} videos: look at {given.folder}/sheets, correct {given.folder}/prompts.jsonl, then\n"
@@ -185,7 +193,7 @@ def export(given: argparse.Namespace) -> int:
         for video_id, corrections in by_video.items():
             try:
                 (labelled,) = load_videos(labels, [video_id])
-                prompts = overlay_prompts([dict(prompt) for prompt in labelled.prompts], corrections)
+                prompts = overlay_prompts(labelled.prompts, corrections)
                 rows.append(manifest_row(labelled.video, prompts, storage=storage))
             except CorpusError as error:
                 left_out.append(f"{video_id!r}: {error}")

@@ -1,7 +1,7 @@
 """The manifest: which videos, and what to track in them."""
 
 from pipeline.manifest.bad_rows import BadRow
-from pipeline.manifest.digest import prompt_digests
+from pipeline.manifest.digest import digest_records, prompt_digests
 from pipeline.manifest.kinds import MODIFIERS, PROMPT_KINDS, Prompt, kinds_of, marks_of
 from pipeline.manifest.prompt_field import Dot, Mark, PromptKind, Rectangle, Region
 from pipeline.manifest.reader import read_manifest
@@ -25,6 +25,7 @@ __all__ = [
     "Region",
     "Video",
     "describe",
+    "digest_records",
     "kinds_of",
     "marks_of",
     "prompt_digests",

@@ -1,13 +1,15 @@
 """Digest of a row's prompts: the prompts' part of a label key."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from pipeline.manifest.canonical import lists, numbers, record
 from pipeline.manifest.conform import list_parts, prompt_order
 from pipeline.manifest.kinds import MODIFIERS, PROMPT_KINDS
-from pipeline.manifest.schema import Manifest
+from pipeline.manifest.schema import PROMPT, Manifest
 
 _ROWS = 16_384
 
@@ -26,6 +28,12 @@ def prompt_digests(manifest: Manifest) -> pa.Array:
         for start in range(0, len(chunk), _ROWS)
     ]
     return pa.concat_arrays(digests) if digests else pa.array([], pa.string())
+
+
+def digest_records(prompts: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
+    """The digest of the prompts of each video, given as records of the manifest's `prompts` column."""
+    array = pa.array([list(each) for each in prompts], pa.list_(PROMPT))
+    return [hashlib.sha256(text).hexdigest() for text in canonical_json(array)]
 
 
 def canonical_json(prompts: pa.ListArray) -> list[bytes]:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import CorpusError, UsageError
 from pipeline.labels import VIDEOS
-from pipeline.manifest import SCHEMA
+from pipeline.manifest import SCHEMA, digest_records
 from pipeline.storage import Storage
 from pipeline.tables.query import Labels
 from pipeline.video.content import content_version, open_labelled
@@ -39,6 +39,7 @@ def write_review(
     *,
     worst: int,
     storage: Storage | None = None,
+    correct: Callable[[str, PromptRecords], PromptRecords] = lambda _video_id, prompts: prompts,
     watch: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Review:
     """Write contact sheets and the prompts of the most doubtful videos.
@@ -48,6 +49,7 @@ def write_review(
         FOLDER/manifest.parquet        the same as a manifest
 
     A video whose row is left as it is keeps its label key, so that only corrected videos are labelled again.
+    `correct` makes the current prompts of a video, by its id, from those that its labels were made with.
 
     Raises:
         UsageError: A number is out of range.
@@ -59,7 +61,6 @@ def write_review(
     ).fetchall()
     (folder / "sheets").mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
-    keys: list[str] = []
     left_out: list[str] = []
     for rank, (video_id,) in enumerate(chosen, start=1):
         (labelled,) = load_videos(labels, [video_id])
@@ -70,13 +71,13 @@ def write_review(
                 contact_sheet(labelled, reader).save(
                     folder / "sheets" / f"{rank:04d}-{quote(video_id, safe='')[:150]}.png"
                 )
-            rows.append(manifest_row(labelled.video, labelled.prompts, storage=storage))
-            keys.append(labelled.video["label_key"])
+            rows.append(manifest_row(labelled.video, correct(video_id, labelled.prompts), storage=storage))
         except CorpusError as error:
             left_out.append(f"{video_id!r}: {error}")
         watch(rank, len(chosen))
     write_manifest_rows(labels, rows, folder / "manifest.parquet")
-    lines = [{**row, "reviewed_key": key} for row, key in zip(rows, keys, strict=True)]
+    reviewed = digest_records([row["prompts"] for row in rows])
+    lines = [{**row, "reviewed_prompts": digest} for row, digest in zip(rows, reviewed, strict=True)]
     write_prompt_lines(lines, folder / "prompts.jsonl")
     return Review(video_ids=tuple(row["video_id"] for row in rows), left_out=tuple(left_out))
 
@@ -94,7 +95,7 @@ def manifest_row(video: Mapping[str, Any], prompts: PromptRecords, *, storage: S
     return extra | {
         "video_id": video["video_id"],
         "video_uri": video["uri"],
-        "prompts": [dict(prompt) for prompt in prompts],
+        "prompts": [{name: value for name, value in prompt.items() if value is not None} for prompt in prompts],
         "start_s": video["start_s"],
         "end_s": video["end_s"],
         "num_frames": video["frames"],

@@ -1,10 +1,12 @@
 """A review names the doubtful videos, worst first, with prompts that jobs.label takes back."""
 
 import json
+import shutil
 
 from jobs import review
 from pipeline.manifest import read_manifest
 from pipeline.views.review import write_review
+from tests.clips import red
 from tests.views.conftest import HOSTILE, PROMPT
 
 
@@ -28,3 +30,28 @@ def test_the_command(output, tmp_path, capsys):
     assert review.main([str(output), "--worst", "1", "--folder", str(tmp_path / "r")]) == 0
     assert "jobs.label --manifest" in capsys.readouterr().out
     assert review.main([str(output), "--worst", "0", "--folder", str(tmp_path / "r")]) == 2
+
+
+def test_a_review_written_before_another_correction_does_not_undo_it(output, tmp_path, capsys):
+    shutil.copytree(output, tmp_path / "out")
+
+    def review_calm(folder: str) -> dict:
+        assert review.main([str(tmp_path / "out"), "--worst", "3", "--folder", str(tmp_path / folder)]) == 3
+        lines = map(json.loads, (tmp_path / folder / "prompts.jsonl").read_text().splitlines())
+        return next(line for line in lines if line["video_id"] == "calm")
+
+    def apply(line: dict, prompt: dict) -> tuple[int, str]:
+        line["prompts"].append(prompt)
+        (tmp_path / "fixes.jsonl").write_text(json.dumps(line))
+        capsys.readouterr()
+        code = review.main(["apply", str(tmp_path / "out"), str(tmp_path / "fixes.jsonl")])
+        return code, capsys.readouterr().out
+
+    early, first = review_calm("early"), review_calm("early")
+    assert apply(first, red(1, 7))[0] == 0
+    code, said = apply(early, red(3, 8))
+    assert (code, "its prompts have changed since this review was written" in said) == (3, True)
+    late = review_calm("late")
+    assert [prompt["object_id"] for prompt in late["prompts"]] == [1, 7]
+    assert apply(late, red(3, 8))[0] == 0
+    assert [prompt["object_id"] for prompt in review_calm("last")["prompts"]] == [1, 7, 8]

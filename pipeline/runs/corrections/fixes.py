@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from pipeline.errors import CorpusError, ManifestError, UsageError
-from pipeline.manifest import PROMPT, prompts_from_json, read_manifest
-from pipeline.runs.corrections.overlay import digests, overlay_prompts, place_of
+from pipeline.manifest import PROMPT, digest_records, prompts_from_json, read_manifest
+from pipeline.runs.corrections.overlay import overlay_prompts, place_of
 from pipeline.runs.corrections.record import (
     Correction,
     Corrections,
@@ -26,8 +26,8 @@ from pipeline.storage.uris import expanded
 from pipeline.tables import dataset
 
 LABELLED = ("video_id", "label_key", "uri", "start_s", "end_s", "prompts")
-REVIEWED_KEY = "reviewed_key"
-"""Of a line: the label key of the labels that were reviewed."""
+REVIEWED_PROMPTS = "reviewed_prompts"
+"""Field of a line: digest of the prompts that were reviewed, so that no change made meanwhile is undone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +53,11 @@ class Applied:
 
 
 def read_fixes(path: str) -> list[Fix]:
-    """The fixes in a file: JSON lines as jobs.review writes them, or a manifest (.parquet).
+    """The fixes in a file of JSON lines, as jobs.review writes them.
 
     Raises:
         UsageError: The file cannot be read.
     """
-    if path.endswith((".parquet", ".pq")):
-        table = read_manifest(path).table
-        return [Fix(where=f"{path}, row {row}", record=record) for row, record in enumerate(table.to_pylist())]
     try:
         lines = expanded(path).read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -148,9 +145,9 @@ def _difference(
     removed = [prompt for place, prompt in old.items() if place not in new]
     if not (changed or removed):
         return None
-    if fix.record.get(REVIEWED_KEY, labelled["label_key"]) != labelled["label_key"]:
-        raise UsageError("its labels have changed since this review was written; write the review again")
-    before, after = digests([current, wanted])
+    before, after = digest_records([current, wanted])
+    if fix.record.get(REVIEWED_PROMPTS, before) != before:
+        raise UsageError("its prompts have changed since this review was written; write the review again")
     correction = Correction(
         video_id=video_id,
         name=next_name([each.name for each in existing.history.get(video_id, ())], now),
@@ -199,7 +196,7 @@ def _parsed(line: str, where: str) -> Fix:
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
-        raise UsageError(f"{where} is no JSON: {error}") from None
+        raise UsageError(f"{where} is not JSON: {error}; give the prompts.jsonl of a review") from None
     if not isinstance(record, dict) or not isinstance(record.get("video_id"), str):
         raise UsageError(f"{where} has no video_id; each line is an object with video_id and prompts")
     return Fix(where=where, record=record)

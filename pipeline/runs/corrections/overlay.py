@@ -4,7 +4,7 @@ The frames of a correction count from the start of the segment that was labelled
 for the video means other frames, so the correction is not applied, and the plan says so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.manifest import PROMPT, SCHEMA, BadRow, Manifest, prompt_digests, read_manifest
+from pipeline.manifest import PROMPT, SCHEMA, BadRow, Manifest, digest_records, read_manifest
 from pipeline.runs.corrections.record import Correction, Corrections, PromptRecord
 
 Place = tuple[int, int | None, float | None]
@@ -76,7 +76,7 @@ def overlay_manifest(manifest: Manifest, corrections: Corrections) -> Overlay:
             else:
                 not_applied.append(_other_segment(each, record["start_s"]))
         overlaid = overlay_prompts(prompts, applied)
-        if applied and digests([overlaid]) != digests([prompts]):
+        if applied and digest_records([overlaid]) != digest_records([prompts]):
             changed[row] = overlaid
             if is_outdated(prompts, applied):
                 outdated.append(video_id)
@@ -98,9 +98,9 @@ def overlay_manifest(manifest: Manifest, corrections: Corrections) -> Overlay:
     )
 
 
-def overlay_prompts(prompts: Sequence[PromptRecord], corrections: Sequence[Correction]) -> list[PromptRecord]:
+def overlay_prompts(prompts: Sequence[Mapping[str, Any]], corrections: Sequence[Correction]) -> list[PromptRecord]:
     """The prompts of one video with its corrections; an object's category is the last one that a correction gives."""
-    found = {place_of(prompt): prompt for prompt in prompts}
+    found: dict[Place, Mapping[str, Any]] = {place_of(prompt): prompt for prompt in prompts}
     for correction in corrections:
         for gone in correction.removed:
             found.pop(place_of(gone), None)
@@ -110,22 +110,15 @@ def overlay_prompts(prompts: Sequence[PromptRecord], corrections: Sequence[Corre
     return [{**prompt, "category": categories.get(prompt["object_id"])} for prompt in found.values()]
 
 
-def place_of(prompt: PromptRecord) -> Place:
+def place_of(prompt: Mapping[str, Any]) -> Place:
     """What a prompt is known by within its video: object, and frame or time."""
     return prompt["object_id"], prompt.get("frame_index"), prompt.get("time_s")
 
 
-def is_outdated(prompts: Sequence[PromptRecord], corrections: Sequence[Correction]) -> bool:
+def is_outdated(prompts: Sequence[Mapping[str, Any]], corrections: Sequence[Correction]) -> bool:
     """Whether a correction was made over other prompts than these and the corrections before it."""
     before = [overlay_prompts(prompts, corrections[:i]) for i in range(len(corrections))]
-    return digests(before) != [each.over for each in corrections]
-
-
-def digests(prompts: Sequence[Sequence[PromptRecord]]) -> list[str]:
-    """The digest of each video's prompts, as its label key holds it."""
-    table = pa.table({"prompts": pa.array(list(prompts), pa.list_(PROMPT))})
-    found: list[str] = prompt_digests(Manifest(table=table, rows=np.arange(len(prompts)), bad_rows=[])).to_pylist()
-    return found
+    return digest_records(before) != [each.over for each in corrections]
 
 
 def _checked(manifest: Manifest, changed: dict[int, list[PromptRecord]]) -> tuple[dict[int, pa.Scalar], list[BadRow]]:

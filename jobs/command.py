@@ -70,6 +70,11 @@ def handle_errors(main: Main) -> Main:
     return run
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 video, 2 videos."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def start(main: Main, arguments: list[str] | None = None) -> NoReturn:
     """Run a command as this process, with log lines as SAM2_CORPUS_LOGS says.
 

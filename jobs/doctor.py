@@ -7,7 +7,7 @@ are reported as staged: that is not wrong, and --repair does not publish them.
 import argparse
 from collections import Counter
 
-from jobs.command import add_storage, handle_errors, open_store, start
+from jobs.command import add_storage, counted, handle_errors, open_store, start
 
 SHOWN = 20
 
@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
-    from pipeline.tables.doctor import examine  # loads duckdb and deltalake: only once the options are right
+    from pipeline.tables.doctor import examine  # imported late: loads duckdb and deltalake
 
     store = open_store(given)
     findings = examine(store, repair=given.repair)
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not wrong:
         print(f"{store} is healthy")
         return 0
-    print(f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong" + ("" if given.repair else "; try --repair"))
+    print(f"{counted(wrong, 'problem')} found" + ("" if given.repair else "; try --repair"))
     return 3
 
 

@@ -5,7 +5,7 @@ All earlier versions of the tables are deleted, so time travel to before this mo
 
 import argparse
 
-from jobs.command import add_storage, handle_errors, open_store, start
+from jobs.command import add_storage, counted, handle_errors, open_store, start
 from pipeline.errors import UsageError
 from pipeline.runs.values import user_path
 
@@ -32,16 +32,16 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
-    from pipeline.tables.forget import find_traces, forget  # loads deltalake: only once the options are right
+    from pipeline.tables.forget import find_traces, forget  # imported late: loads deltalake
 
     ids = _read_ids(given.video_ids)
     store = open_store(given)
     done = find_traces(store, ids) if given.dry_run else forget(store, ids)
     if done.videos:
         print(
-            f"{'would erase' if given.dry_run else 'erased'} {_count(len(done.videos), 'video')} from {store}: "
-            f"{_count(len(done.objects), 'object')}, {_count(done.mask_rows, 'mask row')}, "
-            f"{_count(len(done.records), 'record')}, all table history"
+            f"{'would erase' if given.dry_run else 'erased'} {counted(len(done.videos), 'video')} from {store}: "
+            f"{counted(len(done.objects), 'object')}, {counted(done.mask_rows, 'mask row')}, "
+            f"{counted(len(done.records), 'record')}, all table history"
         )
     else:
         print(f"nothing to erase in {store}")
@@ -62,10 +62,6 @@ def _read_ids(path: str) -> set[str]:
     if not ids:
         raise UsageError(f"{path} names no video; write one id per line")
     return ids
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Safe to repeat, to interrupt and to run beside labelling: readers see each video
 import argparse
 import time
 
-from jobs.command import add_storage, handle_errors, open_store, start
+from jobs.command import add_storage, counted, handle_errors, open_store, start
 from jobs.options import duration
 
 
@@ -48,18 +48,18 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
-    from pipeline import tables as publish  # these load much: only once the options are right
+    from pipeline import tables as publish  # imported late: loads deltalake and duckdb
 
     store = open_store(given)
     done = publish.publish(store, wait_s=given.wait)
     print(
-        f"published {done.videos} videos ({done.mask_rows} masks) to {store} in {done.seconds:.1f} s: "
+        f"published {counted(done.videos, 'video')} ({done.mask_rows} masks) to {store} in {done.seconds:.1f} s: "
         f"{done.batches} batches, {done.bytes_written / 1e6:.1f} MB written"
         if done.videos
         else f"nothing to publish in {store}"
     )
     if done.waiting:
-        print(f"{done.waiting} videos wait for their labels; their earlier ones, if any, stay")
+        print(f"{counted(done.waiting, 'video')} without the wanted label yet; earlier labels, if any, stay")
     for part in done.unreadable:
         print(f"part left out: {part}")
     if given.optimize:

@@ -12,6 +12,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipeline.errors import StorageError, UsageError
 from pipeline.labels import MASKLETS, MASKS, VIDEOS
+from pipeline.labels.columns import with_comments
 from pipeline.storage import Store
 from pipeline.storage.format_version import FORMAT, check_format
 from pipeline.storage.paths import MASKLETS_TABLE, MASKS_TABLE, VIDEOS_TABLE
@@ -58,7 +59,7 @@ def create_table(store: Store, name: str) -> DeltaTable:
     def create() -> DeltaTable:
         DeltaTable.create(
             where,
-            TABLES[name],
+            with_comments(name, TABLES[name]),
             mode="ignore",
             configuration=_CONFIGURATION,
             storage_options=options,

@@ -204,3 +204,14 @@ def test_tables_without_a_past_are_written_to_as_before(store: Store) -> None:
     optimize(store)
     assert vacuum(store, retention_hours=0) > 0
     check(store, keys | {"v": B})
+
+
+def test_columns_of_new_tables_have_comments(store: Store) -> None:
+    commit(store, "v", A)
+    want(store, "1", {"v": A})
+    publish(store)
+    for name in ("masks", "masklets", "videos"):
+        table = open_table(store, name)
+        assert table
+        fields = {field.name: field.metadata.get("comment") for field in table.schema().fields}
+        assert [column for column, comment in fields.items() if not comment] == []

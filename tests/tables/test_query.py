@@ -99,8 +99,8 @@ def test_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     want(store, "1", {"v": A, "later": A})
     assert publish_job.main([str(store), "--optimize", "--vacuum", "7d", "--expire-parts", "30d"]) == 0
     said = capsys.readouterr().out
-    assert "published 1 videos (10 masks)" in said
-    assert "1 videos wait for their labels" in said
+    assert "published 1 video (10 masks)" in said
+    assert "1 video without the wanted label yet" in said
     assert "optimized masks: 1 to 1 files" in said
     assert "expired 0 parts" in said
     assert publish_job.main([str(store)]) == 0

@@ -8,9 +8,10 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from pipeline.formats.evaluate import jaccard_of_masks
+from pipeline.masks import joining, rle
 from pipeline.masks import outlines as new_outlines
-from pipeline.masks import rle
-from pipeline.masks.outlines import fill, fill_through_centres, joined, outlines, polygon, signed_area, simplified
+from pipeline.masks.joining import joined
+from pipeline.masks.outlines import fill, fill_through_centres, outlines, polygon, signed_area, simplified
 from tests.masks import reference_outlines
 from tests.masks.ragged import ragged
 
@@ -59,7 +60,7 @@ def test_polygons_equal_those_of_the_reference_for_any_mask(through_centres: boo
 
 
 def test_parts_far_apart_are_linked_as_in_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(new_outlines, "MAX_PAIRS", 3000)  # several blocks of distances
+    monkeypatch.setattr(joining, "MAX_PAIRS", 3000)  # several blocks of distances
     mask = np.zeros((300, 420), np.bool_)
     for seed, (top, left) in enumerate([(0, 0), (200, 330), (0, 330), (210, 10)]):
         mask[top : top + 60, left : left + 80] = ragged(seed, 0.1)

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.command import add_storage, handle_errors, open_storage, start
+from jobs.options import duration
 from pipeline.errors import CorpusError, UsageError
 from pipeline.formats.frame_sizes import Size, video_size
 from pipeline.formats.importing import import_prompts
@@ -67,9 +68,10 @@ def parser() -> argparse.ArgumentParser:
         "frame_index or time_s, x_min, y_min, x_max, y_max; optionally score, category, fps")  # fmt: skip
     add(
         "--every",
+        type=_every,
         default="1s",
         metavar="T",
-        help="prompt at most once per interval: seconds, 0.5s, or frames, 30f (default: 1s)",
+        help="prompt at most once per interval: a duration, 0.5s, or frames, 30f (default: 1s)",
     )
     add(
         "--match-iou",
@@ -138,6 +140,14 @@ def _videos(add: Any, *, on_bad_row: str) -> None:
     add("--uri-template", metavar="TEXT", help="URI of each video instead, e.g. s3://bucket/videos/{video_id}.mp4")
 
 
+def _every(text: str) -> Every:
+    """An interval: a duration, or frames as `30f`."""
+    try:
+        return Every.parse(text if text.endswith("f") else f"{duration(text)}s")
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _count(text: str) -> int:
     if not (text.isdecimal() and int(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is no count; write a whole number from 1")
@@ -185,7 +195,7 @@ def from_detections(given: argparse.Namespace, storage: Storage) -> int:
     detections = read_table(given.detections, open_file=_open(storage))
     prompts = detections_to_prompts(
         detections,
-        every=Every.parse(given.every),
+        every=given.every,
         match_iou=given.match_iou,
         min_score=given.min_score,
         fps=given.fps,

@@ -4,8 +4,9 @@ import argparse
 
 import pytest
 
-from jobs import label, options, publish, retry
+from jobs import label, manifest, options, publish, retry
 from pipeline.errors import UsageError
+from pipeline.manifest.build import Every
 from pipeline.runs.nightly.settings import NightSettings
 from pipeline.runs.values import UNITS_S, parse_duration, toml_arguments
 from tests.runs.nightly.examples import settings
@@ -33,6 +34,14 @@ def test_every_duration_option_takes_all_units():
     for parser, needed, option, dest in duration_options():
         for text, seconds in DURATIONS.items():
             assert getattr(parser.parse_args([*needed, option, text]), dest) == seconds
+
+
+def test_intervals_between_detections_take_all_units_and_frames():
+    needed = ["from-detections", "--detections", "d", "--videos", "v", "--output", "o"]
+    for text, seconds in DURATIONS.items():
+        assert manifest.parser().parse_args([*needed, "--every", text]).every == Every(seconds=seconds)
+    assert manifest.parser().parse_args([*needed, "--every", "30f"]).every == Every(frames=30)
+    assert manifest.parser().parse_args(needed).every == Every(seconds=1)
 
 
 def test_ages_of_retries_take_all_units():

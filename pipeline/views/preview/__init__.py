@@ -1,4 +1,4 @@
-"""Labels to look at: masks drawn over their video, as a film and as a contact sheet, from labels and video alone."""
+"""Masks drawn over their video, as a film and as a contact sheet."""
 
 from pipeline.views.preview.draw import color_of
 from pipeline.views.preview.film import contact_sheet, write_film

@@ -1,4 +1,4 @@
-"""Masks, scores and prompts drawn into a frame."""
+"""Drawing masks, scores and prompts into a frame."""
 
 import colorsys
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ OPACITY = 0.45
 
 
 def color_of(object_id: int) -> tuple[int, int, int]:
-    """An object's colour: the same in every picture, and far from those of the ids beside it."""
+    """An object's colour, red, green and blue: the same in every picture, and unlike those of neighbouring ids."""
     hue = (0.58 + object_id * 0.6180339887) % 1
     lightness = (0.58, 0.48, 0.68)[object_id % 3]
     red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.85)
@@ -106,7 +106,7 @@ def _tag(
     frame_width: int,
     taken: Sequence[tuple[float, float, float, float]],
 ) -> tuple[float, float, float, float]:
-    """A label above a box, moved down while it would cover another one."""
+    """Draw a label above a box, or lower where another label is; returns the label's rectangle."""
     font = font_of(round(9 * unit))
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
     width, height = right - left + 6 * unit, bottom - top + 5 * unit
@@ -120,7 +120,7 @@ def _tag(
 
 
 def _outline(mask: rle.Mask) -> rle.Mask:
-    """Pixels of a mask that have a neighbour, or the frame's edge, outside of it."""
+    """Pixels of a mask next to a pixel outside it or at the frame's edge."""
     inner = np.zeros_like(mask)
     inner[1:-1, 1:-1] = mask[1:-1, :-2] & mask[1:-1, 2:] & mask[:-2, 1:-1] & mask[2:, 1:-1]
     return mask & ~inner
@@ -132,5 +132,5 @@ def _plain(text: str) -> str:
 
 @cache
 def font_of(size: int) -> Any:
-    """Pillow's own font: it needs no file."""
+    """Pillow's built-in font at this size."""
     return ImageFont.load_default(max(size, 9))

@@ -90,9 +90,9 @@ def choose_frames(labelled: LabelledVideo, reader: VideoReader, *, tiles: int) -
     if not there:
         return []
     prompted = sorted(labelled.prompts_at(reader))[: tiles // 2]
-    worst = sorted(there, key=lambda t: -max(_trouble(row) for row in labelled.frames[t]))
+    worst = sorted(there, key=lambda t: -max(_badness(row) for row in labelled.frames[t]))
     picked = dict.fromkeys(prompted)
-    for t in worst:  # neighbours of a bad frame look alike
+    for t in worst:  # frames near a bad one look alike
         if len(picked) >= len(prompted) + tiles // 4:
             break
         if all(abs(t - other) > len(there) / tiles / 2 for other in picked):
@@ -107,7 +107,8 @@ def choose_frames(labelled: LabelledVideo, reader: VideoReader, *, tiles: int) -
     return sorted(t for t in picked if t in labelled.frames)
 
 
-def _trouble(row: Mapping[str, Any]) -> float:
+def _badness(row: Mapping[str, Any]) -> float:
+    """How suspicious a mask is: low scores, jumps of area or place, overlap with another object."""
     scores = [value for name in ("predicted_iou", "stability") if (value := row.get(name)) is not None]
     score = len(scores) - sum(scores)
     score += min(abs(row.get("area_change") or 0), 2) / 2 + min(row.get("center_shift") or 0, 1)

@@ -1,4 +1,4 @@
-"""One video's labels, read for drawing, and its frames beside them."""
+"""One video's labels, read for drawing."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from pipeline.video import VideoReader
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledVideo:
-    """What the label tables say of one video."""
+    """Rows of the label tables of one video."""
 
     video: Mapping[str, Any]
     """Its row of the videos table."""
@@ -21,14 +21,14 @@ class LabelledVideo:
     frames: Mapping[int, Sequence[Mapping[str, Any]]]
     """Rows of the masks table by frame index, in order of their object ids."""
     prompts: Sequence[Mapping[str, Any]]
-    """As in the manifest; none where older labels did not keep them."""
+    """As in the manifest; empty where older labels did not keep them."""
 
     @property
     def video_id(self) -> str:
         return self.video["video_id"]
 
     def prompts_at(self, reader: VideoReader) -> dict[int, list[Mapping[str, Any]]]:
-        """The prompts by the frame they are on."""
+        """The prompts by frame index."""
         times = [each["time_s"] for each in self.prompts if "time_s" in each]
         timed = iter(reader.index_at(times) if times else [])
         found: dict[int, list[Mapping[str, Any]]] = {}
@@ -38,7 +38,7 @@ class LabelledVideo:
 
 
 def load_videos(labels: Labels, video_ids: Sequence[str]) -> Iterator[LabelledVideo]:
-    """The labels of these videos, one after the other.
+    """The labels of these videos, one at a time.
 
     Raises:
         UsageError: One of them has no labels.

@@ -28,7 +28,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class PartHeader:
-    """What a part says in its footer, read without its mask rows."""
+    """The footer of a part, read without its mask rows."""
 
     masklets: pa.Table
     video: pa.Table
@@ -43,7 +43,7 @@ def read_part(file: str | Path | BinaryIO | bytes) -> Part:
 
 
 def read_part_header(tail: bytes) -> PartHeader | int:
-    """Masklets and videos row from the last bytes of a part; where these do not suffice, how many are needed."""
+    """Masklets and videos row from the last bytes of a part, or how many bytes are needed if these are too few."""
     if len(tail) < 12 or tail[-4:] != b"PAR1":
         raise ValueError("not a Parquet file, or a truncated one")
     needed = int.from_bytes(tail[-8:-4], "little") + 8
@@ -62,7 +62,7 @@ def footer(masklets: pa.Table, video: pa.Table) -> dict[bytes, bytes]:
 
 
 def parquet_settings() -> dict[str, Any]:
-    """How parts are written: repeated ids as dictionaries, the rest compressed."""
+    """Arguments of the ParquetWriter of parts: dictionaries for repeated ids, zstd for all columns."""
     return {
         "compression": "zstd",
         "use_dictionary": ["video_id", "object_id", "height", "width", "label_key"],

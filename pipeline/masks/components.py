@@ -12,7 +12,7 @@ def fill_holes(masks: NDArray[np.bool_], max_area: float) -> NDArray[np.bool_]:
 
 
 def drop_sprinkles(masks: NDArray[np.bool_], max_area: float) -> NDArray[np.bool_]:
-    """(N, H, W) masks without their areas of at most `max_area` pixels; pixels that touch at a corner are connected."""
+    """(N, H, W) masks without connected areas of at most `max_area` pixels; touching corners connect pixels."""
     row, start, stop = _runs(masks)
     area = _areas(row, start, stop, masks.shape[1], masks.shape[2])
     small = area <= max_area
@@ -30,7 +30,7 @@ def count_parts(masks: NDArray[np.bool_]) -> Ints:
     """(N,) connected areas of (N, H, W) masks; pixels that touch at a corner are connected."""
     row, start, stop = _runs(masks)
     label = _labels(row, start, stop, masks.shape[1], masks.shape[2])
-    first = np.flatnonzero(label == np.arange(len(label)))  # a component is named after its first run
+    first = np.flatnonzero(label == np.arange(len(label)))  # a component's label is the index of its first run
     return np.bincount(row[first] // masks.shape[1], minlength=len(masks))
 
 
@@ -45,13 +45,13 @@ def _runs(masks: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
 
 
 def _areas(row: Ints, start: Ints, stop: Ints, height: int, width: int) -> Ints:
-    """For each run, the pixels of the area it belongs to."""
+    """For each run, the number of pixels of its connected area."""
     label = _labels(row, start, stop, height, width)
     return np.bincount(label, weights=stop - start, minlength=len(row)).astype(np.int64)[label]
 
 
 def _labels(row: Ints, start: Ints, stop: Ints, height: int, width: int) -> Ints:
-    """For each run, the first run of the area it belongs to."""
+    """For each run, the index of the first run of its connected area."""
     line = width + 2
     below = (row + 1) * line
     lowest = np.searchsorted(row * line + stop, below + start, side="left")
@@ -64,7 +64,7 @@ def _labels(row: Ints, start: Ints, stop: Ints, height: int, width: int) -> Ints
 
 
 def _connect(count: int, one: Ints, other: Ints) -> Ints:
-    """Component labels of a graph: hook the larger root to the smaller, shorten the paths, until nothing changes."""
+    """Component labels of a graph: union by minimum root with path compression, until nothing changes."""
     label = np.arange(count)
     while True:
         a, b = label[one], label[other]

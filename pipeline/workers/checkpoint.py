@@ -1,8 +1,8 @@
-"""Unfinished long videos: rows so far and memory banks, saved while labelling and continued by whoever comes next.
+"""Checkpoints of unfinished videos: rows so far and memory banks, saved while labelling for a later worker.
 
-A checkpoint is one state file that names the row files it builds on; it exists whole or not at all. Names are never
-used twice, so that a worker thought dead cannot spoil the checkpoint of its successor. The state holds the tracker's
-memory, so labels continue exactly as if never interrupted.
+A checkpoint is one state file that names the row files it depends on; it is written whole or not at all. Names are
+never reused, so a worker that is wrongly considered dead cannot damage the checkpoint of its successor. The state
+contains the tracker's memory, so the labels equal those of an uninterrupted run.
 """
 
 import json
@@ -26,12 +26,12 @@ the same masks: such a video is labelled from its first frame."""
 
 @dataclass(frozen=True, kw_only=True)
 class Saved:
-    """Where a video was left: rows so far, and what the tracker continues from."""
+    """A loaded checkpoint: rows so far, and the tracker's state."""
 
     rows: list[pa.Table]
     tracker: bytes
     frames: int
-    """Frames stepped so far."""
+    """Frames tracked so far."""
 
 
 @dataclass(kw_only=True)
@@ -49,10 +49,10 @@ class Checkpoints:
         return checkpoint_dir(self.video_id, self.label_key)
 
     def load(self) -> Saved | None:
-        """The furthest checkpoint that can be used, or None.
+        """The latest usable checkpoint, or None.
 
-        A worker thought dead may save one meanwhile: what was listed is gone then, or a listing shows neither the old
-        one nor the new. So there is none only when two listings in a row say so.
+        A worker that is wrongly considered dead may save one meanwhile: listed files are gone then, or a listing shows
+        neither the old one nor the new. So the result is None only when two consecutive listings agree.
         """
         looked = None
         while (found := sorted(_own_files(self.store, self._folder))) != looked:
@@ -74,7 +74,7 @@ class Checkpoints:
         return Saved(rows=rows, tracker=tracker, frames=record["frames"])
 
     def save(self, *, new_rows: pa.Table, tracker: bytes, frames: int) -> None:
-        """Save the rows made since the last checkpoint, then the state that makes them count."""
+        """Save the rows added since the last checkpoint, then the state that refers to them."""
         name, self._any = uuid.uuid4().hex, True
         path = checkpoint_rows_path(self.video_id, self.label_key, name)
         self.store.put(path, to_parquet(new_rows))
@@ -86,7 +86,7 @@ class Checkpoints:
         self.store.delete_many(path for path in states if path < state)
 
     def remove(self) -> None:
-        """Forget those that were loaded or saved: the video is committed."""
+        """Delete the checkpoints that were loaded or saved, once the video is committed."""
         if self._any:
             _delete(self.store, self._folder)
 
@@ -98,14 +98,14 @@ def unfinished(store: Store) -> set[tuple[str, str]]:
 
 
 def remove_finished(store: Store) -> None:
-    """Remove the checkpoints of committed videos: a driver that has lost its lease may save some after the commit."""
+    """Delete the checkpoints of committed videos: a run that lost its lease may save some after the commit."""
     for video_id, label_key in unfinished(store):
         if store.exists(part_path(video_id, label_key)):
             _delete(store, checkpoint_dir(video_id, label_key))
 
 
 def _delete(store: Store, folder: str) -> None:
-    """Delete what is there; what a worker thought dead is writing it may finish, or it would be told of an error."""
+    """Delete our files in the folder itself; a worker that still writes there does not fail."""
     store.delete_many(_own_files(store, folder))
 
 

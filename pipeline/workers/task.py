@@ -1,4 +1,4 @@
-"""What a driver and its workers tell each other: what all videos share, what one is to get, what came of it."""
+"""Messages between the driver and its workers: settings of the run, a video to label, its outcome."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from pipeline.video import OnDamaged
 
 @dataclass(frozen=True, kw_only=True)
 class LabelerSettings:
-    """What all videos of a run have in common; travels to the workers."""
+    """Settings that all videos of a run share; sent to every worker."""
 
     output: str
     storage: Storage
@@ -29,7 +29,7 @@ class LabelerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One video to label, and the version of it that its label key speaks of."""
+    """One video to label, and the content version that its label key was made from."""
 
     video: Video
     label_key: str
@@ -37,21 +37,21 @@ class Task:
     prompts_digest: str
     attempt: int
     isolate: bool
-    """Decode in a process of its own: an earlier attempt ended with its worker, perhaps by this video's fault."""
+    """Decode in a child process: an earlier attempt ended its worker, perhaps because of this video."""
     resume: bool = False
-    """Look for a checkpoint: an earlier try or run may have left one."""
+    """Look for a checkpoint of an earlier attempt or run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A labelled video, in numbers: frames and masks are those made since its last checkpoint."""
+    """Numbers of a labelled video; frames and masks are those made since its last checkpoint."""
 
     video_id: str
     frames: int
     masks: int
     seconds: float
     was_there: bool
-    """Somebody else had committed these labels already."""
+    """These labels had already been committed by another worker or run."""
     truncated: bool = False
     """The file ends before what its own index or header promises."""
     damaged: bool = False

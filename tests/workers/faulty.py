@@ -40,7 +40,7 @@ class FaultyLabeler(Labeler):
 
 
 def strike(fault):
-    """Do to this process what the fault says."""
+    """Inject the fault into this process."""
     match fault:
         case "none":
             return

@@ -26,6 +26,7 @@ from jobs import console
 from jobs.command import add_storage, handle_errors, open_storage, open_store, start
 from pipeline.errors import CorpusError, UsageError
 from pipeline.runs.values import user_path
+from pipeline.views.words import count
 
 if TYPE_CHECKING:  # only for types: --help is shown without loading pyarrow
     from pipeline.runs.corrections import Correction
@@ -112,7 +113,7 @@ def review(given: argparse.Namespace) -> int:
         )
     _say_left_out(done.left_out)
     console.out.print(
-        f"{len(done.video_ids)} videos: look at {given.folder}/sheets, correct {given.folder}/prompts.jsonl, then\n"
+        f"{count(len(done.video_ids), 'video')}: see {given.folder}/sheets, correct {given.folder}/prompts.jsonl;\n"
         f"python -m jobs.review apply {given.output} {given.folder}/prompts.jsonl\n"
         f"python -m jobs.label --manifest {given.folder}/manifest.parquet --output {given.output} ... "
         "(or let the next night label them)",
@@ -131,7 +132,7 @@ def apply(given: argparse.Namespace) -> int:
     for each in done.corrections[:SHOWN]:
         console.out.print(f"{each.video_id!r}: {each.summary()}", markup=False)
     verb = "would be corrected" if given.dry_run else "corrected"
-    console.out.print(f"{len(done.corrections)} videos {verb}, {done.unchanged} unchanged", markup=False)
+    console.out.print(f"{count(len(done.corrections), 'video')} {verb}, {done.unchanged} unchanged", markup=False)
     if done.categories_only:
         console.out.print(
             f"{len(done.categories_only)} of them change nothing but a category: categories are not in the label key, "
@@ -152,7 +153,7 @@ def show(given: argparse.Namespace) -> int:
             console.out.print(f"    {each.summary()}", markup=False)
     for video_id, reason in found.damaged.items():
         console.out.print(f"{video_id!r} has a correction that cannot be used: {reason}", markup=False)
-    console.out.print(f"{len(found.in_force())} corrections in force")
+    console.out.print(f"{count(len(found.in_force()), 'correction')} in force")
     return 3 if found.damaged else 0
 
 
@@ -171,7 +172,7 @@ def remove(given: argparse.Namespace) -> int:
     if not given.dry_run:
         remove_corrections(store, chosen, who=_who(given), now=datetime.now(UTC))
     verb = "would be removed" if given.dry_run else "removed"
-    console.out.print(f"{len(chosen)} corrections {verb}; the next run returns to the manifest's prompts")
+    console.out.print(f"{count(len(chosen), 'correction')} {verb}; the next run returns to the manifest's prompts")
     return 0
 
 
@@ -202,7 +203,7 @@ def export(given: argparse.Namespace) -> int:
         else:
             write_manifest_rows(labels, rows, given.file)
     _say_left_out(left_out)
-    console.out.print(f"{len(rows)} corrected videos are in {given.file}", markup=False)
+    console.out.print(f"{count(len(rows), 'corrected video')} written to {given.file}", markup=False)
     return 3 if left_out else 0
 
 

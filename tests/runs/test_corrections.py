@@ -105,7 +105,7 @@ def test_a_correction_survives_a_night_with_the_old_manifest_until_removed(corpu
     assert review.main(["apply", str(corpus / "out"), str(path), "--who", "ann"]) == 0
     said = capsys.readouterr().out
     assert "'cat': object 1 at frame 0 set" in said
-    assert "1 videos corrected, 1 unchanged" in said
+    assert "1 video corrected, 1 unchanged" in said
 
     done = label_corpus(config(corpus))
     assert (done.labelled, done.reasons) == (1, {"prompts corrected": 1})

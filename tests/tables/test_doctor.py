@@ -1,4 +1,4 @@
-"""The doctor finds what crashes leave, mends what it may, and finds nothing in a healthy output."""
+"""The doctor finds what crashes leave, repairs it, and finds nothing in a healthy output."""
 
 import os
 import time

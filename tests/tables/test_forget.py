@@ -1,4 +1,4 @@
-"""Forgetting a video leaves no trace of it, and all of the others."""
+"""Forgetting a video erases every trace of it and nothing of other videos."""
 
 import json
 import threading
@@ -37,7 +37,7 @@ def test_a_forgotten_video_is_nowhere_in_the_output(tmp_path, capsys):
     for video_id in (SECRET, OTHER):
         unfinished = Checkpoints(store=store, video_id=video_id, label_key=key("next"))
         unfinished.save(new_rows=MASKS.empty_table(), tracker=b"state", frames=3)
-        attempts = [Attempt("killed", f"{video_id} is cursed", "", "worker-1", 0.0)]
+        attempts = [Attempt("killed", f"{video_id} fails", "", "worker-1", 0.0)]
         write_failure(store, failure_of(attempts, video_id=video_id, label_key=key("next"), run_id="2"))
         store.put(progress_path(run_id(len(video_id))), json.dumps({"flights": [{"video_id": video_id}]}).encode())
     want(store, run_id(3), {SECRET: key("later"), OTHER: key(OTHER + "new")})
@@ -75,7 +75,7 @@ def test_a_publisher_at_work_does_not_bring_a_video_back(tmp_path):
     def meanwhile(table):
         if table == "videos":
             forgetting.start()
-            assert waits.wait(60)  # it has done all that it does before it waits for its turn
+            assert waits.wait(60)  # it has done all that it does before it waits for the epoch
 
     publish(store, after_table=meanwhile)
     forgetting.join()

@@ -1,4 +1,4 @@
-"""Tables stay right, sorted and small; parts go only when nobody needs them."""
+"""Maintenance keeps tables correct, sorted and small, and deletes parts only when they are not needed."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""A publisher that was thought dead wakes up at the worst moment: it changes nothing, and leaves nothing behind."""
+"""A publisher that was presumed dead resumes: it changes nothing and leaves nothing behind."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,28 +26,28 @@ from tests.tables.corpora import rows as all_rows
 A, B, C = key("A"), key("B"), key("C")
 
 
-class Sleeper(Store):
-    """Falls asleep before it first writes or looks for something below `at`; what is `meanwhile` happens then."""
+class Paused(Store):
+    """Pauses before it first writes or looks up something below `at`; calls `meanwhile` then."""
 
     at = ""
     meanwhile: Callable[[], None] | None = None
 
     def put(self, path: str, data: bytes | Path) -> None:
-        self._perhaps_sleep(path)
+        self._perhaps_pause(path)
         super().put(path, data)
 
     def exists(self, path: str) -> bool:
-        self._perhaps_sleep(path)
+        self._perhaps_pause(path)
         return super().exists(path)
 
-    def _perhaps_sleep(self, path: str) -> None:
+    def _perhaps_pause(self, path: str) -> None:
         if path.startswith(self.at) and (happens := self.meanwhile):
             self.meanwhile = None
             happens()
 
 
 def take_over(store: Store) -> None:
-    """What a successor does who finds the heartbeat of the publisher at work standing still."""
+    """What a successor does when the heartbeat of the current publisher is stale."""
     with hold_epoch(store, stale_s=0.0):
         pass
 
@@ -64,12 +64,12 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def asleep(store: Store, meanwhile: Callable[[], None], *, at: str = PUBLISH_INTENTS) -> None:
-    """Publish, falling asleep."""
-    sleeper = Sleeper(store.uri)
-    sleeper.at, sleeper.meanwhile = at, meanwhile
+def publish_with_pause(store: Store, meanwhile: Callable[[], None], *, at: str = PUBLISH_INTENTS) -> None:
+    """Publish with a pause."""
+    paused = Paused(store.uri)
+    paused.at, paused.meanwhile = at, meanwhile
     with pytest.raises(SupersededError, match="a later publisher has taken over"):
-        publish(sleeper)
+        publish(paused)
 
 
 def test_it_is_refused_where_its_successor_had_nothing_to_write(store: Store) -> None:
@@ -78,7 +78,7 @@ def test_it_is_refused_where_its_successor_had_nothing_to_write(store: Store) ->
         want(store, run_id(3), {"v": A})
         assert publish(store).videos == 0
 
-    asleep(store, meanwhile)
+    publish_with_pause(store, meanwhile)
     check(store, {"v": A})
     publish(store)
     check(store, {"v": A})
@@ -91,7 +91,7 @@ def test_what_it_meant_to_publish_does_not_come_back(store: Store) -> None:
         want(store, run_id(3), {"v": C})
         assert publish(store).videos == 1
 
-    asleep(store, meanwhile)
+    publish_with_pause(store, meanwhile)
     assert list(store.list(PUBLISH_INTENTS)) == []
     assert publish(store).videos == 0
     check(store, {"v": C})
@@ -117,7 +117,7 @@ def test_what_it_knew_of_forgotten_videos_does_not_come_back(store: Store) -> No
         take_over(store)
         forget(store, ["v"])
 
-    asleep(store, meanwhile, at="parts/")
+    publish_with_pause(store, meanwhile, at="parts/")
     assert pq.read_table(store.uri_of(PUBLISH_STATE))["video_id"].to_pylist() == []
     assert publish(store).waiting == 0
 

@@ -6,6 +6,7 @@ usage: sam2-corpus COMMAND ...      or python -m jobs.COMMAND ...
 import difflib
 import importlib
 import sys
+from importlib.metadata import version
 
 from jobs.command import command_names, start, summary_of
 
@@ -18,6 +19,9 @@ def main() -> None:
     if name in ("-h", "--help"):
         print(usage())
         sys.exit(0)
+    if name == "--version":
+        print(f"sam2-corpus {version('sam2-corpus')}")
+        sys.exit(0)
     near = difflib.get_close_matches(name, command_names(), n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     print(f"error: no command {name!r}{hint}; commands are {', '.join(command_names())}", file=sys.stderr)
@@ -27,7 +31,14 @@ def main() -> None:
 def usage() -> str:
     """The commands with a line about each."""
     lines = [f"  {name:10}{summary_of(name)}" for name in command_names()]
-    return "\n".join([str(__doc__), *lines, "", "sam2-corpus COMMAND --help explains a command."])
+    return "\n".join(
+        [
+            str(__doc__),
+            *lines,
+            "",
+            "sam2-corpus COMMAND --help explains a command; sam2-corpus --version prints the version.",
+        ]
+    )
 
 
 if __name__ == "__main__":

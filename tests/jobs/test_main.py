@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,7 @@ def test_wrong_arguments_of_a_job_are_refused_before_it_is_submitted(arguments, 
     with pytest.raises(SystemExit, match="2"):
         submit.main(["--address", "http://127.0.0.1:9", *arguments])
     assert f"usage: python -m jobs.{arguments[0]}" in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_installed_package():
+    assert sam2_corpus("--version").stdout == f"sam2-corpus {metadata.version('sam2-corpus')}\n"

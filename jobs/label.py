@@ -42,7 +42,12 @@ def parser() -> argparse.ArgumentParser:
     add("--non-overlapping", action="store_true", default=None, help="give each pixel to at most one object")
     add("--actors", type=int, metavar="N", help="number of workers (default: one per GPU, or 2 without GPUs)")
     add("--cpus-per-actor", type=float, metavar="X", help="CPU cores reserved per actor (default: 1)")
-    add("--gpus-per-actor", type=float, metavar="X", help="GPUs reserved per actor, e.g. 0.5 (default: 1, on CPUs 0)")
+    add(
+        "--gpus-per-actor",
+        type=float,
+        metavar="X",
+        help="GPUs reserved per actor, 0 to 1 (default: 1, on CPUs 0)",
+    )
     add("--lanes", type=int, metavar="N", help="videos that one actor labels at a time (default: 8 on GPUs, 1 on CPUs)")
     add("--address", metavar="ADDR", help="Ray cluster to join, e.g. auto (default: start a local Ray)")
     add("--on-bad-row", choices=get_args(OnBadRow), help="stop at bad manifest rows, or skip them (default: fail)")

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.labels.schemas import MASKS
+from pipeline.labels.schemas import MASKS, VIDEOS
 from pipeline.storage.format_version import FORMAT, check_format
 
 FORMAT_METADATA = b"sam2-corpus:format"
@@ -76,7 +76,16 @@ def _header(metadata: pq.FileMetaData) -> PartHeader:
     check_format(held.get(FORMAT_METADATA), what="the label part")
     if MASKLETS_METADATA not in held or VIDEO_METADATA not in held:
         raise ValueError("a Parquet file, but not a label part: its footer holds no masklets and videos rows")
-    return PartHeader(_from_text(held[MASKLETS_METADATA]), _from_text(held[VIDEO_METADATA]), metadata.num_rows)
+    video = _with_all_columns(_from_text(held[VIDEO_METADATA]))
+    return PartHeader(_from_text(held[MASKLETS_METADATA]), video, metadata.num_rows)
+
+
+def _with_all_columns(video: pa.Table) -> pa.Table:
+    """A videos row with the columns of VIDEOS that its version did not have, as nulls."""
+    for field in VIDEOS:
+        if field.name not in video.schema.names:
+            video = video.append_column(field, pa.nulls(len(video), field.type))
+    return video
 
 
 def _to_text(table: pa.Table) -> bytes:

@@ -118,6 +118,11 @@ VIDEOS = pa.schema(
         pa.field("model_s", pa.float64()),
         pa.field("total_s", pa.float64()),
         pa.field("peak_memory_bytes", pa.int64()),
+        pa.field("compute_device", pa.string()),
+        pa.field("compute_capability", pa.string()),
+        pa.field("torch_version", pa.string()),
+        pa.field("transformers_version", pa.string()),
+        pa.field("cuda_version", pa.string()),
         pa.field("doubt", pa.float32()),
         pa.field("label_key", pa.string(), nullable=False),
     ]

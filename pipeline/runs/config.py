@@ -67,8 +67,8 @@ class RunConfig:
         self._require("lanes", self.lanes is None or 1 <= self.lanes <= 256, "1 to 256")
         self._require("cpus_per_actor", self.cpus_per_actor > 0, "a number above 0")
         gpus = self.gpus_per_actor
-        self._require("gpus_per_actor", gpus is None or gpus >= 0, "0 or more; a fraction shares a GPU")
-        self._require("gpus_per_actor", gpus is None or gpus <= 1 or gpus == int(gpus), "a fraction or a whole number")
+        one = "0 to 1; an actor uses one GPU or, with a fraction, a part of one; --actors starts more of them"
+        self._require("gpus_per_actor", gpus is None or 0 <= gpus <= 1, one)
         self._require("checkpoint_every_s", self.checkpoint_every_s > 0, "seconds above 0")
         self._require("deadline_floor_s", self.deadline_floor_s > 0, "seconds above 0")
         self._require("grace_s", self.grace_s >= 0, "0 seconds or more")

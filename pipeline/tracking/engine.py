@@ -6,6 +6,7 @@ import torch
 
 from pipeline.tracking.bank import BankLimits
 from pipeline.tracking.clocks import batch_clock
+from pipeline.tracking.environment import use_ieee_float32
 from pipeline.tracking.lanes import Lanes
 from pipeline.tracking.objects import Direction, FramePrompt, FrameSource, TrackedObject
 from pipeline.tracking.propagation import Propagation
@@ -25,6 +26,8 @@ class Engine:
             raise ValueError(f"Invalid lanes ({lanes}). It must be at least 1.")
         self.device = model.device
         self.image_size = model.image_size
+        if self.device.type == "cuda":
+            use_ieee_float32()
         self._stepper = model.stepper(dtype=dtype)
         self._lanes: Lanes[StepRequest, StepResult] = Lanes(self._run, max_lanes=lanes, clock=batch_clock(model.device))
 

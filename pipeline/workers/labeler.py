@@ -14,6 +14,7 @@ from pipeline.logs import bound
 from pipeline.manifest.fps import check_rate, rate_of
 from pipeline.storage import Store, Version, part_path
 from pipeline.tracking import Engine, MaskPostprocessor
+from pipeline.tracking.environment import environment
 from pipeline.tracking.model import load
 from pipeline.video import VideoReader, keep_freed_memory
 from pipeline.video.content import content_version, open_uri
@@ -55,6 +56,7 @@ class Labeler:
             max_sprinkle_area=parameters.max_sprinkle_area,
             non_overlapping=parameters.non_overlapping,
         )
+        self._environment = environment(self._model.device)
         self._store = Store(settings.output, storage=settings.storage)
         self._stopping = threading.Event()
         self._totals = Totals()
@@ -98,7 +100,15 @@ class Labeler:
                 second = builders.enter_context(_builder(task, reader))
                 tracker.second_pass(first, second)
             seconds = {**spent.values(), "total_s": time.perf_counter() - started}
-            row = video_row(task, self.settings, reader, frames=frames, size=version.size, seconds=seconds)
+            row = video_row(
+                task,
+                self.settings,
+                reader,
+                frames=frames,
+                size=version.size,
+                seconds=seconds,
+                environment=self._environment,
+            )
             categories = {p.object_id: {"category": p.category} for p in video.prompts if p.category}
             with self._totals.clock("commit_s"):
                 self._check_unchanged(video.video_uri, version, checkpoints)

@@ -14,7 +14,14 @@ from pipeline.workers.task import LabelerSettings, Task
 
 
 def video_row(
-    task: Task, settings: LabelerSettings, reader: VideoReader, *, frames: int, size: int, seconds: Mapping[str, float]
+    task: Task,
+    settings: LabelerSettings,
+    reader: VideoReader,
+    *,
+    frames: int,
+    size: int,
+    seconds: Mapping[str, float],
+    environment: Mapping[str, str | None],
 ) -> dict[str, Any]:
     """Columns of VIDEOS, and under "extra" the manifest's own: what was labelled, how, and what the video is.
 
@@ -25,6 +32,7 @@ def video_row(
         frames: number of frames of the labelled segment.
         size: bytes of the source.
         seconds: decode_s, step_s, starved_s and total_s spent on this video.
+        environment: columns of the device and the software that computed the masks.
     """
     info, damage, video = reader.info, reader.damage, task.video
     return {
@@ -63,5 +71,6 @@ def video_row(
         "model_s": seconds.get("step_s", 0.0) - seconds.get("starved_s", 0.0),
         "total_s": seconds["total_s"],
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        **environment,
         "extra": video.carried,
     }

@@ -63,6 +63,13 @@ def test_a_bad_row_is_named_with_its_rule(capsys, tmp_path, video, change, words
     assert not (tmp_path / "out").exists()
 
 
+def test_more_than_one_gpu_per_actor_is_refused(capsys, tmp_path, video):
+    write_manifest(tmp_path / "m.parquet", [video])
+    code, said = run(capsys, tmp_path, gpus_per_actor=2)
+    assert code == 2
+    assert "--gpus-per-actor is 2.0; allowed: 0 to 1" in said
+
+
 def test_a_missing_column_and_a_wrong_type_are_named(capsys, tmp_path):
     pq.write_table(pa.table({"video_id": ["v"], "prompts": [[]]}), tmp_path / "m.parquet")
     assert "video_uri" in run(capsys, tmp_path)[1]

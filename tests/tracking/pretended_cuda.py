@@ -306,12 +306,16 @@ def pretended_cuda() -> Iterator[None]:
         patch.setattr(torch.Tensor, "pin_memory", _pin)
         patch.setattr(torch.Tensor, "is_pinned", _is_pinned)
         torch._C._ensureCUDADeviceGuardSet()
+        precisions = [torch.backends.cudnn.conv, torch.backends.cuda.matmul]
+        before = [each.fp32_precision for each in precisions]
         Log.clear()
         try:
             with Device():
                 yield
         finally:
             _pinned.clear()
+            for each, precision in zip(precisions, before, strict=True):
+                each.fp32_precision = precision
 
 
 class _PretendedStepper(Sam2Stepper):

@@ -16,7 +16,7 @@ from pipeline.labels.rows import measure_frame
 from pipeline.tracking import Direction, Engine, MaskPostprocessor, TrackedFrame, TrackedObject
 from pipeline.tracking.transfer import Ready
 from pipeline.workers.frame_masks import to_host
-from tests.tracking import compare, models, simulated_device
+from tests.tracking import compare, fake_cuda, models, simulated_device
 from tests.tracking import videos as v
 from tests.tracking.pretended_cuda import Log, Pretended, on_cuda, pretended_cuda
 
@@ -60,6 +60,15 @@ def test_bfloat16_is_no_worse_than_on_a_cpu() -> None:
     flipped_cpu, flipped_cuda = (compare.frames_alike(exact, bf16).flipped for bf16 in (cpu, cuda))
     print(f"\npixels that bfloat16 changes: {flipped_cpu} on a CPU, {flipped_cuda} on pretended CUDA")
     assert flipped_cuda <= 1.1 * flipped_cpu + 20
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_float32_is_ieee_single_precision(dtype: torch.dtype) -> None:
+    with pretended_cuda():
+        torch.backends.cudnn.conv.fp32_precision = "tf32"  # PyTorch's default
+        Engine(on_cuda(SAM2), dtype=dtype)
+        assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+        assert torch.backends.cuda.matmul.fp32_precision == "ieee"
 
 
 def steady(objects: int, *, frames: int = 12, dtype: torch.dtype = torch.float32) -> Iterator[TrackedFrame]:
@@ -162,6 +171,30 @@ def test_frames_that_do_not_fit_are_postprocessed_on_the_host(caplog: pytest.Log
         expected = rows(dataclasses.replace(on_host(frame), ready=None), MaskPostprocessor())
     assert made["counts"] == expected["counts"]
     assert "postprocessed on the host" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("dtype", "launches"), [(torch.float32, 250), (torch.bfloat16, 270)], ids=["float32", "bfloat16"]
+)
+def test_a_frame_of_hiera_tiny_takes_few_launches_and_bytes(dtype: torch.dtype, launches: int) -> None:
+    counted = fake_cuda.steady(models.tiny_config(1024), objects=1, dtype=dtype)
+    print(f"\n{counted.launches:.0f} launches, {counted.up / 1e6:.2f} MB up")
+    assert counted.launches <= launches
+    assert counted.up <= 3.2e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "launches"), [(torch.float32, 250), (torch.bfloat16, 270)])
+def test_eight_objects_take_no_more_launches_than_one(dtype: torch.dtype, launches: int) -> None:
+    assert fake_cuda.steady(models.tiny_config(1024), objects=8, dtype=dtype).launches <= launches
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_32_objects_fit_into_4_gigabytes(dtype: torch.dtype) -> None:
+    peak = fake_cuda.steady(models.tiny_config(1024), objects=32, dtype=dtype).peak
+    print(f"\npeak {peak / 1e9:.2f} GB")
+    assert peak <= 4e9
 
 
 def test_batches_of_an_asynchronous_device_are_full() -> None:

@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
+import transformers
 from PIL import Image
 
 from pipeline.errors import InterruptedLabelingError, ModelError, PromptError, StorageError, VideoError
@@ -225,6 +227,16 @@ def test_a_segment_counts_its_frames_from_its_own_start(settings, clip):
     rows = part_of(settings).masks.to_pylist()
     assert [row["frame_index"] for row in rows] == [2, 3, 4, 5]
     assert [row["time_s"] for row in rows] == pytest.approx([0.5, 0.6, 0.7, 0.8])
+
+
+def test_the_videos_row_records_device_and_versions(settings, clip):
+    Labeler(settings).label(task(clip, [red()]))
+    (video,) = part_of(settings).video.to_pylist()
+    assert video["compute_device"]
+    assert video["torch_version"] == torch.__version__
+    assert video["transformers_version"] == transformers.__version__
+    assert video["compute_capability"] is None
+    assert video["cuda_version"] is None, "labelled on a CPU"
 
 
 def test_categories_and_extra_columns_do_not_change_a_video_record():

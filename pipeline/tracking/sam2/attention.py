@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.tracking.bank import MemoryContext
+from pipeline.tracking.sam2.kernels import attend_memories
 from pipeline.tracking.sam2.weights import Weights
 from pipeline.tracking.transfer import to_device
 
@@ -24,6 +25,9 @@ _SCORES_OF_HEADS = 1 << 18
 """CPU: heads are computed together up to so many scores (1 MB)."""
 _FEW_KEYS = 32
 """CPU: softmax over so short rows takes 5 to 15 times as long as over columns, which fill the vector registers."""
+
+_TRACKS_WITH_ALL_KEYS = 8
+"""CUDA: with more tracks in a batch the keys of all layers are not held together."""
 
 
 def attend(q_bhnd: torch.Tensor, k_bhmd: torch.Tensor, v_bhme: torch.Tensor) -> torch.Tensor:
@@ -79,6 +83,10 @@ class MemoryAttention:
         self.use_distance = config.enable_temporal_pos_encoding_for_object_pointers
         self.layers = [_Layer(layer, weights, self.rotation_nc) for layer in attention.layers]
         self.norm = weights.norm(attention.layer_norm)
+        # Fewer launches, for 59 MB a track at 1024 px. On a CPU and in fp32 memory counts more.
+        together = device.type == "cuda" and self.dtype == torch.bfloat16
+        crosses = [layer.cross_attn_image for layer in attention.layers]
+        self.keys = _Keys(crosses, weights, self.rotation_nc) if together else None
 
     def start(self, top_fnc: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What all objects of a frame share: the first layer up to its queries to the memory."""
@@ -95,7 +103,7 @@ class MemoryAttention:
             if n:
                 x_bnc = x_bnc + layer.attend_self(x_bnc)
                 q_bhnd = layer.queries(x_bnc)
-            x_bnc = x_bnc + layer.attend_memory(q_bhnd, remembered)
+            x_bnc = x_bnc + layer.attend_memory(q_bhnd, remembered, n)
             x_bnc = x_bnc + layer.feed_forward(x_bnc)
         return self.norm(x_bnc)
 
@@ -115,10 +123,16 @@ class MemoryAttention:
             encoding = torch.cat([angles.sin(), angles.cos()], -1)
             if self.distance_projection is not None:
                 encoding = self.distance_projection(encoding)
-            keyed = pointers.unflatten(1, (-1, splits)) + encoding[:, :, None]
-            keyed = keyed.flatten(1, 2)
+            keyed = self._added(pointers.unflatten(1, (-1, splits)), encoding[:, :, None]).flatten(1, 2)
         values = torch.cat([spatial, pointers.to(self.dtype)], 1).to(self.dtype)
-        return _Remembered(spatial + position, keyed, values)
+        remembered = _Remembered(self._added(spatial, position), keyed.to(self.dtype), values)
+        if self.keys is not None and tracks <= _TRACKS_WITH_ALL_KEYS:
+            remembered.keys_blhkd = self.keys(remembered).unflatten(1, (len(self.layers), -1))
+        return remembered
+
+    def _added(self, x: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        """The sum, computed in fp32 and stored in the compute dtype by one kernel."""
+        return torch.add(x, position, out=torch.empty_like(x, dtype=self.dtype))
 
 
 class _Remembered:
@@ -128,6 +142,43 @@ class _Remembered:
         self.spatial_bmm = spatial_bmm
         self.pointers_bpm = pointers_bpm
         self.values_bkm = values_bkm
+        self.keys_blhkd: torch.Tensor | None = None
+        """The keys of all layers, if they were projected together."""
+
+
+class _Keys:
+    """The keys of the memories, for the heads of one layer or of several."""
+
+    def __init__(self, layers: Sequence[Any], weights: Weights, rotation_nc: torch.Tensor) -> None:
+        self.heads: int = sum(layer.num_attention_heads for layer in layers)
+        self.key = weights.dense(*(layer.k_proj for layer in layers))
+        self.rotation = rotation_nc
+
+    def __call__(self, group: _Remembered) -> torch.Tensor:
+        tracks, spatial, _ = group.spatial_bmm.shape
+        k = self.key(group.spatial_bmm).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        pointers = self.key(group.pointers_bpm).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        keys = k.new_empty(tracks, self.heads, spatial + pointers.shape[2], k.shape[-1])
+        _rotate(k, self.rotation, spatial // len(self.rotation), out=keys[:, :, :spatial])
+        keys[:, :, spatial:] = pointers
+        return keys
+
+
+def _rotate(
+    x_bhkd: torch.Tensor, rotation_nc: torch.Tensor, repeats: int, *, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Rotate pairs of channels by their position; `repeats` grids follow each other."""
+    pairs = torch.view_as_complex(x_bhkd.float().unflatten(-1, (-1, 2)))
+    pairs = pairs.unflatten(2, (repeats, -1))
+    if out is not None and out.dtype == torch.float32:
+        into = torch.view_as_complex(out.unflatten(-1, (-1, 2))).unflatten(2, (repeats, -1))
+        torch.mul(pairs, rotation_nc, out=into)
+        return out
+    rotated = torch.view_as_real(pairs * rotation_nc).flatten(-2).flatten(2, 3)
+    if out is None:
+        return rotated.to(x_bhkd.dtype)
+    out.copy_(rotated)
+    return out
 
 
 class _Layer:
@@ -142,55 +193,34 @@ class _Layer:
         self.qk = weights.dense(own.q_proj, own.k_proj, scale_first=own.scaling)
         self.out = weights.composed(own.v_proj, own.o_proj, heads=self.heads)
         self.query = weights.dense(cross.q_proj, scale_first=cross.scaling)
-        self.key = weights.dense(cross.k_proj)
+        self.keys = _Keys([cross], weights, rotation_nc)
         self.value_out = weights.composed(cross.v_proj, cross.o_proj, heads=self.heads)
         self.linear1, self.linear2 = weights.dense(layer.linear1, then=layer.activation), weights.dense(layer.linear2)
 
     def attend_self(self, x_bnc: torch.Tensor) -> torch.Tensor:
         x = self.norm1(x_bnc).to(self.dtype)
-        qk = self._rotate(self.qk(x).unflatten(-1, (2 * self.heads, -1)).transpose(1, 2), 1)
+        qk = _rotate(self.qk(x).unflatten(-1, (2 * self.heads, -1)).transpose(1, 2), self.rotation, 1)
         out = attend(qk[:, : self.heads], qk[:, self.heads :], x[:, None].expand(-1, self.heads, -1, -1))
         return self.out(out.transpose(1, 2).flatten(2))
 
     def queries(self, x_bnc: torch.Tensor) -> torch.Tensor:
         q = self.query(self.norm2(x_bnc))
-        return self._rotate(q.unflatten(-1, (self.heads, -1)).transpose(1, 2), 1)
+        return _rotate(q.unflatten(-1, (self.heads, -1)).transpose(1, 2), self.rotation, 1)
 
-    def attend_memory(self, q_bhnd: torch.Tensor, groups: Sequence[_Remembered]) -> torch.Tensor:
+    def attend_memory(self, q_bhnd: torch.Tensor, groups: Sequence[_Remembered], number: int) -> torch.Tensor:
+        """The queries' attention to the memories; `number` is this layer's."""
         parts = []
         done = 0
         for group in groups:
             tracks = len(group.values_bkm)
             q = q_bhnd[done : done + tracks]
             v = group.values_bkm[:, None].expand(-1, self.heads, -1, -1)
-            out = attend(q, self._keys(group), v)
+            keys = self.keys(group) if group.keys_blhkd is None else group.keys_blhkd[:, number]
+            out = attend(q, keys, v) if q.device.type == "cpu" else attend_memories(q, keys, v)
             parts.append(out)
             done += tracks
         out_bhnm = parts[0] if len(parts) == 1 else torch.cat(parts)
         return self.value_out(out_bhnm.transpose(1, 2).flatten(2))
-
-    def _keys(self, group: _Remembered) -> torch.Tensor:
-        tracks, spatial, _ = group.spatial_bmm.shape
-        k = self.key(group.spatial_bmm).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        pointers = self.key(group.pointers_bpm).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        keys = k.new_empty(tracks, self.heads, spatial + pointers.shape[2], k.shape[-1])
-        self._rotate(k, spatial // len(self.rotation), out=keys[:, :, :spatial])
-        keys[:, :, spatial:] = pointers
-        return keys
-
-    def _rotate(self, x_bhkd: torch.Tensor, repeats: int, *, out: torch.Tensor | None = None) -> torch.Tensor:
-        """Rotate pairs of channels by their position; `repeats` grids follow each other."""
-        pairs = torch.view_as_complex(x_bhkd.float().unflatten(-1, (-1, 2)))
-        pairs = pairs.unflatten(2, (repeats, -1))
-        if out is not None and out.dtype == torch.float32:
-            into = torch.view_as_complex(out.unflatten(-1, (-1, 2))).unflatten(2, (repeats, -1))
-            torch.mul(pairs, self.rotation, out=into)
-            return out
-        rotated = torch.view_as_real(pairs * self.rotation).flatten(-2).flatten(2, 3)
-        if out is None:
-            return rotated.to(x_bhkd.dtype)
-        out.copy_(rotated)
-        return out
 
     def feed_forward(self, x_bnc: torch.Tensor) -> torch.Tensor:
         return self.linear2(self.linear1(self.norm3(x_bnc)))

@@ -37,7 +37,7 @@ class Decoder:
         self.output_tokens = torch.cat(
             [decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight]
         )
-        self.no_mask_c = prompts.no_mask_embed.weight[0].clone()
+        self.no_mask_c = weights.cast(prompts.no_mask_embed.weight[0]).clone()
         nowhere = torch.zeros(1, 1, 1, 2, device=device)
         not_a_point = -torch.ones(1, 1, 1, dtype=torch.int32, device=device)
         self.no_points = prompts(nowhere, not_a_point, None, None)[0][0, 0]
@@ -56,7 +56,10 @@ class Decoder:
         self.stability = decoder.dynamic_multimask_via_stability
         self.stability_delta = decoder.dynamic_multimask_stability_delta
         self.stability_threshold = decoder.dynamic_multimask_stability_thresh
-        self.without_prompt = self.start(self.no_points[None])
+
+    def start_without_prompt(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """`start` of a track, which has no prompt; the same for every frame."""
+        return self.start(self.no_points[None])
 
     def start(self, sparse_bpc: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens, and the queries after what of the first layer does not depend on the image."""

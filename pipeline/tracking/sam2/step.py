@@ -1,5 +1,6 @@
 """One step of SAM2 over a batch: frames to features, prompts and remembered frames to masks and new memories."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from pipeline.tracking.sam2.attention import MemoryAttention
 from pipeline.tracking.sam2.batch import FrameBatch, memory_shape
 from pipeline.tracking.sam2.decoder import Decoded, Decoder
 from pipeline.tracking.sam2.encoder import Encoder, Features
+from pipeline.tracking.sam2.kernels import SETTING, attend_memories
 from pipeline.tracking.sam2.memory import MemoryEncoder
 from pipeline.tracking.sam2.prompts import ModelPrompt, to_model
 from pipeline.tracking.sam2.weights import Weights
@@ -39,6 +41,7 @@ class Sam2Stepper:
         model: Any = sam2.model
         config, device = model.config, sam2.device
         self.device = device
+        attend_memories.force(os.environ.get(SETTING) or None)
         self.limits = BankLimits(
             memories=config.num_maskmem - 1,
             pointers=config.max_object_pointers_in_encoder - 1,
@@ -53,11 +56,13 @@ class Sam2Stepper:
         self._dtype = dtype
         self._model = model
         weights = Weights(dtype)
-        with self.inference():
+        with torch.inference_mode():  # without autocast: constants are computed in fp32 and then stored
             self._encoder = Encoder(model, weights, sam2.pixel_values().to(device))
             self._attention = MemoryAttention(model, weights, device)
             self._decoder = Decoder(model, weights, device)
             self._memory = MemoryEncoder(model, weights)
+        with self.inference():
+            self._without_prompt = self._decoder.start_without_prompt()
         self._upload = FrameUpload(device)
         self._no_memory = model.no_memory_embedding.detach()[0]
         height, width = model.backbone_feature_sizes[-1]
@@ -120,7 +125,7 @@ class Sam2Stepper:
             image,
             frames.s1,
             frames.s0,
-            started=self._decoder.without_prompt,
+            started=self._without_prompt,
             multimask=self._model._use_multimask(False, None),
         )
         return self._remember(frames, decoded, self._memory.upscale(decoded.logits_bhw), binary=False)
@@ -175,7 +180,7 @@ class Sam2Stepper:
             top_bnc + dense.flatten(2).transpose(1, 2),
             frames.s1,
             frames.s0,
-            started=self._decoder.without_prompt,
+            started=self._without_prompt,
             multimask=True,
         )
         present = mask.flatten(1).any(1)

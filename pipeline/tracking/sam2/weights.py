@@ -55,9 +55,18 @@ class Norm(NamedTuple):
     weight: torch.Tensor
     bias: torch.Tensor
     eps: float
+    bf16: tuple[torch.Tensor, torch.Tensor] | None = None
+    """Weight and bias for bfloat16 rows on CUDA.
+
+    Autocast on CUDA, unlike on a CPU, makes such rows fp32 and the next product makes them bfloat16 again. Both kernels
+    compute in fp32, so that without autocast two casts less give the CPU's result.
+    """
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        if self.bf16 is None or x.dtype != torch.bfloat16:
+            return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        with torch.autocast("cuda", enabled=False):
+            return F.layer_norm(x, self.weight.shape, *self.bf16, self.eps)
 
 
 class Weights:
@@ -106,9 +115,10 @@ class Weights:
     def cast(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.detach().to(self.dtype).contiguous()
 
-    @staticmethod
-    def norm(layer: Any) -> Norm:
-        return Norm(layer.weight.detach(), layer.bias.detach(), layer.eps)
+    def norm(self, layer: Any) -> Norm:
+        weight, bias = layer.weight.detach(), layer.bias.detach()
+        low = self.dtype == torch.bfloat16 and weight.device.type == "cuda"
+        return Norm(weight, bias, layer.eps, (self.cast(weight), self.cast(bias)) if low else None)
 
     @staticmethod
     def _matrix(layer: Any) -> torch.Tensor:

@@ -1,10 +1,10 @@
 """Render a small corpus of moving shapes, label it on a local Ray, and query the labels. Nothing is downloaded."""
 
 import argparse
-import sys
 import time
 
 from jobs import console, label
+from jobs.command import handle_errors, start
 from pipeline.runs.values import user_path
 
 QUERY = """
@@ -21,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+@handle_errors
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; returns its exit code."""
     folder = parser().parse_args(arguments).folder
@@ -41,4 +42,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start(main)

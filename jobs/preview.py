@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     from pipeline.tables.query import open_labels
     from pipeline.video.content import open_labelled
-    from pipeline.views.preview import contact_sheet, load_videos, write_film  # loads much
+    from pipeline.views.preview import contact_sheet, load_videos, save_sheet, write_film  # loads much
 
     storage = open_storage(given)
     failed = 0
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
                     if given.only != "sheet":
                         write_film(labelled, reader, path.with_name(path.name + ".mp4"))
                     if given.only != "film":
-                        contact_sheet(labelled, reader).save(path.with_name(path.name + ".png"))
+                        save_sheet(contact_sheet(labelled, reader), path.with_name(path.name + ".png"))
             except (CorpusError, OSError) as error:
                 failed += 1
                 console.out.print(f"{video_id!r} cannot be drawn: {error}", markup=False)

@@ -185,6 +185,8 @@ def export(given: argparse.Namespace) -> int:
 
     if given.file.suffix not in (".jsonl", ".parquet"):
         raise UsageError(f"{given.file} must end in .jsonl or .parquet")
+    if given.file.exists():
+        raise UsageError(f"{given.file} is there already; choose another name")
     storage, store = open_storage(given), open_store(given)
     by_video: dict[str, list[Correction]] = {}
     for each in read_corrections(store, among=given.video or None).in_force():

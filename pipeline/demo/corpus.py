@@ -2,6 +2,7 @@
 
     FOLDER/videos/NAME.mp4         H.264, at a quality at which the truth stays true
     FOLDER/truth.parquet           one row per video, object and frame: the exact visible mask as COCO RLE
+    FOLDER/.sam2-corpus-demo       marks the folder as the demo's
     FOLDER/manifest.parquet        written last: where it is, the corpus is whole
 
 `held_out_corpus` writes clips for evaluation in the same form, with a manifest for each of PROMPTS.
@@ -23,12 +24,16 @@ from numpy.typing import NDArray
 
 from pipeline.demo.clicks import deepest, depth, tight_box
 from pipeline.demo.renderer import EVAL_SEEDS, Clip, Split, render
+from pipeline.errors import UsageError
 from pipeline.manifest.schema import SCHEMA
 from pipeline.masks import rle
 from pipeline.storage.parquet import read_parquet
 
 Mask = NDArray[np.bool_]
 Row = dict[str, Any]
+
+MARK = ".sam2-corpus-demo"
+"""File that marks a folder as the demo's corpus."""
 
 PROMPTS = ("click", "box", "mask")
 MIN_SHARE = 0.01  # of the frame that an object shows before a held-out clip prompts it
@@ -119,13 +124,14 @@ _VIDEOS = (
 
 
 def make_corpus(folder: Path) -> None:
-    """Writes the demo's corpus into `folder`, or nothing where it is whole already."""
+    """Writes the demo's corpus into `folder`, or nothing where it is whole already.
+
+    Raises:
+        UsageError: The folder holds something else.
+    """
     uris = [str(_video_path(folder, video.name)) for video in _VIDEOS]
     manifest = folder / "manifest.parquet"
-    if (
-        manifest.exists()
-        and read_parquet(manifest.read_bytes(), columns=["video_uri"])["video_uri"].to_pylist() == uris
-    ):
+    if _is_made(folder) and manifest.exists() and _column(manifest, "video_uri") == uris:
         return
     rows: list[Row] = []
     truth: list[Row] = []
@@ -139,6 +145,32 @@ def make_corpus(folder: Path) -> None:
         rows.append({"video_id": video.name, "video_uri": uri, "prompts": prompts, "num_frames": video.frames})
     _write_table(folder / "truth.parquet", truth, TRUTH)
     _write_table(manifest, rows, SCHEMA)
+
+
+def _is_made(folder: Path) -> bool:
+    """Whether the demo's corpus is in a folder, whole, unfinished or moved; marks an empty folder as the demo's.
+
+    Raises:
+        UsageError: The folder holds something else, which the demo would overwrite.
+    """
+    mark = folder / MARK
+    if mark.exists():
+        return True
+    if not folder.exists() or not any(folder.iterdir()):
+        folder.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+        return False
+    if _column(folder / "manifest.parquet", "video_id") == [video.name for video in _VIDEOS]:
+        return True  # made before there were marks
+    raise UsageError(f"{folder} holds files that are not of the demo; choose another --folder")
+
+
+def _column(manifest: Path, name: str) -> list[Any] | None:
+    """A column of a manifest; None where it cannot be read."""
+    try:
+        return read_parquet(manifest.read_bytes(), columns=[name])[name].to_pylist()
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def held_out_corpus(folder: Path, *, clips: int = 100, frames: int = 48) -> dict[str, Path]:

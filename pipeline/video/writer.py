@@ -1,6 +1,7 @@
 """Encoding frames as H.264 in MP4, which every player and browser shows."""
 
 import math
+import uuid
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,17 @@ _TICKS = 90_000
 _MAX_SAMPLE_TICKS = 3600 * _TICKS
 """FFmpeg's MP4 writer takes no offset of 2**31 ticks, and reordered frames may be several samples apart."""
 MAX_GAP_S = 7 * 24 * 3600.0
+WRITTEN_BY = "sam2-corpus"
+"""The comment in the metadata of every film."""
+
+
+def is_film_of_ours(path: Path) -> bool:
+    """Whether a file is a film that a VideoWriter wrote."""
+    try:
+        with av.open(str(path)) as container:
+            return container.metadata.get("comment") == WRITTEN_BY
+    except (OSError, ValueError, UnicodeDecodeError):  # av.FFmpegError is one of the first two
+        return False
 
 
 class VideoWriter:
@@ -36,11 +48,12 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, *, height: int, width: int, fps: float, max_gap_s: float = MAX_GAP_S) -> None:
-        self._path, self._part = path, path.with_name(path.name + ".part")
+        self._path, self._part = path, path.with_name(f".part-{uuid.uuid4().hex}")  # NAME.part may be of a downloader
         self._max_gap = round(max_gap_s * _TICKS)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._height, self._width = (max(side - side % 2, 2) for side in (height, width))
         self._container = av.open(str(self._part), "w", format="mp4", options={"movflags": "faststart"})
+        self._container.metadata["comment"] = WRITTEN_BY
         with pyav_errors(path.name, f"frames of {width} x {height} cannot be encoded"):
             rate = Fraction(min(max(fps, 1.0), 1000.0)).limit_denominator(1001)
             self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})

@@ -1,10 +1,12 @@
 """Reviews: pictures of the most doubtful videos, and the prompts that made their labels, to be corrected."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -17,9 +19,12 @@ from pipeline.manifest import SCHEMA, digest_records
 from pipeline.storage import Storage
 from pipeline.tables.query import Labels
 from pipeline.video.content import content_version, open_labelled
-from pipeline.views.preview import contact_sheet, load_videos
+from pipeline.views.preview import contact_sheet, load_videos, save_sheet
 
 log = logging.getLogger(__name__)
+
+PROMPTS_DIGEST = b"sam2-corpus:review-prompts"
+"""In the metadata of a review's manifest: SHA-256 of its prompts.jsonl."""
 
 PromptRecords = Sequence[Mapping[str, Any]]
 
@@ -52,10 +57,11 @@ def write_review(
     `correct` makes the current prompts of a video, by its id, from those that its labels were made with.
 
     Raises:
-        UsageError: A number is out of range.
+        UsageError: A number is out of range, or the folder has corrections or files of others under these names.
     """
     if worst < 1:
         raise UsageError(f"--worst must be at least 1 (got {worst})")
+    _check_replaceable(folder)
     chosen = labels.sql(
         f"SELECT video_id FROM videos ORDER BY doubt DESC NULLS LAST, video_id LIMIT {worst}"
     ).fetchall()
@@ -68,17 +74,17 @@ def write_review(
             if not labelled.prompts:
                 raise UsageError("its labels are older than the prompts kept with them")
             with open_labelled(labelled.video, storage=storage) as reader:
-                contact_sheet(labelled, reader).save(
-                    folder / "sheets" / f"{rank:04d}-{quote(video_id, safe='')[:150]}.png"
-                )
+                name = f"{rank:04d}-{quote(video_id, safe='')[:150]}.png"
+                save_sheet(contact_sheet(labelled, reader), folder / "sheets" / name)
             rows.append(manifest_row(labelled.video, correct(video_id, labelled.prompts), storage=storage))
         except CorpusError as error:
             left_out.append(f"{video_id!r}: {error}")
         watch(rank, len(chosen))
-    write_manifest_rows(labels, rows, folder / "manifest.parquet")
     reviewed = digest_records([row["prompts"] for row in rows])
     lines = [{**row, "reviewed_prompts": digest} for row, digest in zip(rows, reviewed, strict=True)]
     write_prompt_lines(lines, folder / "prompts.jsonl")
+    mark = {PROMPTS_DIGEST: _digest_of(folder / "prompts.jsonl")}
+    write_manifest_rows(labels, rows, folder / "manifest.parquet", metadata=mark)
     return Review(video_ids=tuple(row["video_id"] for row in rows), left_out=tuple(left_out))
 
 
@@ -103,12 +109,19 @@ def manifest_row(video: Mapping[str, Any], prompts: PromptRecords, *, storage: S
     }
 
 
-def write_manifest_rows(labels: Labels, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+def write_manifest_rows(
+    labels: Labels,
+    rows: Sequence[Mapping[str, Any]],
+    path: Path,
+    *,
+    metadata: Mapping[bytes, bytes] = MappingProxyType({}),
+) -> None:
     """Rows as a Parquet manifest; columns that manifests carry along keep their type in the videos table."""
     table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
     kept = labels.arrow("videos").schema
     for name in sorted({name for row in rows for name in row} - set(SCHEMA.names)):
         table = table.append_column(name, pa.array([row.get(name) for row in rows], kept.field(name).type))
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path, compression="zstd")
 
@@ -118,3 +131,32 @@ def write_prompt_lines(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({name: value for name, value in row.items() if value is not None}, default=str) for row in rows]
     path.write_text("".join(line + "\n" for line in lines))
+
+
+def _check_replaceable(folder: Path) -> None:
+    """
+    Raises:
+        UsageError: A file that a review would replace was edited since a review wrote it, or no review wrote it.
+    """
+    prompts, manifest = folder / "prompts.jsonl", folder / "manifest.parquet"
+    if (prompts.exists() or manifest.exists()) and not _is_untouched(prompts, manifest):
+        raise UsageError(
+            f"{prompts} or {manifest.name} was changed since a review wrote it, or no review wrote it; apply the "
+            "corrections and choose another --folder"
+        )
+
+
+def _is_untouched(prompts: Path, manifest: Path) -> bool:
+    """Whether both files of a review have the prompts with which it wrote them."""
+    try:
+        table = pq.read_table(manifest)
+        if (table.schema.metadata or {}).get(PROMPTS_DIGEST) != _digest_of(prompts):
+            return False
+        reviewed = [json.loads(line)["reviewed_prompts"] for line in prompts.read_text().splitlines()]
+        return digest_records(table["prompts"].to_pylist()) == reviewed
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _digest_of(path: Path) -> bytes:
+    return hashlib.sha256(path.read_bytes()).hexdigest().encode()

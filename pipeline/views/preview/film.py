@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
+from pipeline.errors import UsageError
 from pipeline.video import VideoReader
-from pipeline.video.writer import VideoWriter
+from pipeline.video.writer import WRITTEN_BY, VideoWriter, is_film_of_ours
 from pipeline.views.preview.draw import Rgb, draw_frame, font_of
 from pipeline.views.preview.labelled import LabelledVideo
 
@@ -25,8 +27,11 @@ def write_film(labelled: LabelledVideo, reader: VideoReader, path: Path) -> int:
     """Write the whole labelled part with masks, ids, scores and prompts as an MP4; returns the number of frames.
 
     Raises:
+        UsageError: There is a file of this name that is no such film; it may be the video itself.
         VideoError: The video cannot be decoded, or its frames cannot be encoded.
     """
+    if path.exists() and not is_film_of_ours(path):
+        raise _not_ours(path)
     info = reader.info
     fps = info.fps or 24.0
     prompts, names, shown = labelled.prompts_at(reader), _names(labelled), max(1, round(PROMPT_SHOWN_S * fps))
@@ -71,6 +76,31 @@ def contact_sheet(
         )
         sheet.paste(picture, (at % columns * tile_width, header + at // columns * height))
     return sheet
+
+
+def save_sheet(sheet: Image.Image, path: Path) -> None:
+    """Write a contact sheet as PNG.
+
+    Raises:
+        UsageError: There is a file of this name that is no contact sheet.
+    """
+    if path.exists() and not _is_sheet_of_ours(path):
+        raise _not_ours(path)
+    mark = PngInfo()
+    mark.add_text("Software", WRITTEN_BY)
+    sheet.save(path, pnginfo=mark)
+
+
+def _is_sheet_of_ours(path: Path) -> bool:
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get("Software") == WRITTEN_BY
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        return False
+
+
+def _not_ours(path: Path) -> UsageError:
+    return UsageError(f"{path} was not written by this command, so it is not replaced; choose another --folder")
 
 
 def scaled(rgb: Rgb, width: int) -> Image.Image:

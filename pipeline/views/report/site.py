@@ -19,6 +19,8 @@ from pipeline.views.report.videos import list_videos, page_data, read_chunks
 
 Clips = Literal["link", "copy", "none"]
 CARDS = 60
+GENERATOR = b'content="sam2-corpus"'
+"""In the first page of every report."""
 OLDER_REPORT = b"SAM 2 labels, "
 """In the first page of reports that name no generator."""
 
@@ -59,10 +61,10 @@ def write_report(
         watch: called with the number of videos done and the number of all.
 
     Raises:
-        UsageError: The folder holds a page that is not a report.
+        UsageError: The folder holds files that are not a report's under names that a report uses.
     """
-    _refuse_other_pages(folder)
     videos = list_videos(labels, run_id)
+    _claim_folder(folder)
     by_doubt = sorted(range(len(videos)), key=lambda n: (-(videos[n]["doubt"] or 0), n))
     site = _Site(labels, folder, clips=clips, storage=storage, pictured=frozenset(by_doubt[:thumbnails]))
     for name in ("data", "thumbs", *(["clips"] if clips == "copy" else [])):
@@ -145,11 +147,22 @@ class _Site:
         self.written += len(data)
 
 
-def _refuse_other_pages(folder: Path) -> None:
-    """Refuse a folder whose first page a report would overwrite and no report has written."""
+def _claim_folder(folder: Path) -> None:
+    """Write a first page for the time until the report is complete, which marks the folder as a report's.
+
+    Raises:
+        UsageError: The folder holds what a report would overwrite, and its first page is not a report's.
+    """
     page = folder / "index.html"
-    if page.is_file() and not any(mark in page.read_bytes() for mark in (b'content="sam2-corpus"', OLDER_REPORT)):
-        raise UsageError(f"{page} is not a report of this project; choose another --folder")
+    if page.exists():
+        if not page.is_file() or not any(mark in page.read_bytes() for mark in (GENERATOR, OLDER_REPORT)):
+            raise UsageError(f"{page} is not a report of this project; choose another --folder")
+        return
+    for name in ("video.html", "index.js", "video.js", "data", "thumbs", "clips"):
+        if (folder / name).exists():
+            raise UsageError(f"{folder / name} is not of a report of this project; choose another --folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    page.write_bytes(b'<!doctype html><meta name="generator" ' + GENERATOR + b"><p>This report is not complete.\n")
 
 
 def _json(value: Any) -> str:

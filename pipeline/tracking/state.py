@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from pipeline.tracking.bank import MemoryBank
@@ -53,8 +54,14 @@ class State:
         """Set this state to the one that `to_bytes` saved.
 
         Raises:
-            ValueError: The saved state belongs to another owner.
+            ValueError: The saved state is damaged, or belongs to another owner. This state is then of no use.
         """
+        try:
+            self._load(data, owner, device)
+        except (SafetensorError, KeyError, TypeError) as error:
+            raise ValueError(f"This checkpoint is damaged: {error!r}.") from error
+
+    def _load(self, data: bytes, owner: Mapping[str, Any], device: torch.device) -> None:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         place = json.loads(header["__metadata__"]["propagation"])
         if {name: place[name] for name in owner} != owner:

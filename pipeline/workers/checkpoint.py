@@ -2,13 +2,17 @@
 
 A checkpoint is one state file that names the row files it depends on; it is written whole or not at all. Names are
 never reused, so a worker that is wrongly considered dead cannot damage the checkpoint of its successor. The state
-contains the tracker's memory, so the labels equal those of an uninterrupted run.
+contains the tracker's memory, so the labels equal those of an uninterrupted run. It also contains the digests of all
+that was saved: a checkpoint with any other byte is ignored, because it could continue to wrong masks without an error.
 """
 
+import hashlib
 import json
 import logging
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 
@@ -23,13 +27,18 @@ CHECKPOINT_FORMAT = 1
 """Of the rows and of the tracker's state. Raised when this release cannot continue from an older checkpoint, or not to
 the same masks: such a video is labelled from its first frame."""
 
+T = TypeVar("T")
+
+_UNUSABLE = (MissingError, ValueError, KeyError, TypeError, OSError, pa.ArrowException)
+"""What reading a damaged checkpoint raises. The storage's own errors, except of a missing file, are none of these."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class Saved:
-    """A loaded checkpoint: rows so far, and the tracker's state."""
+class Saved(Generic[T]):
+    """A loaded checkpoint: rows so far, and the tracker that continues from there."""
 
     rows: list[pa.Table]
-    tracker: bytes
+    tracker: T
     frames: int
     """Frames tracked so far."""
 
@@ -41,15 +50,18 @@ class Checkpoints:
     store: Store
     video_id: str
     label_key: str
-    _row_files: list[str] = field(default_factory=list)
+    _row_files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 by path, in the order in which they were saved."""
     _any: bool = False
 
     @property
     def _folder(self) -> str:
         return checkpoint_dir(self.video_id, self.label_key)
 
-    def load(self) -> Saved | None:
-        """The latest usable checkpoint, or None.
+    def load(self, resume: Callable[[bytes], T]) -> Saved[T] | None:
+        """The latest usable checkpoint, or None; logs a warning for each one that is damaged.
+
+        `resume` makes a tracker from the state that was saved, or raises ValueError where that is unusable.
 
         A worker that is wrongly considered dead may save one meanwhile: listed files are gone then, or a listing shows
         neither the old one nor the new. So the result is None only when two consecutive listings agree.
@@ -59,27 +71,43 @@ class Checkpoints:
             looked, self._any = found, self._any or bool(found)
             for state in reversed([path for path in found if path.endswith(CHECKPOINT_STATE)]):
                 try:
-                    return self._read(state)
-                except (MissingError, ValueError, KeyError) as error:  # pa.ArrowInvalid is a ValueError
+                    return self._read(state, resume)
+                except _UNUSABLE as error:
                     log.warning("cannot use the checkpoint %s: %s", state, error)
         return None
 
-    def _read(self, state: str) -> Saved:
+    def _read(self, state: str, resume: Callable[[bytes], T]) -> Saved[T]:
         header, _, tracker = self.store.read(state).partition(b"\n")
-        record = json.loads(header)
+        record = dict(json.loads(header))
         if (stated := record.get("format", 1)) != CHECKPOINT_FORMAT:  # release 0.1.0 does not state it
             raise ValueError(f"its format is {stated}, and this release continues from format {CHECKPOINT_FORMAT} only")
-        rows = [read_parquet(self.store.read(path)) for path in record["rows"]]
-        self._row_files = record["rows"]
-        return Saved(rows=rows, tracker=tracker, frames=record["frames"])
+        files = {path: self.store.read(path) for path in record["rows"]}
+        digests = {path: _sha256(data) for path, data in files.items()}
+        stated_digest, row_digests = record.pop("sha256", None), record.get("rows_sha256")
+        if (stated_digest, row_digests) != (None, None) and (  # release 0.1.0 states neither
+            stated_digest != _state_digest(record, tracker) or row_digests != [*digests.values()]
+        ):
+            raise ValueError("it is damaged: its bytes are not those that were saved")
+        saved = Saved(
+            rows=[read_parquet(data) for data in files.values()], tracker=resume(tracker), frames=record["frames"]
+        )
+        self._row_files = digests
+        return saved
 
     def save(self, *, new_rows: pa.Table, tracker: bytes, frames: int) -> None:
         """Save the rows added since the last checkpoint, then the state that refers to them."""
         name, self._any = uuid.uuid4().hex, True
         path = checkpoint_rows_path(self.video_id, self.label_key, name)
-        self.store.put(path, to_parquet(new_rows))
-        self._row_files = [*self._row_files, path]
-        header = json.dumps({"format": CHECKPOINT_FORMAT, "frames": frames, "rows": self._row_files}).encode()
+        rows = to_parquet(new_rows)
+        self.store.put(path, rows)
+        self._row_files = {**self._row_files, path: _sha256(rows)}
+        record = {
+            "format": CHECKPOINT_FORMAT,
+            "frames": frames,
+            "rows": [*self._row_files],
+            "rows_sha256": [*self._row_files.values()],
+        }
+        header = json.dumps({**record, "sha256": _state_digest(record, tracker)}).encode()
         state = checkpoint_state_path(self.video_id, self.label_key, frames=frames, name=name)
         self.store.put(state, header + b"\n" + tracker)
         states = [path for path in _own_files(self.store, self._folder) if path.endswith(CHECKPOINT_STATE)]
@@ -102,6 +130,15 @@ def remove_finished(store: Store) -> None:
     for video_id, label_key in unfinished(store):
         if store.exists(part_path(video_id, label_key)):
             _delete(store, checkpoint_dir(video_id, label_key))
+
+
+def _state_digest(record: dict[str, Any], tracker: bytes) -> str:
+    """SHA-256 of a state file without its own digest."""
+    return _sha256(json.dumps(record).encode() + b"\n" + tracker)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _delete(store: Store, folder: str) -> None:

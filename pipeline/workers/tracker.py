@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow.compute as pc
 
@@ -25,7 +26,7 @@ from pipeline.tracking import (
 from pipeline.tracking.merging import merge_passes
 from pipeline.tracking.stepping import LoadedModel
 from pipeline.video import VideoReader, prefetch
-from pipeline.workers.checkpoint import Checkpoints, Saved
+from pipeline.workers.checkpoint import Checkpoints
 from pipeline.workers.frame_masks import to_host
 from pipeline.workers.frames import ModelFrames
 from pipeline.workers.metrics import Totals
@@ -74,15 +75,20 @@ class VideoTracker:
         Raises:
             InterruptedLabelingError: `stopping` was set; a checkpoint is saved where the passes are not merged.
         """
-        saved = checkpoints.load() if resume and not self._merges_passes else None
+        frames = ModelFrames(self.reader, self.model, self.clocks, frames_at_once=self.engine.frames_at_once)
+        propagate = partial(self.engine.propagate, frames, objects, direction=self.direction)
+        saved = None
+        if resume and not self._merges_passes:
+            saved = checkpoints.load(lambda state: propagate(resume=state))
         last = max(frame for each in objects for frame in each.prompts)
         for rows in saved.rows if saved else ():
             builder.add_rows(rows)
             last = max(last, pc.max(rows["frame_index"]).as_py() or 0)
         done = saved.frames if saved else 0
-        frames = ModelFrames(self.reader, self.model, self.clocks, frames_at_once=self.engine.frames_at_once)
+        propagation = saved.tracker if saved else propagate()
+        merge_from = max(each.start for each in objects) if self._merges_passes else None
         every_s = None if self._merges_passes else self.checkpoint_every_s
-        with self._engine_pass(frames, objects, self.direction, saved, every_s) as steps:
+        with self._steps(propagation, merge_from=merge_from, checkpoint_every_s=every_s) as steps:
             for step in steps:
                 self.on_frame(step.frame.frame_index)
                 with self.clocks[0].clock("encode_s"):
@@ -115,29 +121,27 @@ class VideoTracker:
         ends = [seed.end for seed in seeds.values()]
         end = max(ends) if was_backward else min(ends)
         frames = ModelFrames(self.reader, self.model, self.clocks, frames_at_once=self.engine.frames_at_once)
-        with self._engine_pass(frames, objects, "forward" if was_backward else "backward", None, None) as steps:
+        propagation = self.engine.propagate(frames, objects, direction="forward" if was_backward else "backward")
+        with self._steps(propagation) as steps:
             for step in steps:
                 self._add(second, step.frame, frames, with_logits=False)
                 if step.frame.frame_index == end:
                     break
 
     @contextmanager
-    def _engine_pass(
-        self,
-        frames: ModelFrames,
-        objects: Sequence[TrackedObject],
-        direction: Direction,
-        saved: Saved | None,
-        checkpoint_every_s: float | None,
+    def _steps(
+        self, propagation: Propagation, *, merge_from: int | None = None, checkpoint_every_s: float | None = None
     ) -> Iterator[Iterator[Step]]:
-        """Steps of one propagation, made ahead of the consumer in a thread of their own."""
-        resume = saved.tracker if saved else None
-        with self.engine.propagate(frames, objects, direction=direction, resume=resume) as propagation:
+        """Steps of one propagation, made ahead of the consumer in a thread of their own.
+
+        With `merge_from`, the latest first prompt of its objects, both passes are merged.
+        """
+        with propagation:
             steps = self._interruptible(propagation, checkpoint_every_s)
             for clock in self.clocks:
                 steps = clock.timed(steps, "step_s", "blocked_s")
-            if self._merges_passes and direction == "both":
-                merged = merge_passes((step.frame for step in steps), last_start=max(each.start for each in objects))
+            if merge_from is not None:
+                merged = merge_passes((step.frame for step in steps), last_start=merge_from)
                 steps = (Step(frame=frame) for frame in merged)
             with closing(prefetch(steps, depth=RESULTS_AHEAD)) as ahead:
                 yield ahead

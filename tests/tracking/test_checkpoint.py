@@ -47,6 +47,25 @@ def test_a_checkpoint_of_other_prompts_is_refused() -> None:
         Engine(SAM2).propagate(source, OBJECTS, direction="both", resume=first.checkpoint())
 
 
+def test_a_damaged_checkpoint_is_refused_by_a_value_error() -> None:
+    source, engine = v.MemorySource(SAM2, v.video(10)), Engine(SAM2)
+    with engine.propagate(source, OBJECTS) as first:
+        next(first)
+        state = first.checkpoint()
+    header = 8 + int.from_bytes(state[:8], "little")
+    for place in (0, 5, 8, 100, header - 1, header, len(state) - 1):
+        with pytest.raises(ValueError):  # noqa: PT011 - the JSON, the tensors and the state have each their own message
+            engine.propagate(source, OBJECTS, resume=state[:place])
+    refused = 0
+    for place in range(0, header, 41):
+        flipped = state[:place] + bytes([state[place] ^ 1 << place % 7]) + state[place + 1 :]
+        try:
+            engine.propagate(source, OBJECTS, resume=flipped)
+        except ValueError:
+            refused += 1
+    assert refused > 10  # and nothing else was raised; another digit in a frame's number cannot be noticed here
+
+
 def test_a_checkpoint_is_bounded() -> None:
     source = v.MemorySource(SAM2, v.video(30))
     with Engine(SAM2).propagate(source, OBJECTS) as frames:

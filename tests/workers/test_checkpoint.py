@@ -44,10 +44,10 @@ def test_a_checkpoint_saved_while_another_is_loaded_is_found(store, shown):
     other = checkpoints(store)
     save(other, 1000)
     mine = checkpoints(Overtaken(store.uri, other, shown))
-    saved = mine.load()
+    saved = mine.load(bytes)
     assert (saved.frames, saved.tracker, len(saved.rows)) == (2000, b"2000", 2)
     save(mine, 3000)
-    assert len(checkpoints(store).load().rows) == 3
+    assert len(checkpoints(store).load(bytes).rows) == 3
     mine.remove()
     assert list(store.list()) == []
 
@@ -64,15 +64,59 @@ def test_one_of_another_format_does_not_hide_a_usable_one(store):
     save(checkpoints(store), 2000)
     with_header(store, format=CHECKPOINT_FORMAT + 1)
     made = checkpoints(store)
-    assert made.load() is None
+    assert made.load(bytes) is None
     save(made, 1000)
-    assert checkpoints(store).load().frames == 1000
+    assert checkpoints(store).load(bytes).frames == 1000
 
 
 def test_one_of_release_0_1_0_is_continued(store):
     save(checkpoints(store), 2000)
-    with_header(store, format=None, package_version="0.1.0")
-    assert checkpoints(store).load().frames == 2000
+    without_digests(store)
+    assert checkpoints(store).load(bytes).frames == 2000
+
+
+def without_digests(store):
+    """Make the one checkpoint that is there one of release 0.1.0."""
+    with_header(store, format=None, sha256=None, rows_sha256=None, package_version="0.1.0")
+
+
+def damaged(data, *, every=1):
+    """The bytes cut short at every n-th place, and with one bit flipped there."""
+    for place in range(0, len(data), every):
+        yield data[:place]
+        yield data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :]
+
+
+@pytest.mark.parametrize("suffix", [".state", ".parquet"])
+def test_one_with_any_damaged_byte_is_ignored_with_a_warning(store, suffix, caplog):
+    save(checkpoints(store), 1000)
+    (path,) = (entry.path for entry in store.list() if entry.path.endswith(suffix))
+    for count, data in enumerate(damaged(store.read(path), every=5 if suffix == ".state" else 101), start=1):
+        store.put(path, data)
+        assert checkpoints(store).load(bytes) is None
+        assert len(caplog.messages) == count
+        assert "cannot use the checkpoint checkpoints/" in caplog.messages[-1]
+
+
+@pytest.mark.parametrize("suffix", [".state", ".parquet"])
+def test_damage_of_one_of_release_0_1_0_raises_nothing(store, suffix):
+    save(checkpoints(store), 1000)
+    without_digests(store)
+    (path,) = (entry.path for entry in store.list() if entry.path.endswith(suffix))
+    for data in damaged(store.read(path), every=5 if suffix == ".state" else 101):
+        store.put(path, data)
+        checkpoints(store).load(bytes)
+
+
+def test_one_whose_tracker_refuses_is_ignored_and_its_rows_are_not_kept(store):
+    def refuse(state):
+        raise ValueError(f"{state!r} is no state")
+
+    save(checkpoints(store), 1000)
+    made = checkpoints(store)
+    assert made.load(refuse) is None
+    save(made, 2000)
+    assert len(checkpoints(store).load(bytes).rows) == 1
 
 
 def test_files_of_others_in_the_folder_of_a_checkpoint_stay(store):
@@ -88,4 +132,4 @@ def test_files_of_others_in_the_folder_of_a_checkpoint_stay(store):
 
 
 def test_where_nothing_was_saved_there_is_none(store):
-    assert checkpoints(store).load() is None
+    assert checkpoints(store).load(bytes) is None

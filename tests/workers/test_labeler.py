@@ -1,6 +1,7 @@
 """One video in, one part out, in this process: no Ray."""
 
 import itertools
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -136,6 +137,38 @@ def test_an_interrupted_video_goes_on_elsewhere_as_if_nothing_had_happened(setti
     assert calm.masklets.drop(["label_key"]).equals(troubled.masklets.drop(["label_key"]))
     assert calm.video["frames"] == troubled.video["frames"]
     assert not list((tmp_path / "out").glob("checkpoints/**/*.state"))
+
+
+def cut(header, tracker):
+    return header + b"\n" + tracker[: len(tracker) // 2]
+
+
+def flipped(header, tracker):
+    return header + b"\n" + tracker[:-9] + bytes([tracker[-9] ^ 4]) + tracker[-8:]
+
+
+def cut_without_digests(header, tracker):
+    """As release 0.1.0 saved it."""
+    record = {name: value for name, value in json.loads(header).items() if name in ("frames", "rows")}
+    return cut(json.dumps(record).encode(), tracker)
+
+
+@pytest.mark.parametrize("damage", [cut, flipped, cut_without_digests])
+def test_a_damaged_checkpoint_is_ignored_with_a_warning(settings, clip, damage, caplog):
+    prompts = [red(), green(3)]
+    Labeler(settings).label(task(clip, prompts, key="calm"))
+    unfinished = replace(task(clip, prompts, key="troubled"), resume=True)
+    with pytest.raises(InterruptedLabelingError):
+        stopping_after(4, replace(settings, checkpoint_every_s=0.0)).label(unfinished)
+    store = Store(settings.output)
+    (state,) = (entry.path for entry in store.list() if entry.path.endswith(".state"))
+    header, _, tracker = store.read(state).partition(b"\n")
+    store.put(state, damage(header, tracker))
+    assert Labeler(settings).label(unfinished).frames == 12, "the video was not labelled from its first frame"
+    assert f"cannot use the checkpoint {state}" in caplog.text
+    calm, troubled = part_of(settings, "calm"), part_of(settings, "troubled")
+    assert calm.masks.drop(["label_key"]).equals(troubled.masks.drop(["label_key"]))
+    assert calm.masklets.drop(["label_key"]).equals(troubled.masklets.drop(["label_key"]))
 
 
 def stopping_after(frames, settings):

@@ -20,6 +20,7 @@ from pipeline.storage import Store, parse_path
 from pipeline.tables.query import open_labels
 from tests.clips import green, point, red, write_clip, write_manifest
 from tests.runs.chaos import crash
+from tests.video.clips import Clip
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -95,7 +96,7 @@ def test_one_bad_video_costs_no_other_and_says_why(tmp_path):
 
 
 def test_a_truncated_video_is_labelled_and_the_summary_says_so(tmp_path, capsys):
-    whole = Path(write_clip(tmp_path / "whole.mkv", frames=40))
+    whole = Clip(name="whole.mkv", frames=40).write(tmp_path)
     (tmp_path / "cut.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
     write_manifest(
         tmp_path / "manifest.parquet",

@@ -14,7 +14,7 @@ from pipeline.storage.ownership import is_ours, is_unfinished_write
 from pipeline.storage.parquet import read_parquet, to_parquet
 from pipeline.storage.paths import CHECKPOINTS, CORRECTIONS, FAILURES, NIGHTS, PARTS, PUBLISH, RUNS
 from pipeline.tables import TABLES, dataset, delete_videos, drop_history, publisher_epoch
-from pipeline.tables.history import videos_in_history
+from pipeline.tables.history import texts_of, videos_in_history
 from pipeline.tables.output import check_output
 
 ROOMS = (PARTS, FAILURES, CHECKPOINTS, CORRECTIONS)
@@ -52,12 +52,13 @@ def find_traces(store: Store, video_ids: Collection[str]) -> Traces:
             found |= {video_id} if is_ours(path) else set()
     rows = {name: _rows_of(store, name, video_ids) for name in TABLES}
     records = {path: named for path in _records(store) if (named := _named(store, path, video_ids))}
-    found = found.union(*rows.values(), *records.values(), videos_in_history(store, video_ids))
+    proven = (_in_values(store, path, named) for path, named in records.items())
+    found = found.union(*rows.values(), *proven, videos_in_history(store, video_ids))
     return Traces(
         objects=tuple(objects),
         foreign=tuple(foreign),
         mask_rows=rows["masks"].total(),
-        records=tuple(records),
+        records=tuple(path for path, named in records.items() if named & found),
         videos=frozenset(found),
     )
 
@@ -118,6 +119,21 @@ def _named(store: Store, path: str, video_ids: Collection[str]) -> set[str]:
         table = read_parquet(data)
         return set(table["video_id"].to_pylist()) & set(video_ids) if "video_id" in table.schema.names else set()
     return {video_id for video_id in video_ids if any(text in data for text in _spellings(video_id))}
+
+
+def _in_values(store: Store, path: str, video_ids: Collection[str]) -> set[str]:
+    """Which of these videos a record has in its values: names of its fields and the text of a page prove nothing."""
+    if path.endswith(".parquet"):
+        return set(video_ids)
+    try:
+        values = list(texts_of(json.loads(store.read_or_none(path) or b"null")))
+    except ValueError:  # a page
+        return set()
+    return {
+        video_id
+        for video_id in video_ids
+        if any(video_id == value or repr(video_id) in value or f'"{video_id}"' in value for value in values)
+    }
 
 
 def _erase(store: Store, path: str, video_ids: Collection[str]) -> None:

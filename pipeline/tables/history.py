@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -52,7 +53,8 @@ def videos_in_history(store: Store, video_ids: Collection[str]) -> set[str]:
         for entry in store.list(table_log_dir(name)):
             if log_version(entry.path) is not None and entry.path.endswith(".json"):
                 data = store.read_or_none(entry.path) or b""
-                found |= {video_id for video_id in video_ids if any(text in data for text in _in_log(video_id))}
+                named = {video_id for video_id in video_ids if any(text in data for text in _in_log(video_id))}
+                found |= _in_actions(data, named) if named else named
         for path in unneeded_files(store, name, table, cutoff=time.time()):
             found |= _ids_of(store, path, video_ids)
     return found
@@ -62,6 +64,28 @@ def _in_log(video_id: str) -> tuple[bytes, ...]:
     """The id as a log entry spells it in the predicate of a commit and in the statistics of a file."""
     spelled = (text_literal(video_id), json.dumps(video_id, ensure_ascii=False))
     return tuple(json.dumps(text, ensure_ascii=False)[1:-1].encode() for text in spelled)
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """All texts in a JSON value, names of fields left out."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from texts_of(each)
+
+
+def _in_actions(entry: bytes, video_ids: Collection[str]) -> set[str]:
+    """Which of these videos a log entry names in a predicate or in the bounds of a file, not as names of columns."""
+    texts: set[str] = set()
+    predicates = ""
+    for action in map(json.loads, entry.splitlines()):
+        predicates += str(action.get("commitInfo", {}).get("operationParameters", {}).get("predicate", ""))
+        for kind in ("add", "remove"):
+            stats = json.loads((action.get(kind) or {}).get("stats") or "{}")
+            for bound in ("minValues", "maxValues"):
+                texts.update(texts_of(stats.get(bound, {}).get("video_id")))
+    return {each for each in video_ids if each in texts or text_literal(each) in predicates}
 
 
 def _ids_of(store: Store, path: str, video_ids: Collection[str]) -> set[str]:

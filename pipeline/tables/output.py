@@ -4,6 +4,7 @@ A dataset folder may have videos/, masks/, parts/ or runs/ of its own. Nothing i
 """
 
 import json
+import re
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from pipeline.storage import Store
 from pipeline.storage.format_version import FORMAT, check_format
 from pipeline.storage.ownership import is_ours
 from pipeline.storage.parquet import read_parquet
-from pipeline.storage.paths import MARKER, OUTPUT_FOLDERS, RUNS, wanted_path
+from pipeline.storage.paths import MARKER, NIGHTS, OUTPUT_FOLDERS, PUBLISH_STATE, RUNS, attempt_dir, wanted_path
 from pipeline.tables.delta import TABLES, open_table
 
 SHOWN = 3
@@ -48,6 +49,8 @@ def check_output(store: Store) -> bool:
         check_format(stated, what=str(store))
         return True
     if not _made_by_earlier_release(store) and (foreign := list(islice(_foreign(store), SHOWN + 1))):
+        if store.exists(MARKER):  # another process has just created the output
+            return check_output(store)
         names = ", ".join(foreign[:SHOWN]) + (" and more" if len(foreign) > SHOWN else "")
         raise UsageError(
             f"{store} holds files of others under names that an output uses: {names}; "
@@ -86,4 +89,18 @@ def _foreign(store: Store) -> Iterator[str]:
     for name in OUTPUT_FOLDERS:
         if store.exists(name):
             yield name
-        yield from (entry.path for entry in store.list(name) if name in TABLES or not is_ours(entry.path))
+        yield from (
+            entry.path for entry in store.list(name) if name in TABLES or not _is_of_an_output(store, entry.path)
+        )
+
+
+def _is_of_an_output(store: Store, path: str) -> bool:
+    """Whether this package wrote a file, though no run recorded what it wants.
+
+    Some of its names are ordinary: a night's report counts only beside the first attempt at the night, and the state of
+    publications only where there is a run.
+    """
+    if path == PUBLISH_STATE:
+        return False
+    night = re.fullmatch(rf"{NIGHTS}/([^/]+)/report\.(json|html)", path)
+    return is_ours(path) and (night is None or store.exists(f"{attempt_dir(night[1], 1)}/started.json"))

@@ -5,6 +5,7 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -92,6 +93,14 @@ def correction(video_id: str = "cat", **given) -> Correction:
     values = {"name": "20261122T210000.000000Z-0000", "time": "", "who": "ann", "over": "", "prompts": [],
               "removed": [], **given}  # fmt: skip
     return Correction(video_id=video_id, **values)
+
+
+@pytest.mark.parametrize("starts", [(None, 0.0), (0.0, None)])
+def test_a_start_of_zero_and_none_are_the_same_segment(starts):
+    row = {"video_id": "cat", "video_uri": "cat.mp4", "prompts": [red()], "start_s": starts[0]}
+    moved = correction(start_s=starts[1], prompts=[{**red(), "points": MOVED}])
+    overlay = overlay_manifest(read_manifest(pa.Table.from_pylist([row])), Corrections(history={"cat": [moved]}))
+    assert (overlay.corrected, overlay.not_applied) == (("cat",), ())
 
 
 def test_a_correction_survives_a_night_with_the_old_manifest_until_removed(corpus, capsys):

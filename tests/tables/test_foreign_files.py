@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from jobs import doctor, forget, label, nightly, publish, retry
 from pipeline.errors import UsageError
 from pipeline.labels import MASKS
 from pipeline.labels.failures import Attempt, failure_of, write_failure
+from pipeline.runs.corrections import read_corrections
 from pipeline.storage import Store, part_path
 from pipeline.storage.ownership import is_ours
 from pipeline.storage.parquet import to_parquet
@@ -56,7 +58,9 @@ NEAR_OURS = {
     "leases": ["all/mine.json", "car.pdf"],
     "failures": ["cracks.json", f"00/{PERSON}/{key('p')}.json"],
     "checkpoints": ["model.pt", "step-100/model.state", f"00/{PERSON}/{key('p')}/000000000001-{'0' * 32}.state"],
-    "corrections": ["errata.json", f"00/{PERSON}/{run_id(1)}.json"],
+    "corrections": [
+        "errata.json", f"00/{PERSON}/{run_id(1)}.json", f"ab/%ff/{run_id(1)}.json", f"ab/{'x' * 220}/{run_id(1)}.json",
+    ],
     "probes": ["probe.json"],
 }  # fmt: skip
 """Names that other people's files may have, by folder: ordinary ones, and ones that nearly are ours."""
@@ -167,6 +171,7 @@ def test_no_command_deletes_or_changes_a_file_of_others(store: Store, tmp_path: 
         command(store)
         assert_all_there(store, foreign, name)
     check(store, {"w": KEYS["w"], "x": KEYS["x"]})
+    assert set(read_corrections(store).damaged) == {"w", "x"}, "those of make_output, and none of others"
     assert PERSON not in " ".join(entry.path for entry in store.list() if entry.path not in foreign)
     commit(store, "new", key("new"))
     want(store, run_id(9), {"new": key("new")})
@@ -238,6 +243,38 @@ def test_every_name_of_an_output_is_refused_where_a_file_has_it(tmp_path: Path) 
         store.put(name, b"mine")
         with pytest.raises(UsageError, match=f"under names that an output uses: {name}; choose"):
             claim_output(store)
+
+
+@pytest.mark.parametrize(
+    "path", ["publish/state.parquet", "nights/2026-11-30/report.json", "nights/2026-11-30/report.html"]
+)
+def test_a_file_of_others_with_an_ordinary_name_of_ours_is_refused(tmp_path: Path, path: str) -> None:
+    store = Store(tmp_path / "out")
+    store.put(path, b"mine")
+    with pytest.raises(UsageError, match=re.escape(f"under names that an output uses: {path}; choose")):
+        claim_output(store)
+
+
+def test_a_night_of_release_0_1_0_that_failed_before_its_run_is_adopted(tmp_path: Path) -> None:
+    store = Store(tmp_path / "out")
+    for name in ("report.json", "report.html", "attempt-001/started.json", "attempt-001/report.json"):
+        store.put(f"nights/2026-11-30/{name}", b"{}")
+    claim_output(store)
+    assert check_output(store)
+
+
+def test_an_output_that_appears_while_a_folder_is_checked_is_no_folder_of_others(tmp_path: Path) -> None:
+    first = Store(tmp_path / "out")
+
+    class Late(Store):
+        def list_dirs(self, prefix: str = "") -> list[str]:
+            found = super().list_dirs(prefix)
+            if not first.exists(MARKER):
+                claim_output(first)
+                make_output(first)
+            return found
+
+    assert check_output(Late(first.uri))
 
 
 def test_a_delta_table_of_others_is_refused_and_stays(tmp_path: Path) -> None:

@@ -173,3 +173,30 @@ def test_corrections_and_failures_of_a_video_are_erased(tmp_path):
     forget(store, [SECRET])
     left = [entry.path for room in ("corrections", "failures") for entry in store.list(room)]
     assert left == [correction_path(OTHER, run_id(5)), failure_path(OTHER, key("next"))]
+
+
+def test_an_id_that_is_only_the_name_of_a_field_is_not_there(tmp_path, capsys):
+    """As the header of a list of ids that jobs.query --format csv wrote."""
+    store = published(tmp_path / "out")
+    store.put(progress_path(run_id(2)), json.dumps({"state": "ended", "flights": [{"video_id": OTHER}]}).encode())
+    store.put("nights/2026-01-01/report.json", json.dumps({"failures": [{"video_id": OTHER}]}).encode())
+    store.put("nights/2026-01-01/report.html", b"<th>video_id</th><td>frames</td>")
+    before = contents(store)
+    assert job.main([store.uri, "--video-ids", ids_file(tmp_path, "video_id", "label_key", "frames", "area")]) == 3
+    assert "nothing to erase" in capsys.readouterr().out
+    assert contents(store) == before
+    assert job.main([store.uri, "--video-ids", ids_file(tmp_path, "video_id", SECRET)]) == 3
+    said = capsys.readouterr().out
+    assert said.startswith("erased 1 video from")
+    assert said.endswith("not found: 'video_id'\n")
+    assert store.exists("nights/2026-01-01/report.html")
+    check(store, {OTHER: key(OTHER + "new")})
+
+
+def test_a_video_that_only_a_report_names_is_found_with_its_page(tmp_path):
+    store = published(tmp_path / "out")
+    night, said = "nights/2026-01-01", f"row 3, video_id 'nobody', {SECRET}"
+    store.put(f"{night}/report.json", json.dumps({"bad_rows": [said]}).encode())
+    store.put(f"{night}/report.html", b"<td>nobody</td>")
+    assert forget(store, ["nobody"]).videos == {"nobody"}
+    assert not list(store.list("nights"))

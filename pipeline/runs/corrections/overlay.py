@@ -71,7 +71,7 @@ def overlay_manifest(manifest: Manifest, corrections: Corrections) -> Overlay:
             continue
         applied = []
         for each in corrections.in_force(video_id):
-            if each.start_s == record["start_s"]:
+            if (each.start_s or 0) == (record["start_s"] or 0):  # null is the start of the file
                 applied.append(each)
             else:
                 not_applied.append(_other_segment(each, record["start_s"]))

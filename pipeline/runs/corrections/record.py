@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from pipeline.errors import StorageError, UsageError
 from pipeline.runs.names import NAME, next_name
 from pipeline.storage import Store
+from pipeline.storage.ownership import is_ours
 from pipeline.storage.paths import CORRECTIONS, correction_path, unquote_id
 
 FORMAT = 1
@@ -82,9 +83,10 @@ def read_corrections(store: Store, *, among: pa.ChunkedArray | Collection[str] |
     """
     found: dict[str, list[str]] = {}
     for entry in store.list(CORRECTIONS):
-        pieces = entry.path.removesuffix(".json").split("/")
-        if len(pieces) == 4 and NAME.fullmatch(pieces[3]):
-            found.setdefault(unquote_id(pieces[2]), []).append(pieces[3])
+        if is_ours(entry.path):
+            _, _, video, name = entry.path.removesuffix(".json").split("/")
+            if NAME.fullmatch(name):
+                found.setdefault(unquote_id(video), []).append(name)
     if among is not None:
         wanted = pa.chunked_array([among], pa.string()) if not isinstance(among, pa.ChunkedArray) else among
         inside = pc.is_in(pa.array(found, pa.string()), value_set=wanted).to_pylist()

@@ -19,11 +19,11 @@ import pyarrow.compute as pc
 
 from pipeline.labels.failures import read_failures
 from pipeline.storage import MissingError, Store, parse_path, part_path
-from pipeline.storage.ownership import is_ours, is_unfinished_write
+from pipeline.storage.ownership import is_ours
 from pipeline.storage.paths import CHECKPOINTS, PARTS
 from pipeline.tables import TABLES, as_dataset, drop_state, open_tables, publish, wanted_keys
 from pipeline.tables.labelled import labelled_videos
-from pipeline.tables.output import check_output
+from pipeline.tables.output import check_output, unfinished_writes
 from pipeline.tables.parts import UnreadablePart, find_part
 from pipeline.tables.wanted import staged_runs
 
@@ -190,8 +190,8 @@ def _left_over(store: Store, finished: set[tuple[str, str]], repair: bool) -> li
                 store.delete(failure.path)
             findings.append(Finding("obsolete failure", _name((failure.video_id, failure.label_key)), repaired=repair))
     latest = time.time() - ABANDONED_S
-    for entry in store.unfinished_writes():
-        if not is_unfinished_write(entry.path) or entry.mtime >= latest:
+    for entry in unfinished_writes(store):
+        if entry.mtime >= latest:
             continue
         if repair:
             store.delete(entry.path)

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.storage import Store, video_dir
-from pipeline.storage.ownership import is_ours, is_unfinished_write
+from pipeline.storage.ownership import is_ours
 from pipeline.storage.parquet import read_parquet, to_parquet
 from pipeline.storage.paths import CHECKPOINTS, CORRECTIONS, FAILURES, NIGHTS, PARTS, PUBLISH, RUNS
 from pipeline.tables import TABLES, dataset, delete_videos, drop_history, publisher_epoch
 from pipeline.tables.history import texts_of, videos_in_history
-from pipeline.tables.output import check_output
+from pipeline.tables.output import check_output, unfinished_writes
 
 ROOMS = (PARTS, FAILURES, CHECKPOINTS, CORRECTIONS)
 RECORDS = (RUNS, PUBLISH, NIGHTS)
@@ -80,8 +80,9 @@ def forget(store: Store, video_ids: Collection[str]) -> Traces:
     with publisher_epoch(store):  # or a publisher at work would write what it read before
         for path in list(_records(store)):
             _erase(store, path, traces.videos)
-    unfinished = [entry.path for entry in store.unfinished_writes() if is_unfinished_write(entry.path)]
-    store.delete_many(unfinished)  # of killed processes; what they hold is not known
+    store.delete_many(
+        [entry.path for entry in unfinished_writes(store)]
+    )  # of killed processes; what they hold is not known
     drop_history(store)
     return traces
 

@@ -13,9 +13,9 @@ from itertools import islice
 import pyarrow as pa
 
 from pipeline.errors import UsageError
-from pipeline.storage import Store
+from pipeline.storage import Entry, Store
 from pipeline.storage.format_version import FORMAT, check_format
-from pipeline.storage.ownership import is_ours
+from pipeline.storage.ownership import is_ours, is_unfinished_write
 from pipeline.storage.parquet import read_parquet
 from pipeline.storage.paths import MARKER, NIGHTS, OUTPUT_FOLDERS, PUBLISH_STATE, RUNS, attempt_dir, wanted_path
 from pipeline.tables.delta import TABLES, open_table
@@ -57,6 +57,15 @@ def check_output(store: Store) -> bool:
             f"choose another folder, such as {store}/labels"
         )
     return False
+
+
+def unfinished_writes(store: Store) -> list[Entry]:
+    """What our processes are writing to an output, or were writing when they were killed.
+
+    Only folders of an output are listed: others beside them may be large, unreadable or links to anywhere.
+    """
+    found = (entry for folder in OUTPUT_FOLDERS for entry in store.unfinished_writes(folder))
+    return [entry for entry in found if is_unfinished_write(entry.path)]
 
 
 def _made_by_earlier_release(store: Store) -> bool:

@@ -17,18 +17,21 @@ from pipeline.errors import UsageError
 from pipeline.labels import MASKS
 from pipeline.labels.failures import Attempt, failure_of, write_failure
 from pipeline.runs.corrections import read_corrections
-from pipeline.storage import Store, part_path
+from pipeline.storage import Entry, Store, part_path
 from pipeline.storage.ownership import is_ours
 from pipeline.storage.parquet import to_parquet
 from pipeline.storage.paths import MARKER, OUTPUT_FOLDERS, correction_path, progress_path
 from pipeline.tables import drop_history, expire_parts, open_table, optimize, vacuum
 from pipeline.tables import publish as publish_labels
 from pipeline.tables.commits import replace_videos
+from pipeline.tables.doctor import examine
+from pipeline.tables.forget import forget as forget_videos
 from pipeline.tables.output import check_output, claim_output
 from pipeline.workers.checkpoint import Checkpoints, remove_finished
 from tests.clips import red, write_clip, write_manifest
 from tests.tables.corpora import check, commit, key, make_part, run_id, want
 
+Entries = list[Entry]  # within a Store, `list` is its method
 UUID = "26e49f7a-17f0-4ba8-a954-46072f8a7161"
 OLD = 1_700_000_000
 PERSON = "person-4711"
@@ -178,6 +181,29 @@ def test_no_command_deletes_or_changes_a_file_of_others(store: Store, tmp_path: 
     publish_labels(store)
     assert_all_there(store, foreign, "the next publication")
     check(store, {"w": KEYS["w"], "x": KEYS["x"], "new": key("new")})
+
+
+def test_folders_beside_those_of_an_output_are_not_listed(tmp_path: Path) -> None:
+    """A link may lead to the root of the file system, and lost+found can be read by root alone."""
+    listed = []
+
+    class Watched(Store):
+        def list(self, prefix: str = "") -> Iterator[Entry]:
+            listed.append(prefix)
+            return super().list(prefix)
+
+        def unfinished_writes(self, prefix: str = "") -> Entries:
+            listed.append(prefix)
+            return super().unfinished_writes(prefix)
+
+    store = Watched(tmp_path / "out")
+    make_output(store)
+    (tmp_path / "out" / "everything").symlink_to("/")
+    listed.clear()
+    examine(store, repair=True)
+    forget_videos(store, [PERSON])
+    vacuum(store, retention_hours=0)
+    assert {prefix.split("/")[0] for prefix in listed} <= set(OUTPUT_FOLDERS)
 
 
 def test_many_commits_do_not_clean_up_files_of_others(tmp_path: Path) -> None:

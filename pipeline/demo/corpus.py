@@ -1,6 +1,6 @@
 """The demo's corpus: short videos, the truth about them, and a manifest that uses every kind of prompt.
 
-    FOLDER/videos/NAME.mp4         H.264, at a quality at which the truth stays true
+    FOLDER/videos/NAME.mp4         H.264, at a quality that keeps the truth exact
     FOLDER/truth.parquet           one row per video, object and frame: the exact visible mask as COCO RLE
     FOLDER/.sam2-corpus-demo       marks the folder as the demo's
     FOLDER/manifest.parquet        written last: where it is, the corpus is whole
@@ -181,8 +181,7 @@ def held_out_corpus(folder: Path, *, clips: int = 100, frames: int = 48) -> dict
 def prompted_corpus(folder: Path, title: str, seed: int, *, split: Split, clips: int, frames: int) -> dict[str, Path]:
     """Writes clips of the seeds from `seed` on, and returns the manifest of each of PROMPTS.
 
-    Every object that shows at least MIN_SHARE of the frame on frame 0 is prompted there, and there alone; the truth is
-    about those objects.
+    Every object that covers at least MIN_SHARE of frame 0 is prompted on that frame only; the truth has these objects.
     """
     rows: dict[str, list[Row]] = {kind: [] for kind in PROMPTS}
     truth: list[Row] = []
@@ -226,7 +225,7 @@ def _video_path(folder: Path, name: str) -> Path:
 
 
 def _prompt_row(clip: Clip, prompt: _Prompt, rate: Fraction) -> Row:
-    """One prompt of the manifest. A time lies in the middle of its frame's display."""
+    """One prompt of the manifest. A time is in the middle of its frame's display."""
     when = (
         {"time_s": float((prompt.frame + Fraction(1, 2)) / rate)} if prompt.by_time else {"frame_index": prompt.frame}
     )

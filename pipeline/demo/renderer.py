@@ -23,7 +23,7 @@ Split = Literal["train", "eval"]
 
 EVAL_SEEDS = 1_000_000_000
 COLOUR_DISTANCE = 100.0  # between any colour of one thing and any of another, euclidean RGB
-SKIN_SPAN = 2.6  # a skin covers its thing out to radius 1.3
+SKIN_SPAN = 2.6  # a texture covers its shape out to radius 1.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,14 +171,14 @@ class _Scene:
 
 
 class _Palette:
-    """Hands out pairs of colours whose whole mixing line keeps COLOUR_DISTANCE from all lines handed out before."""
+    """Draws pairs of colours whose mixing line keeps COLOUR_DISTANCE from all lines drawn before."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
         self.taken = np.zeros((0, 3))
 
     def draw(self, spread: tuple[float, float]) -> NDArray[np.float64] | None:
-        """(2, 3) colours `spread` apart, or None where the colours left are too near to those taken."""
+        """(2, 3) colours `spread` apart, or None if the remaining colours are too near to those drawn."""
         for _ in range(60):
             first = self.rng.uniform(10, 245, 3)
             way = self.rng.normal(0, 1, 3)

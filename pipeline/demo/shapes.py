@@ -1,4 +1,4 @@
-"""Outlines, textures and paths of the rendered clips, with what is kept out of training for evaluation.
+"""Outlines, textures and paths of the rendered clips, including those reserved for evaluation.
 
 Lengths are in units of the frame's short side, times in frames, colours in 0..255 RGB.
 """

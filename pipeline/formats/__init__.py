@@ -1,1 +1,1 @@
-"""Label tables in the formats that people use, and back."""
+"""Label tables written in other tools' formats, and read back."""

@@ -30,9 +30,9 @@ from pipeline.masks import rle
 class CocoFormat(Format):
     """`annotations/instances_SPLIT.json`. Numbers of images and annotations are unique across all splits.
 
-    An annotation's `track_id` is the object id; an image says which frame of which video it is. A frame has no
-    annotation of an object that is not visible in it. `frame_index` counts within the part of the file that the image's
-    start_s and end_s give, where it has them. Read back, boxes become prompts.
+    An annotation's `track_id` is the object id; an image has `video_id` and `frame_index`. A frame has no annotation of
+    an object that is not visible in it. `frame_index` counts within the segment of the image's start_s and end_s, if it
+    has them. Read back, boxes become prompts.
     """
 
     name = "coco"

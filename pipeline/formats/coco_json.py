@@ -28,7 +28,7 @@ MALFORMED = (
     CorpusError,
     pa.ArrowException,
 )
-"""What reading a malformed document can raise."""
+"""Errors that reading a malformed document can raise."""
 
 
 def split_document(path: str, context: ExportContext, *sections: str) -> Document:
@@ -77,10 +77,10 @@ def category_names(document: Mapping[str, Any]) -> dict[Any, str]:
 
 
 def frame_of_name(file_name: str) -> tuple[str, int]:
-    """The video id and frame index that the name of a picture gives: `VIDEO/000012.jpg`.
+    """The video id and frame index from the name of a picture: `VIDEO/000012.jpg`.
 
     Raises:
-        ValueError: It is named otherwise.
+        ValueError: It has another name.
     """
     path = PurePosixPath(file_name)
     if not (path.parent.name and path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 10):

@@ -33,7 +33,7 @@ class CvatFormat(Format):
 
     CVAT shows a shape until the next one of its track, so a track is closed by a shape with `outside` at the first
     selected frame after its last one, and wherever selected frames of it are missing. Frame numbers are those of the
-    file, whatever part of it was labelled. Read back, a box stays a box.
+    file, also if only a segment was labelled. Read back, a box stays a box.
     """
 
     name = "cvat"
@@ -95,14 +95,14 @@ class CvatShape:
     category: str
     keyframe: bool
     outside: bool
-    """The object is not to be seen."""
+    """The object is not visible."""
     ring: Points | None = None
     box: tuple[float, float, float, float] | None = None
     counts: str | None = None
-    """Of a mask, which CVAT keeps as runs along the rows of its box."""
+    """Runs of a mask, along the rows of its box."""
 
     def mask(self, size: tuple[int, int]) -> str:
-        """Counts of what it covers of a frame; a box covers its inside."""
+        """RLE counts of the shape in its frame; a box covers its inside."""
         if self.counts is not None:
             return self.counts
         ring = self.ring
@@ -123,7 +123,7 @@ class CvatVideo:
 
 
 def read_cvat(data: bytes, *, name: str = "CVAT XML") -> CvatVideo:
-    """The tracks of a video task. Expat, which reads it, refuses XML that blows itself up."""
+    """The tracks of a video task. Expat reads it and refuses XML with exponential entities."""
     try:
         root = ElementTree.parse(io.BytesIO(data)).getroot()
         if root.tag != "annotations":
@@ -199,7 +199,7 @@ def _mask_counts(shape: ElementTree.Element, size: tuple[int, int]) -> str:
 
 
 def _closed(track: list[tuple[int, Points]], every: int, in_file: FileFrames) -> Iterator[tuple[int, Points]]:
-    """The shapes of a track by the frame of the file, with an empty one wherever the next selected frame has none."""
+    """The shapes of a track by the frame of the file; an empty one if the next selected frame has none."""
     following = [*(frame for frame, _ in track[1:]), None]
     for (frame, ring), after in zip(track, following, strict=True):
         yield in_file.before + frame, ring
@@ -209,7 +209,7 @@ def _closed(track: list[tuple[int, Points]], every: int, in_file: FileFrames) ->
 
 
 def _shape(frame: int, ring: Points) -> str:
-    """A polygon with a place for the attribute; CVAT wants points also where the object is not to be seen."""
+    """A polygon with a placeholder for the attribute; CVAT requires points also where the object is not visible."""
     points = ";".join(f"{x:.2f},{y:.2f}" for x, y in ring.tolist()) if len(ring) else "0.00,0.00;1.00,0.00;1.00,1.00"
     return (
         f'    <polygon frame="{frame}" keyframe="1" outside="{int(not len(ring))}" occluded="0" points="{points}" '
@@ -239,7 +239,7 @@ def _about(video: VideoMasks, context: ExportContext, in_file: FileFrames) -> di
 
 
 def _legal(text: str) -> str:
-    """Without the characters that XML has no way to write."""
+    """The text without characters that XML cannot hold."""
     return _ILLEGAL.sub("\ufffd", text)
 
 

@@ -32,7 +32,7 @@ class Exported:
     """Chunks that an earlier run had completed."""
     documents: int
     empty_splits: tuple[str, ...]
-    """Splits to which no video belongs; no file names them."""
+    """Splits without videos; no file mentions them."""
     problems: tuple[Problem, ...]
     """Videos that were left out, with the reason."""
 
@@ -50,10 +50,10 @@ def export_labels(
     chunk_rows: int = CHUNK_ROWS,
     watch: Callable[[int, int], None] | None = None,
 ) -> Exported:
-    """Write what is selected in a format.
+    """Write the selection in a format.
 
     Args:
-        target: an empty place, or the place of an export that is to be resumed or updated.
+        target: an empty folder, or the folder of an export to resume or update.
         splits: shares of the videos that are held out.
         tolerance: pixels that polygons may deviate from the outline, where the format has polygons.
         labels: URI of the label output, for formats that record it.
@@ -62,7 +62,7 @@ def export_labels(
         watch: called with the number of finished videos and of all videos.
 
     Raises:
-        UsageError: Nothing is selected, or the target holds another export or files of others.
+        UsageError: Nothing is selected, or the target holds another export or foreign files.
     """
     videos = selection.counts()
     if not videos:
@@ -107,7 +107,7 @@ def export_labels(
 
 
 def _claim(target: Store, files: ExportFiles, form: Format, context: ExportContext) -> None:
-    """Record which export a place holds, so that no second one is mixed into it, nor into files of others."""
+    """Record which export a folder holds, so that no other export and no foreign files are mixed with it."""
     claim = {"format": form.name, "every": context.every, "tolerance": context.tolerance}
     claim = json.loads(json.dumps({**claim, "splits": context.splits.shares}))
     path = f"{EXPORT_STATE}/export.json"

@@ -1,4 +1,4 @@
-"""One chunk of an export: written once, then known by its record."""
+"""One chunk of an export: written once, then found by its record."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from pipeline.formats.video_masks import VideoMasks, read_videos
 from pipeline.storage import Store
 
 FORMAT_VERSION = 2
-"""Raised when what a format writes changes: chunks of earlier versions are written again."""
+"""Increase it when a format's output changes: chunks of earlier versions are then written again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ class ChunkWriter:
         return chain(self.form.pieces(video, self.context), shown)
 
     def _key(self, chunk: Chunk) -> str:
-        """A digest of everything that determines what is written for a chunk."""
+        """A digest of everything that determines the files of a chunk."""
         context = self.context
         determining: list[Any] = [
             FORMAT_VERSION, self.form.name, context.categories, context.splits.shares, context.every, context.tolerance,

@@ -11,7 +11,7 @@ from pipeline.storage import Store
 
 
 def write_document(document: Document, records: Sequence[ChunkRecord], target: Store, files: ExportFiles) -> None:
-    """Write a document; a local file holds it meanwhile, not memory."""
+    """Write a document by way of a local file, not in memory."""
     with tempfile.NamedTemporaryFile(prefix="sam2-corpus-export-") as file:
         for part in document.parts:
             if isinstance(part, bytes):

@@ -1,4 +1,4 @@
-"""Files of an export, in a place where others may put files, too: only what this export wrote is ever replaced.
+"""Files of an export in a folder that others may write to, too: only files that this export wrote are replaced.
 
 A file is ours when a list below `_export/files/` holds its path with the digest of its bytes. Lists are written before
 the files that they name, so that an interrupted export leaves no file that is in no list.
@@ -34,7 +34,7 @@ class ExportFiles:
     def check_empty(self) -> None:
         """
         Raises:
-            UsageError: The place holds files of others; hidden ones do not count.
+            UsageError: The folder holds foreign files; hidden ones do not count.
         """
         for entry in self._target.list():
             hidden = any(part.startswith(".") for part in entry.path.split("/"))

@@ -1,4 +1,4 @@
-"""What a format is: how the masks of a video are written in it, and how they are read back."""
+"""The interface of formats: how masks of a video are written and read back."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from pipeline.storage import Storage
 
 @dataclass(frozen=True, kw_only=True)
 class ExportContext:
-    """What all videos of an export share."""
+    """Settings that all videos of an export share."""
 
     categories: tuple[str, ...]
     """Class names; the number of a class is its position here."""
@@ -38,7 +38,7 @@ class ExportContext:
 
 @dataclass(frozen=True)
 class Section:
-    """A place in a document that each video adds to."""
+    """A section of a document; each video adds items to it."""
 
     name: str
     separator: bytes = b""
@@ -62,10 +62,10 @@ class Piece:
 
 
 class Format:
-    """A format of another tool. A subclass stands in a file of its own and has a line in the registry."""
+    """A format of another tool. Each subclass has its own file and a line in the registry."""
 
     name: ClassVar[str]
-    """What users type."""
+    """Name on the command line."""
     about: ClassVar[str]
     """One line of help."""
     default_stride: ClassVar[int] = 1
@@ -79,7 +79,7 @@ class Format:
     """Which annotated frames count in benchmarks of this format."""
 
     def pieces(self, video: VideoMasks, context: ExportContext, /) -> Iterable[Piece]:
-        """What one video becomes.
+        """The files and document items of one video.
 
         Raises:
             CorpusError: The format cannot represent this video.
@@ -107,7 +107,7 @@ class Format:
         raise UsageError(f"the format {self.name} holds no masks")
 
     def prompts(self, at: Location, request: PromptRequest, /) -> Iterable[PromptRow]:
-        """What is annotated there as prompts: masks, unless the format says otherwise."""
+        """The annotations there as prompts; by default masks."""
         return prompts_of_masks(self.open_masks(at), request)
 
 

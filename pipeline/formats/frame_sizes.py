@@ -23,9 +23,8 @@ VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg")
 class FrameSizes:
     """The size of each video's frames, which are all of one size.
 
-    The first of these that exists decides: a picture that belongs to a label file (beside it, or below `images/` where
-    the label file is below `labels/`, as Ultralytics finds it); a video file named by the video id; what `size_of`
-    says.
+    The first of these that exists is used: a picture of a label file (beside it, or below `images/` if the label file
+    is below `labels/`, as Ultralytics finds it); a video file named by the video id; the result of `size_of`.
     """
 
     def __init__(self, at: Location, size_of: Callable[[str], Size | None] | None = None) -> None:
@@ -39,7 +38,7 @@ class FrameSizes:
             label_path: the file that annotates a frame of the video.
 
         Raises:
-            UsageError: Nothing says the size, or what should say it cannot be read.
+            UsageError: The size is unknown, or its picture or video cannot be read.
         """
         if video_id not in self._known:
             self._known[video_id] = self._find(video_id, label_path)
@@ -65,7 +64,7 @@ class FrameSizes:
                 return (image.width, image.height) if turned else (image.height, image.width)
         except CorpusError:
             raise
-        except Exception as error:  # Pillow raises many types on a broken file
+        except Exception as error:  # Pillow raises errors of many classes
             raise UsageError(f"{self._at.name_of(path)} cannot be read as an image: {error}") from error
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Label Studio's video tasks: boxes by keyframe, in percent of the frame. The tool knows no masks of videos."""
+"""Label Studio's video tasks: boxes by keyframe, in percent of the frame. The tool has no masks of videos."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,11 +20,11 @@ DEFAULT_RATE = 24.0
 
 class LabelStudioFormat(Format):
     """`SPLIT/VIDEO.json`: a list of one task with a prediction, to be imported into a project whose configuration is
-    in `config.xml`. A keyframe's `enabled` says that the object stays visible after it.
+    in `config.xml`. A keyframe's `enabled` means that the object stays visible after it.
 
     Label Studio shows frame N at (N - 1) / frame rate, with 24 frames a second unless the configuration gives a rate
-    (https://labelstud.io/tags/video.html). So each task gives the rate of its video, and a keyframe's number follows
-    from its time in the file, whatever part of the file was labelled. Read back, boxes become prompts.
+    (https://labelstud.io/tags/video.html). So each task has the rate of its video, and a keyframe's number is computed
+    from its time in the file, also if only a segment was labelled. Read back, boxes become prompts.
     """
 
     name = "label-studio"
@@ -67,7 +67,7 @@ class LabelStudioFormat(Format):
 def _track(
     video: VideoMasks, object_id: int, name: str, rows: Mapping[int, Mapping[str, Any]], context: ExportContext
 ) -> dict[str, Any]:
-    """The result of one object, from its rows by frame: keyframes where its box changes or where it comes or goes."""
+    """The result of one object, from its rows by frame: keyframes where its box changes, appears or disappears."""
     (height, width), rate = video.size, _rate(video)
     first = next(iter(rows))
     frames = round(rows[first]["time_s"] * rate) - first + video.frame_count  # to the end of the segment
@@ -119,13 +119,13 @@ class LabelStudioBox:
     box: tuple[float, float, float, float]
     """x_min, y_min, x_max, y_max in shares of the frame."""
     size: tuple[int, int] | None
-    """The frame's height and width, where the file says so."""
+    """The frame's height and width, if the file has them."""
 
 
 def read_label_studio(data: bytes | str, *, name: str = "Label Studio JSON") -> list[LabelStudioBox]:
-    """Keyframes of an export or of tasks: what people annotated, else what was predicted.
+    """Keyframes of an export or of tasks: annotations if there are any, else predictions.
 
-    A video is known by `video_id` among the task's data, else by its file's name; an object by its place.
+    The video id is `video_id` in the task's data, else its file's name; the object id is its position.
     """
     try:
         tasks = json.loads(data)

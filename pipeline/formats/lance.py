@@ -40,7 +40,7 @@ class LanceFormat(LibraryFormat):
 def _check_ours(library: Any, store: Store) -> None:
     """
     Raises:
-        UsageError: The place holds a table or files that no export wrote.
+        UsageError: The target holds a table or files that no export wrote.
     """
     if next(iter(store.list()), None) is None:
         return

@@ -18,17 +18,17 @@ class LibraryFormat:
     about: ClassVar[str]
     """One line of help."""
     package: ClassVar[str]
-    """What pip installs."""
+    """Name of the package for pip."""
 
     def write(self, library: Any, selection: Selection, to: str, *, splits: Splits, storage: Storage | None) -> int:
-        """Write what is selected; returns the number of masks."""
+        """Write the selection; returns the number of masks."""
         raise NotImplementedError
 
 
 def write_with_library(
     form: LibraryFormat, selection: Selection, to: str, *, splits: Splits, storage: Storage | None = None
 ) -> int:
-    """Write what is selected; returns the number of masks.
+    """Write the selection; returns the number of masks.
 
     Raises:
         UsageError: The library is not installed, or nothing is selected.

@@ -1,4 +1,4 @@
-"""Where masks are read from: a file or folder, and what can be told about it before it is read."""
+"""Where masks are read from: a file or folder, and facts from its names and first file."""
 
 import itertools
 import json
@@ -40,7 +40,7 @@ class Location:
 
     @cached_property
     def is_file(self) -> bool:
-        """Whether this is a file; False for a folder and where there is nothing."""
+        """Whether this is a file; False for a folder and if it does not exist."""
         return bool(self.path) and self.store.exists(self.path)
 
     @cached_property
@@ -141,7 +141,7 @@ class Location:
             raise UsageError(f"{self.name_of(path)} is not JSON: {error}") from error
 
     def name_of(self, path: str) -> str:
-        """How messages call a file that `files` gave."""
+        """The name of a file in messages, for a path from `files`."""
         return str(self.store.uri_of(path))
 
 

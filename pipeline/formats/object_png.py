@@ -11,7 +11,7 @@ from pipeline.formats.video_masks import VideoMasks
 
 
 class ObjectPngFormat(DavisFormat):
-    """`Annotations/VIDEO/OBJECT/00012.png` and `SPLIT.txt`. Read back as DAVIS is: each video's own layout decides."""
+    """`Annotations/VIDEO/OBJECT/00012.png` and `SPLIT.txt`. Read back like DAVIS, by the layout of each video."""
 
     name = "png"
     about = "SA-V's folders of PNGs, one for each object and frame"

@@ -1,4 +1,4 @@
-"""From a path to the masks in it, whatever their format."""
+"""Opening the masks at a path, in any format."""
 
 from pipeline.errors import UsageError
 from pipeline.formats import mask_table
@@ -37,7 +37,7 @@ def open_masks(
 
 
 def kind_of(at: Location) -> str:
-    """What the files at a location are: by the record of our own export, else by names, else by a look into them.
+    """The kind of the files at a location: from an export's record, else from names, else from their content.
 
     Raises:
         UsageError: They are none of the kinds.

@@ -146,7 +146,7 @@ def _read_indices(store: Store, path: str) -> npt.NDArray[np.uint8]:
             return np.asarray(image).astype(np.uint8)
     except CorpusError:
         raise
-    except Exception as error:  # Pillow's readers raise many kinds on a broken file
+    except Exception as error:  # Pillow's readers raise errors of many classes
         raise UsageError(f"{path} cannot be read as a PNG image: {error}") from error
 
 

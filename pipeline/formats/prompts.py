@@ -1,4 +1,4 @@
-"""Prompts from what other tools annotated: a flat prompt table, as `--prompts` and `jobs.manifest` take it."""
+"""Prompts from other tools' annotations: a flat prompt table, as `--prompts` and `jobs.manifest` accept it."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ PROMPTS = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class PromptRequest:
-    """What is wanted of an annotation."""
+    """Which annotations become prompts."""
 
     frames: Frames = "first"
     """`first`: the first frame where an object is visible. `all`: every annotated frame, as refinements."""

@@ -1,4 +1,4 @@
-"""The formats by name. A new format is a file beside this one and a line here."""
+"""The formats by name. A new format needs a file in this folder and a line here."""
 
 from pipeline.errors import UsageError
 from pipeline.formats.coco import CocoFormat

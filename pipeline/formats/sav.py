@@ -24,7 +24,7 @@ STRIDE = 4
 """SA-V annotates 6 of 24 frames a second."""
 
 NAME_SUFFIXES = ("_manual", "_auto")
-"""What follows the video id in the names of SA-V's files."""
+"""Suffixes after the video id in the names of SA-V's files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +121,8 @@ def write_sav(
 
     Args:
         masks: rows of this video with object_id, frame_index, counts; frames that are no multiple of the stride are
-            left out, and what has no row there is written as an empty mask.
-        facts: what does not follow from masks: video_environment, video_split, masklet_type,
+            left out, and an object without a row there is written as an empty mask.
+        facts: values that masks do not give: video_environment, video_split, masklet_type,
             masklet_edited_frame_count, masklet_stability_score; keys and values as in SA-V.
     """
     facts = facts or {}
@@ -165,7 +165,7 @@ def write_sav(
 
 
 def stride_of(frames: int, annotated: int) -> int:
-    """Stride of the annotated frames: four where that fits the counts, else the smallest that does."""
+    """Stride of the annotated frames: four if that fits the counts, else the smallest that does."""
     if annotated < 1:
         return STRIDE
     candidates = [STRIDE, *range(max(1, frames // annotated), frames // annotated + 2)]
@@ -182,7 +182,7 @@ def size_bucket(area: float) -> str:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What SA-V records of the areas of a masklet over the annotated frames."""
+    """SA-V's statistics of the areas of a masklet over the annotated frames."""
 
     size_abs: float
     size_rel: float

@@ -1,4 +1,4 @@
-"""Which frames of its file a labelled segment is, for formats that point at the whole file.
+"""Which frames of its file a labelled segment has, for formats that refer to the whole file.
 
 Labels number frames within the segment that start_s and end_s cut out; annotation tools number those of the file.
 """
@@ -16,7 +16,7 @@ from pipeline.video.content import open_uri
 
 @dataclass(frozen=True, kw_only=True)
 class FileFrames:
-    """Where a segment lies in its file."""
+    """The position of a segment in its file."""
 
     before: int
     """Frames of the file before the segment."""
@@ -25,12 +25,12 @@ class FileFrames:
 
 
 def segment_of(facts: Mapping[str, Any]) -> dict[str, float]:
-    """start_s and end_s as far as they are set, from a row of the videos table; empty for a whole file."""
+    """start_s and end_s if they are set, from a row of the videos table; empty for a whole file."""
     return {name: float(facts[name]) for name in ("start_s", "end_s") if facts.get(name) is not None}
 
 
 def file_frames(facts: Mapping[str, Any], rows: pa.Table, *, frames: int, storage: Storage | None = None) -> FileFrames:
-    """Where the segment of a video lies in its file. Opens the file, unless the whole of it was labelled.
+    """The position of a video's segment in its file. Opens the file, unless the whole of it was labelled.
 
     Args:
         facts: the row of the videos table.

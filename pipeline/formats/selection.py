@@ -10,7 +10,7 @@ import pyarrow as pa
 from pipeline.errors import UsageError
 
 CHUNK_ROWS = 40_000
-"""Mask rows in memory at once; a video with more rows is a chunk of its own."""
+"""Mask rows in memory at once; a video with more rows is a separate chunk."""
 
 COLUMNS = (
     "video_id", "object_id", "frame_index", "time_s", "is_prompted", "height", "width", "counts", "area",
@@ -18,12 +18,12 @@ COLUMNS = (
 )  # fmt: skip
 
 _IN_RANGE = "video_id BETWEEN $first AND $last"
-"""Arrow skips files and row groups by a range, which it does not do by a list."""
+"""Arrow skips files and row groups by a range, but not by a list."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """Consecutive videos that are read together, with what is known before their masks are read."""
+    """Consecutive videos that are read together, with counts known before their masks are read."""
 
     first: int
     """Position of its first video among all selected ones, from 0."""
@@ -40,7 +40,7 @@ class Chunk:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoCount:
-    """How much of one video is selected."""
+    """Counts of the selected rows of one video."""
 
     video_id: str
     rows: int
@@ -51,7 +51,7 @@ class VideoCount:
 class Selection:
     """The rows of a label output for which an SQL condition holds, on frames 0, N, 2N, ...
 
-    The condition may name any column of masks, masklets and videos; a name in several of them means the first.
+    The condition may use any column of masks, masklets and videos; a name in several of them means the first.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, *, where: str | None = None, every: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""Masks of many videos, wherever they are: in a label output, in memory, or in files of any format."""
+"""Masks of many videos in a label output, in memory, or in files of any format."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class MaskSource(Protocol):
 
     @property
     def protocol(self) -> FrameProtocol:
-        """Which annotated frames count where these masks are the truth."""
+        """Which annotated frames count if these masks are the truth."""
 
     def row_counts(self) -> Mapping[str, int]:
         """Video ids in order, each with its number of mask rows, or an assumed one."""
@@ -55,7 +55,7 @@ class MaskSource(Protocol):
 
 @dataclass(frozen=True)
 class SelectedMasks:
-    """What is selected of a label output."""
+    """Selected masks of a label output."""
 
     selection: Selection
     kind: str = "labels"
@@ -88,7 +88,7 @@ class TableMasks:
 
 @dataclass(frozen=True)
 class FileMasks:
-    """Masks in files of which each holds one video; a video is read when it is asked for."""
+    """Masks in files with one video each; a video is read when it is requested."""
 
     video_ids: Collection[str]
     read_video: Callable[[str], pa.Table]

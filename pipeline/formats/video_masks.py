@@ -1,4 +1,4 @@
-"""The selected masks of one video, as every format is given them."""
+"""The selected masks of one video, the input of every format."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class VideoMasks:
         return float(self.facts.get("fps") or 0.0)
 
     def in_file(self, storage: Storage | None = None) -> FileFrames:
-        """Where the labelled segment lies in its file; opens the file, unless the whole of it was labelled.
+        """The position of the labelled segment in its file; opens the file, unless the whole of it was labelled.
 
         Raises:
             VideoError: The file cannot be decoded any more, or does not reach the segment.

@@ -26,8 +26,8 @@ class YoloFormat(Format):
     """`labels/SPLIT/VIDEO_000012.txt` and `data.yaml`, as Ultralytics reads them.
 
     Points are pixel centres, so that filling the polygon with its outline, as OpenCV does, gives back the mask; parts
-    of a mask and its holes are linked by lines, which are drawn too. What the format has no place for - which line is
-    which object, and the frame's size - stands in `tracks_SPLIT.csv`.
+    of a mask and its holes are linked by lines, which are drawn too. `tracks_SPLIT.csv` holds the rest: the object of
+    each line, and the frame's size.
     """
 
     name = "yolo"
@@ -145,7 +145,7 @@ def read_yolo(text: str, *, name: str = "YOLO labels") -> list[YoloObject]:
 
 @dataclass(frozen=True, kw_only=True)
 class YoloFrame:
-    """Which frame a label file is of, and which objects its lines are."""
+    """The frame of a label file, and the object of each line."""
 
     video_id: str
     frame_index: int
@@ -154,7 +154,7 @@ class YoloFrame:
 
 
 def read_tracks(text: str, *, name: str = "tracks") -> dict[str, YoloFrame]:
-    """What `tracks_SPLIT.csv` says, by the label file's stem."""
+    """The rows of `tracks_SPLIT.csv` by the label file's stem."""
     found = {}
     try:
         for stem, video_id, frame, height, width, objects in csv.reader(io.StringIO(text)):
@@ -170,7 +170,7 @@ def read_tracks(text: str, *, name: str = "tracks") -> dict[str, YoloFrame]:
 
 
 def read_names(text: str) -> dict[int, str]:
-    """Names of the classes in a `data.yaml`, in any of the three ways they are written there."""
+    """Names of the classes in a `data.yaml`, in any of its three notations."""
     _, _, tail = text.partition("names:")
     head, *rest = tail.splitlines() or [""]
     if head.strip().startswith("["):
@@ -188,10 +188,10 @@ def read_names(text: str) -> dict[int, str]:
 
 
 def frame_of(path: str) -> YoloFrame:
-    """The frame that the name of a label file gives: `VIDEO_000012.txt`.
+    """The frame from the name of a label file: `VIDEO_000012.txt`.
 
     Raises:
-        UsageError: It is named otherwise.
+        UsageError: It has another name.
     """
     video, _, number = PurePosixPath(path).stem.rpartition("_")
     if not (video and number.isascii() and number.isdigit() and len(number) < 10):
@@ -203,8 +203,8 @@ def _yaml_splits(context: ExportContext) -> str:
     """The lines of `data.yaml` that name folders of pictures.
 
     There is no `path`: Ultralytics then resolves folders from that of data.yaml, whatever the working directory
-    (https://github.com/ultralytics/ultralytics/blob/main/ultralytics/data/utils.py, check_det_dataset). It wants
-    `train` and `val`, and stops at a folder that does not exist, so a split without videos is not named.
+    (https://github.com/ultralytics/ultralytics/blob/main/ultralytics/data/utils.py, check_det_dataset). It requires
+    `train` and `val`, and fails if a folder does not exist, so a split without videos is left out.
     """
     filled = list(context.filled_splits)
     folders = {name: name for name in filled}
@@ -217,7 +217,7 @@ def _yaml_splits(context: ExportContext) -> str:
 
 
 def _frames(at: Location) -> dict[str, YoloFrame]:
-    """Which frame each label file is of."""
+    """The frame of each label file."""
     tracks: dict[str, YoloFrame] = {}
     for one in at.store.list(at.path):
         if PurePosixPath(one.path).name.startswith("tracks_") and one.path.endswith(".csv"):
@@ -240,7 +240,7 @@ def _objects(at: Location, path: str, frame: YoloFrame) -> Iterator[tuple[int, Y
 
 def _line(kind: int, ring: Points, size: tuple[int, int]) -> str:
     height, width = size
-    if len(ring) < 3:  # a single pixel or a row of two: the format wants three points
+    if len(ring) < 3:  # a single pixel or a row of two: the format requires three points
         ring = np.concatenate((ring, np.repeat(ring[-1:], 3 - len(ring), axis=0)))
     shares = ring / (width, height)
     return f"{kind} " + " ".join(f"{value:.6f}" for value in shares.reshape(-1).tolist()) + "\n"

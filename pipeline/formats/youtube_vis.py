@@ -31,7 +31,7 @@ from pipeline.masks import rle
 class YouTubeVisFormat(Format):
     """`SPLIT/instances.json`; a segmentation is null on frames where the object is not visible.
 
-    File names count frames within the part of the file that the video's start_s and end_s give, where it has them.
+    File names count frames within the segment that the video's start_s and end_s give, if it has them.
     """
 
     name = "youtube-vis"
@@ -87,7 +87,7 @@ class YouTubeVisFormat(Format):
 
 
 def read_youtube_vis(data: bytes | str, *, name: str = "YouTube-VIS JSON") -> pa.Table:
-    """MASK_ROWS of a YouTube-VIS document. A video is known by the folder of its frames, a frame by its file's number.
+    """MASK_ROWS of a YouTube-VIS document. The folder of the frames gives the video, a file's number the frame.
 
     Raises:
         UsageError: The document is malformed.

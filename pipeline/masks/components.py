@@ -1,4 +1,4 @@
-"""Small connected areas of masks, found over runs of pixels instead of pixels."""
+"""Small connected areas of masks, found from runs instead of single pixels."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""Several rings as one, each linked to the others where it is nearest to them."""
+"""Several rings joined into one by links between their nearest points."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -11,16 +11,16 @@ Points = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 SEARCH_RADIUS = 3.0
-"""Pixels by x and y in which neighbours of points are sought first: rings of a ragged mask nearly touch."""
+"""Distance by x and y, in pixels, in which neighbours are searched first: rings of a ragged mask nearly touch."""
 
 MAX_PAIRS = 1_000_000
 """Distances held in memory at once."""
 
 
 def joined(rings: Sequence[Points]) -> Points:
-    """One ring of several, each linked to those before it at the nearest pair of points, by a path there and back.
+    """One ring of several: each is linked to those before it at the nearest pair of points, by a path there and back.
 
-    Of pairs equally near, the one that comes first along the joined ring decides, then along the new ring.
+    Of equally near pairs, the first along the joined ring is used, then the first along the new ring.
     """
     if len(rings) == 1:
         return rings[0]
@@ -47,7 +47,7 @@ def _links(points: Points, stops: Ints) -> Iterator[tuple[Ints, Ints]]:
     x, y = points[by_x].T
     first = int(stops[0])
     ring_of = np.repeat(np.arange(len(stops)), np.diff(stops, prepend=0))
-    # all points within SEARCH_RADIUS by x and y of each point of the later rings, which settles most rings at once
+    # most rings have a neighbour within SEARCH_RADIUS by x and y, so these points are compared first
     low = np.searchsorted(x, points[first:, 0] - SEARCH_RADIUS)
     counts = np.searchsorted(x, points[first:, 0] + SEARCH_RADIUS, "right") - low
     there = np.repeat(np.arange(first, len(points)), counts)
@@ -60,7 +60,7 @@ def _links(points: Points, stops: Ints) -> Iterator[tuple[Ints, Ints]]:
     bounds = np.searchsorted(there, stops).tolist()
     for ring, (start, stop) in enumerate(itertools.pairwise(bounds), start=1):
         found = gaps[start:stop]
-        if stop > start and (smallest := found.min()) < SEARCH_RADIUS**2:  # nothing outside the squares is as near
+        if stop > start and (smallest := found.min()) < SEARCH_RADIUS**2:  # points outside the squares are farther
             pairs = start + np.flatnonzero(found == smallest)
             yield by_x[slots[pairs]], there[pairs]
         else:

@@ -1,8 +1,8 @@
-"""Masks to polygons and back, for formats that know nothing else.
+"""Masks to polygons and back, for formats that hold only polygons.
 
-An outline runs along the cracks between pixels, so that as a polygon it holds exactly the pixel centres of the mask.
+An outline runs along the edges between pixels, so that the polygon contains exactly the pixel centres of the mask.
 Readers that draw through pixel centres (OpenCV's fillPoly, and so YOLO's) need it half a pixel further inside. Holes
-and separate parts are joined into one ring by paths there and back, which enclose nothing:
+and separate parts are joined into one ring by paths there and back, which enclose no area:
 
     mask          outlines                 joined into one ring
 
@@ -30,7 +30,7 @@ Points = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 MAX_RINGS = 64
-"""Rings (of parts and holes) that are kept of a mask with more; the largest are."""
+"""Largest number of rings (parts and holes) kept per mask; the largest rings are kept."""
 
 
 def outlines(mask: rle.Mask, *, through_centres: bool = False, max_rings: int | None = None) -> list[Points]:
@@ -38,13 +38,13 @@ def outlines(mask: rle.Mask, *, through_centres: bool = False, max_rings: int | 
 
     Args:
         through_centres: run through the centres of the outermost pixels instead of around them.
-        max_rings: keep only so many of the largest.
+        max_rings: keep only this many rings, the largest.
     """
     corners = _corners(mask)
     if corners is None:
         return []
     xs, ys, cross, right, down = corners
-    # along a row of cracks, corners begin and end edges in turn, and along a column of cracks too
+    # along a row or a column of pixel edges, corners alternately begin and end an edge of the outline
     horizontal = np.arange(len(xs)) ^ 1
     order = np.lexsort((down, ys, xs))
     vertical = np.empty(len(xs), np.int64)
@@ -66,7 +66,7 @@ def outlines(mask: rle.Mask, *, through_centres: bool = False, max_rings: int | 
 
 
 def simplified(ring: Points, tolerance: float) -> Points:
-    """The ring with as few of its points as keep every other one within `tolerance` pixels (Douglas-Peucker)."""
+    """The ring with fewer points, such that dropped ones are within `tolerance` pixels of it (Douglas-Peucker)."""
     if tolerance <= 0 or len(ring) < 5:
         return ring
     far = int(np.argmax(((ring - ring[0]) ** 2).sum(1)))
@@ -109,7 +109,7 @@ def fill(rings: Sequence[Points], size: tuple[int, int]) -> rle.Mask:
         if not np.isfinite(ring).all():
             raise ValueError("a polygon has a coordinate that is no finite number")
         start, stop = ring, np.roll(ring, -1, axis=0)
-        falling = start[:, 1] > stop[:, 1]  # the same crossing both ways, so that a path there and back leaves nothing
+        falling = start[:, 1] > stop[:, 1]  # the same crossing in both directions: a path there and back cancels
         low, high = np.where(falling[:, None], stop, start), np.where(falling[:, None], start, stop)
         first = np.clip(np.ceil(low[:, 1] - 0.5), 0, height).astype(np.int64)
         last = np.clip(np.ceil(high[:, 1] - 0.5), 0, height).astype(np.int64)
@@ -144,7 +144,7 @@ def _at(mask: rle.Mask, y: Ints, x: Ints) -> rle.Mask:
 
 def _corners(mask: rle.Mask) -> tuple[Ints, Ints, rle.Mask, rle.Mask, rle.Mask] | None:
     """Corners where an outline turns, in rows: x, y, whether four pixels meet crosswise there, and whether the edges of
-    the outline at it go right and down. Crosswise ones stand twice, once for each of the outlines that touch there."""
+    the outline at it go right and down. Crosswise ones are listed twice, once for each of the outlines that touch."""
     padded = np.pad(mask, 1).view(np.uint8)
     rows = padded[:, :-1] | padded[:, 1:] << 1  # of each pair of neighbours in a row
     code = rows[:-1] | rows[1:] << 2
@@ -185,8 +185,7 @@ def _cycles(starts: Sequence[int], horizontal: Sequence[int], vertical: Sequence
 def _through_centres(
     path: Ints, stops: Ints, corners: Ints, cross: rle.Mask, inwards: Points, along: Points
 ) -> tuple[Points, Ints]:
-    """The rings moved inwards, and where each stops. Where a ring crosses a corner, it goes straight from the centre of
-    one pixel to that of the other.
+    """The rings moved inwards, and where each stops. Between two pixels that touch at a corner, a ring is straight.
 
     Args:
         path, stops: corners of all rings, and where each ring stops.

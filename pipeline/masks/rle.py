@@ -53,7 +53,7 @@ def decode(counts: str | bytes, size: Sequence[int]) -> Mask:
     """The mask (H, W) in column order, as pycocotools returns it.
 
     Raises:
-        RleError: The size or the counts are not allowed; nothing large has been allocated by then.
+        RleError: The size or the counts are not allowed; raised before anything large is allocated.
     """
     return decode_columns(counts, size).T
 

@@ -7,17 +7,18 @@ The contract, for files and image sequences alike:
   start_s <= time_s < end_s, with a tolerance of 0.6 ms for timestamps that were rounded.
 * `time_s` is the frame's presentation time minus that of the file's first frame, also under start_s. A timestamp that
   is missing or runs backward becomes its predecessor's plus one frame; such repairs are counted.
-* A time selects the frame on screen then: the last one not later. Beyond the end of the last frame it selects none.
+* A time selects the frame on screen at that time: the last one that is not later. After the last frame's end it selects
+  none.
 * `rgb` is PyAV's `to_ndarray(format="rgb24")`, mirrored and rotated as the display matrix says. Interlaced frames stay
   as decoded, anamorphic pixels are not scaled, HDR is not tone-mapped, alpha is dropped. A frame of another size than
   the file's first is scaled to that size.
 * A damaged packet is skipped and counted, and decoding continues. A truncated file gives the frames it has and is
   flagged.
 * Backward and random access give the same pixels as a forward pass, bit for bit.
-* Images are a video, too: JPEG and PNG files of one size, in the order of the numbers in their names.
+* JPEG and PNG images of one size are a video, too, in the order of the numbers in their names.
 
-`content.open_uri` opens the video at a URI and `content.open_labelled` the one that a row of the videos table names;
-both call `open_video`, which takes a path, a file object or images by name.
+`content.open_uri` opens the video at a URI, `content.open_labelled` the video of a row of the videos table. Both call
+`open_video`, which takes a path, a file object or images by name.
 
 Decoding uses one thread (see `VideoDecoder`): with frame threads FFmpeg drops frames of damaged files without an error,
 and labels would depend on the number of cores. Videos are decoded in parallel instead. Decoding runs in the caller's

@@ -25,7 +25,7 @@ from pipeline.video.failures import (
 from pipeline.video.info import VideoLimits
 from pipeline.video.input_file import DemuxerInput, InputFile
 
-# Demuxers that read only the bytes they are handed. Playlists (hls, dash, concat, sdp, image2, ...) could read other
+# Demuxers that read only the bytes they are given. Playlists (hls, dash, concat, sdp, image2, ...) could read other
 # files or the network: they are left out, and both kinds of nested opening are refused below as well.
 _FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,apng,webp,webp_anim,webp_pipe,jpeg_pipe,png_pipe,bmp_pipe,"
@@ -39,8 +39,8 @@ _MAX_TIMESTAMP = 1 << 62
 class VideoDecoder:
     """The decoder of one video stream of a container. Not thread-safe; gives frames in presentation order.
 
-    Decoding is single-threaded: with frame threads FFmpeg drops the last frames of a truncated file without an error,
-    with threads of either kind it conceals damage differently, and labels must not depend on the number of cores.
+    Decoding is single-threaded, because labels must not depend on the number of cores. With frame threads FFmpeg drops
+    the last frames of a truncated file without an error; with any threads it conceals damage differently.
     """
 
     def __init__(self, file: InputFile, limits: VideoLimits) -> None:
@@ -117,7 +117,7 @@ class VideoDecoder:
         context.reorder_depth = self._reorder_depth
 
     def promised_more(self) -> bool:
-        """Whether the container's index lists frames that the file does not hold; asked at the end of the file."""
+        """Whether the container's index lists frames that the file does not hold; called at the end of the file."""
         index = self.stream.index_entries
         if self.partial:
             return True
@@ -182,7 +182,7 @@ class VideoDecoder:
         return frames
 
     def _check_input(self) -> None:
-        """Raise the reason why the input seems to end, where that is storage or the time limit."""
+        """Raise the real error if the input seems to end because of storage or the time limit."""
         self._file.check()
         if self._input.timed_out:
             raise HangError(f"{self._file.name}: no frame within {self._limits.stall_s:g} s of decoding")
@@ -215,7 +215,7 @@ def _open(demuxer_input: DemuxerInput, file: InputFile, limits: VideoLimits) -> 
     if failure is None:
         return container
     if isinstance(failure, av.error.ArgumentError):
-        raise NotAVideoError(f"{file.name}: a playlist, or another format that is never read") from failure
+        raise NotAVideoError(f"{file.name}: a playlist, or another format that is not allowed") from failure
     raise NotAVideoError(f"{file.name}: not a video that can be read: {reason(failure)}") from failure
 
 

@@ -32,7 +32,7 @@ def open_uri(
     on_damaged: OnDamaged = "label",
     isolate: bool = False,
 ) -> Iterator[tuple[VideoReader, Version]]:
-    """Open the video at a URI, whatever it is; yields the reader and the version of what it reads.
+    """Open the video at a URI; yields the reader and the version of the content.
 
     Args:
         uri: A video file, a zip of images or a folder of images (path or fsspec URL).
@@ -41,8 +41,8 @@ def open_uri(
         start_s: Start of the segment, in seconds of the file.
         end_s: End of the segment.
         fps: Rate of images, 24 where None; video files have their own.
-        limits: What the video may cost.
-        on_damaged: "label" counts damage and goes on, "fail" raises.
+        limits: Limits of size, length, memory and decoding time.
+        on_damaged: "label" counts damage and continues, "fail" raises.
         isolate: Decode in a child process.
 
     Raises:
@@ -76,10 +76,10 @@ def open_uri(
 
 @contextmanager
 def open_labelled(row: Mapping[str, Any], *, storage: Storage | None = None) -> Iterator[VideoReader]:
-    """The part of a video that was labelled, from its row of the videos table: frames have the indices of the labels.
+    """Open the labelled part of a video by its row of the videos table; frame indices are those of the labels.
 
     Args:
-        row: uri, start_s, end_s, fps (the rate that images were labelled at), and height and width, where known.
+        row: uri, start_s, end_s, fps (the rate at which images were labelled), and height and width, where known.
         storage: Endpoints and credentials by URI prefix.
 
     Raises:
@@ -95,7 +95,7 @@ def open_labelled(row: Mapping[str, Any], *, storage: Storage | None = None) -> 
 
 
 def content_versions(uris: Sequence[str], *, storage: Storage | None = None) -> list[Version | None]:
-    """The version of the content at each URI, in order; None where nothing is, or nothing can be reached.
+    """The version of the content at each URI, in order; None if it is absent or cannot be reached.
 
     Costs a listing for each folder of images, and none for files that are there.
     """
@@ -114,7 +114,7 @@ def content_versions(uris: Sequence[str], *, storage: Storage | None = None) -> 
 
 
 def content_version(uri: str, *, storage: Storage | None = None) -> Version | None:
-    """The version of the content at a URI; None where nothing is, or nothing can be reached."""
+    """The version of the content at a URI; None if it is absent or cannot be reached."""
     return content_versions([uri], storage=storage)[0]
 
 
@@ -142,10 +142,10 @@ def _may_be_prefix(uri: str) -> bool:
 
 
 def _open_folder(uri: str, storage: Storage) -> tuple[ImageFiles, Version]:
-    """The files below a folder by their path in it, and a version that changes with any of those directly in it.
+    """The files below a folder by relative path, and a version that changes with any file directly in the folder.
 
     Raises:
-        MissingError: The folder is not there.
+        MissingError: The folder does not exist.
     """
     store = Store(uri.rstrip("/"), storage=storage)
     entries = list(store.list())
@@ -157,7 +157,7 @@ def _open_folder(uri: str, storage: Storage) -> tuple[ImageFiles, Version]:
     told = repr(state)
     images = [PurePosixPath(entry.path) for entry in counted if is_image(entry.path)]
     if in_order(images) != by_digits(images):
-        told += " decimals"  # their frames had another order once, and labels of those must not count for these
+        told += " decimals"  # an earlier release ordered these frames differently: its labels do not count
     digest = hashlib.sha256(told.encode()).hexdigest()
     version = Version(size=sum(entry.size for entry in counted), etag=digest)
     return {entry.path: partial(store.read, entry.path) for entry in entries}, version

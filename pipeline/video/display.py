@@ -18,7 +18,7 @@ from pipeline.video.side_data import display_matrix
 
 @dataclass(frozen=True)
 class Orientation:
-    """One of the eight ways to lay a rectangle: swap axes, then mirror left-right and top-bottom."""
+    """One of the eight orientations of a rectangle: swap axes, then mirror left-right and top-bottom."""
 
     transposed: bool = False
     flip_x: bool = False
@@ -38,7 +38,7 @@ class Orientation:
 
     @property
     def rotation(self) -> int:
-        """Degrees clockwise, after mirroring left to right where `reflected`."""
+        """Degrees clockwise, after mirroring left to right if `reflected`."""
         if not self.transposed:
             return 180 if self.flip_y else 0
         return 270 if self.flip_y != self.reflected else 90
@@ -67,16 +67,16 @@ EXIF_ORIENTATIONS = {
 
 
 def orientation_of(frame: VideoFrame) -> Orientation:
-    """How the frame's display matrix lays it for display."""
+    """The orientation that the frame's display matrix gives."""
     matrix = display_matrix(frame)
     return Orientation() if matrix is None else Orientation.from_matrix(matrix)
 
 
 class RgbConverter:
-    """`frame.to_ndarray(format="rgb24")`, turned for display. Keeps its scaler, which is what takes PyAV most time.
+    """`frame.to_ndarray(format="rgb24")`, rotated for display. Keeps PyAV's scaler, whose creation costs most time.
 
-    Frames that lie on their side are turned by FFmpeg, in a half of numpy's time; and before the conversion, when there
-    is half as much to move, where that gives the same pixels.
+    FFmpeg rotates by quarter turns in half of numpy's time, and before the conversion to RGB (half the bytes) if that
+    gives the same pixels.
     """
 
     def __init__(self, orientation: Orientation, size: tuple[int, int]) -> None:
@@ -107,7 +107,7 @@ class RgbConverter:
 
 
 def turner(orientation: Orientation, pixels: str, width: int, height: int) -> Graph:
-    """FFmpeg's transposing filter for frames of one kind; gives a frame for each that it gets."""
+    """FFmpeg's transposing filter for frames of one kind; returns one frame per frame."""
     graph = Graph()
     graph.threads = 1
     source = graph.add_buffer(width=width, height=height, format=VideoFormat(pixels), time_base=Fraction(1, 1000))
@@ -121,9 +121,9 @@ def turner(orientation: Orientation, pixels: str, width: int, height: int) -> Gr
 
 @functools.lru_cache(maxsize=64)
 def turns_before(pixels: str, width: int, height: int) -> bool:
-    """Whether turning before the conversion gives the same RGB as after it: tried, on a frame of noise.
+    """Whether turning before the conversion gives the same RGB as after it, tested on a frame of noise.
 
-    FFmpeg converts planes of 4:2:0 block by block, so it does where both sides are even. Other formats are not tried.
+    FFmpeg converts planes of 4:2:0 in blocks, so it does if both sides are even. False for other formats, untested.
     """
     if pixels not in ("yuv420p", "yuvj420p") or width % 2 or height % 2:
         return False

@@ -1,4 +1,4 @@
-"""Facts of a video that its container and first frame tell."""
+"""Facts of a video from its container and first frame."""
 
 from typing import Literal
 

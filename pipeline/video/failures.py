@@ -68,7 +68,7 @@ FAILURE_CLASSES: frozenset[str] = frozenset(
 
 @contextmanager
 def pyav_errors(name: str, what: str) -> Iterator[None]:
-    """Raise a VideoError in place of what PyAV raises on unusual content, which may be of any class.
+    """Raise a VideoError in place of PyAV's errors on unusual content, which may be of any class.
 
     ValueError for an enumeration that PyAV does not know, struct.error and OverflowError for broken numbers.
     CorpusError and MemoryError pass.
@@ -82,5 +82,5 @@ def pyav_errors(name: str, what: str) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """FFmpeg's words for an error, without PyAV's numbers and log lines."""
+    """FFmpeg's text of an error, without PyAV's numbers and log lines."""
     return str(getattr(error, "strerror", None) or error)

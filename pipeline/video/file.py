@@ -59,7 +59,7 @@ class VideoFile:
                 high -= 1
 
     def at(self, indices: Iterable[int]) -> dict[int, Frame]:
-        """The frames with these indices; what lies between them is decoded only where no key frame does."""
+        """The frames with these indices; frames between them are skipped where a key frame allows it."""
         wanted = sorted({_index(index) for index in indices})
         convert = self._converter()
         found: dict[int, Frame] = {}

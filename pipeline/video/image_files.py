@@ -92,7 +92,7 @@ def is_image(path: str) -> bool:
 
 
 def frame_names(files: Iterable[str], name: str) -> list[str]:
-    """The paths of a sequence's images in the order of their frames; they must lie in one folder."""
+    """The paths of a sequence's images in the order of their frames; all must be in one folder."""
     paths = list(files)
     images = [PurePosixPath(path) for path in paths if is_image(path)]
     if not images:
@@ -115,7 +115,7 @@ def check_holds_images(files: Iterable[str], name: str) -> None:
         raise NoVideoStreamError(f"{name}: holds no pictures (JPEG or PNG), and {len(paths)} other files")
     folder, count = below.most_common(1)[0]
     raise NoVideoStreamError(
-        f"{name}: holds no pictures itself, but {count} pictures one level down in {folder}/; name that folder"
+        f"{name}: holds no pictures itself, but {count} pictures one level down in {folder}/; give that folder"
     )
 
 
@@ -128,5 +128,5 @@ def rgb_of(image: Image.Image) -> Rgb:
 
 
 def exif_orientation(image: Image.Image) -> Orientation:
-    """How the image's EXIF data lays it for display."""
+    """The orientation that the image's EXIF data gives."""
     return EXIF_ORIENTATIONS.get(image.getexif().get(_EXIF_ORIENTATION, 1), Orientation())

@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 _NUMBER = re.compile(
     r"(?P<before>.*?)"
-    r"(?P<sign>(?:(?<=^)|(?<=[^0-9A-Za-z.-]))-)?"  # a sign begins the name, or follows a separator: in a-1 it is none
+    r"(?P<sign>(?:(?<=^)|(?<=[^0-9A-Za-z.-]))-)?"  # first, or after a separator: a-1 has no sign
     r"(?P<whole>(?<![0-9.])[0-9]+)(?:\.(?P<fraction>[0-9]+))?(?P<exponent>e[+-][0-9]{1,3})?"
     r"(?P<after>[^0-9]*)"
 )
 
 
 _MAX_DIGITS = 4000
-"""Python converts no more than 4300 to a number."""
+"""Python converts at most 4300 digits to a number."""
 
 
 class _Number(NamedTuple):
@@ -29,8 +29,8 @@ class _Number(NamedTuple):
 def in_order(paths: Sequence[PurePosixPath]) -> list[PurePosixPath]:
     """Paths by the numbers in their names: 2.png before 10.png, 0.05.png before 0.1.png, -1.png before 0.png.
 
-    Decimals and signs are read where every name is one number between the same texts; in all other names each group of
-    digits is a number of its own, so that 1.2.10.png comes after 1.2.9.png.
+    Decimals and signs count if every name is one number between the same texts. In all other names each group of digits
+    is a separate number, so that 1.2.10.png comes after 1.2.9.png.
     """
     numbered = [(number, path) for path in paths if (number := _number(path.stem))]
     if len(numbered) < len(paths) or not _are_decimals([number for number, _ in numbered]):

@@ -36,7 +36,7 @@ class VideoLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """The part of a file that is wanted: frames with start_s <= time_s < end_s."""
+    """The part of a file to label: frames with start_s <= time_s < end_s."""
 
     start_s: float | None = None
     end_s: float | None = None
@@ -46,7 +46,7 @@ class Segment:
             raise ValueError(f"end_s must be after start_s, not {self.end_s} after {self.start_s}")
 
     def bounds(self, tolerance_s: float) -> tuple[float, float]:
-        """Times from the first on, and before the second, are within."""
+        """Lower bound (included) and upper bound (excluded) of times in the segment."""
         low = -math.inf if self.start_s is None else self.start_s - tolerance_s
         return low, math.inf if self.end_s is None else self.end_s - tolerance_s
 
@@ -76,9 +76,9 @@ class VideoInfo:
     color_range: Literal["unspecified", "limited", "full"]
     container: str
     container_frames: int | None
-    """Frames that the container claims for the whole file; None where it claims nothing."""
+    """Frames that the container claims for the whole file; None if it claims nothing."""
     duration_s: float | None
-    """Duration that the container claims for the whole file; some lie."""
+    """Duration that the container claims for the whole file; may be wrong."""
     first_timestamp_s: float | None
     """Timestamp of the file's first frame, which time_s is counted from."""
     video_streams: int

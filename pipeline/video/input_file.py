@@ -1,4 +1,4 @@
-"""The bytes of one video, shared by several decoders, each with a cursor of its own."""
+"""The bytes of one video, shared by several decoders with separate cursors."""
 
 import io
 import os
@@ -22,7 +22,7 @@ class _ReadAt(Protocol):
 class InputFile:
     """Random access to a path or a file object; one that cannot seek is copied to an unnamed temporary file first.
 
-    A file object stays its owner's to close. The copy has no name, so that it is gone even after a kill -9.
+    The caller closes a file object. The copy has no name, so that it is deleted even after a kill -9.
     """
 
     def __init__(self, origin: BinaryIO | Path, *, name: str, max_spool_bytes: int, on_disk: bool = False) -> None:
@@ -38,12 +38,12 @@ class InputFile:
             self._own = _spool(origin, name=name, limit=max_spool_bytes)
         file = self._own or cast(BinaryIO, origin)
         self.descriptor = file.fileno() if self._own or _is_file(file) else None
-        """Of a file on this machine; None for another one, which `on_disk` would have copied."""
+        """Path of a file on this machine; None for a source that `on_disk` would copy."""
         self._read_at: _ReadAt = _locked(file) if self.descriptor is None else _positioned(self.descriptor)
         self.size = file.seek(0, io.SEEK_END) if self.descriptor is None else os.fstat(self.descriptor).st_size
 
     def read(self, offset: int, size: int) -> bytes:
-        """Up to `size` bytes; an error is kept for `check`, because FFmpeg takes it for the end of the file."""
+        """Up to `size` bytes; an error is kept for `check`, because FFmpeg treats it as the end of the file."""
         try:
             return self._read_at(offset, size)
         except Exception as error:
@@ -70,7 +70,7 @@ class Cursor(io.RawIOBase):
         super().__init__()
         self._file = file
         self._position = 0
-        # A neutral name: FFmpeg looks at it to guess formats, and some of those open neighbouring files.
+        # A neutral name: FFmpeg guesses formats from names, and some formats open neighbouring files.
         self.name = "video"
 
     def readable(self) -> bool:
@@ -106,7 +106,7 @@ class Cursor(io.RawIOBase):
 class DemuxerInput(Cursor):
     """The file object that FFmpeg reads. It never raises: an error in FFmpeg's callback may surface in another video.
 
-    After a failed read, or once `timed_out`, the file seems to end; the decoder then asks for the reason.
+    After a failed read, or once `timed_out`, the file seems to end; the decoder then calls `check` for the reason.
     """
 
     def __init__(self, file: InputFile, *, timeout_s: float) -> None:
@@ -116,12 +116,12 @@ class DemuxerInput(Cursor):
         self.restart()
 
     def restart(self) -> None:
-        """Start the time limit again, after a frame."""
+        """Restart the time limit, after a frame."""
         self._since = time.monotonic() - self._storage_s
 
     @property
     def timed_out(self) -> bool:
-        """Whether more than `timeout_s` have passed since `restart`, without the time that storage took."""
+        """Whether more than `timeout_s` have passed since `restart`, not counting time spent in storage."""
         return time.monotonic() - self._storage_s - self._since > self._timeout_s
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
@@ -143,7 +143,7 @@ class DemuxerInput(Cursor):
 
 
 def _is_file(file: BinaryIO) -> bool:
-    """A regular file on this machine, which can be read at any place without moving anyone's position."""
+    """A regular file on this machine; reads at any offset do not move a shared position."""
     if not isinstance(getattr(file, "raw", file), io.FileIO):
         return False
     return stat.S_ISREG(os.fstat(file.fileno()).st_mode)

@@ -26,7 +26,7 @@ _ROOT = str(Path(__file__).parents[2])
 
 
 class IsolatedVideo:
-    """A video whose every pass runs in a child process of its own. The input must be a file on this machine."""
+    """A video whose passes each run in a separate child process. The input must be a file on this machine."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class IsolatedVideo:
                 yield Frame(header["index"], header["time_s"], rgb)
 
     def _messages(self, method: str, argument: object) -> Generator[tuple[dict[str, Any], bytearray], None, None]:
-        """Messages of the child: a line of JSON and as many bytes as it announces; the last reports damage."""
+        """Messages of the child: a line of JSON, then as many bytes as it states; the last one reports damage."""
         request = json.dumps(
             {"open": self._open, "file": self._file.descriptor, "method": method, "argument": argument}
         )
@@ -106,7 +106,7 @@ class IsolatedVideo:
             last = "before the first frame"
             try:
                 with suppress(BrokenPipeError), cast(io.BufferedWriter, child.stdin) as stdin:
-                    stdin.write(request.encode())  # as an argument it may be too long: it names frames or times
+                    stdin.write(request.encode())  # it lists frames or times, which may be too long for an argument
                 while True:
                     line = pipe.readline()
                     header: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {"bytes": 1}
@@ -131,6 +131,6 @@ class IsolatedVideo:
 
     def _exit_error(self, code: int, last: str) -> VideoError:
         if code == -signal.SIGALRM:
-            return HangError(f"{self.name}: no frame within {self._limits.stall_s:g} s, {last}; its process was ended")
+            return HangError(f"{self.name}: no frame within {self._limits.stall_s:g} s, {last}; its process was killed")
         how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
         return CrashError(f"{self.name}: the decoding process died of {how} {last}")

@@ -1,4 +1,4 @@
-"""Files that operating systems leave in folders and zips, which are nobody's pictures or videos."""
+"""Metadata files that operating systems leave in folders and zips: neither pictures nor videos."""
 
 from pathlib import PurePosixPath
 

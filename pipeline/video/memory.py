@@ -18,5 +18,5 @@ def keep_freed_memory(*, up_to_bytes: int = 128 << 20) -> bool:
     except (AttributeError, OSError):
         _log.info("no mallopt in this C library: each frame may cost page faults")
         return False
-    # 32 MiB is the most that glibc takes for the second; larger buffers (8K) are mapped in any case.
+    # 32 MiB is the largest mmap threshold that glibc accepts; larger buffers (8K) are always mapped.
     return bool(mallopt(_M_TRIM_THRESHOLD, up_to_bytes)) and bool(mallopt(_M_MMAP_THRESHOLD, 32 << 20))

@@ -1,4 +1,4 @@
-"""Decoding passes over one segment of a file, which all give the frames of the first pass."""
+"""Decoding passes over one segment of a file; every pass gives the same frames as the first."""
 
 import logging
 from collections.abc import Generator, Iterator
@@ -25,10 +25,10 @@ Run = Generator[Stamped, None, None]
 
 
 class Passes:
-    """Decodes from the segment's beginning or from a known key frame, and verifies that the frames are the same.
+    """Decodes from the segment's beginning or from a known key frame, and verifies that frames equal the first pass's.
 
     A key frame after which decoding gives other frames (open GOPs, intra refresh, damage whose concealment depends on
-    earlier frames) is not used again: an earlier one is used, in the end the beginning.
+    earlier frames) is not used again; the next earlier one is used instead, finally the beginning.
     """
 
     def __init__(self, file: InputFile, *, segment: Segment, limits: VideoLimits, on_damaged: OnDamaged) -> None:
@@ -156,7 +156,7 @@ class Passes:
             yield from run
 
     def _from_start(self, decoder: VideoDecoder, frames: Iterator[VideoFrame]) -> Run:
-        """Frames from the segment's first on; with start_s from a key frame before it, where the format can seek."""
+        """Frames from the segment's first on; with start_s, from a key frame before it if the format can seek."""
         start = self._segment.start_s or 0.0
         try:
             if start > self.tolerance_s:
@@ -172,7 +172,7 @@ class Passes:
             self._release(decoder)
 
     def _sought(self, decoder: VideoDecoder, start: float) -> Iterator[VideoFrame] | None:
-        """Frames from a key frame at or before `start`; None where seeking does not lead there."""
+        """Frames from a key frame at or before `start`; None if seeking does not find one."""
         for back in _BACK_S:
             if start - back <= 0:
                 return None
@@ -189,11 +189,11 @@ class Passes:
         return None
 
     def _from_key(self, key: int) -> Run:
-        """Frames from the key frame `key` on; none where seeking does not find it."""
+        """Frames from the key frame `key` on; none if seeking does not find it."""
         decoder = self._idle or VideoDecoder(self._file, self._limits)
         self._idle = None
         try:
-            decoder.damaged = set()  # damage in frames that the timeline knows was counted by the first pass
+            decoder.damaged = set()  # the first pass has counted the damage of frames that are in the timeline
             frames = self._sought_key(decoder, self.timeline.stamp(key))
             if frames is not None:
                 clock = Clock(step=self._step, zero=self._zero, by_dts=self._by_dts)

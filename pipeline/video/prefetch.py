@@ -24,7 +24,7 @@ class Prefetch(Generic[Out]):
             raise ValueError(f"prefetch depth must be at least 1, not {depth}")
         self._items: queue.Queue[object] = queue.Queue(depth)
         self._stop = threading.Event()
-        # The thread must not hold `self`: an abandoned Prefetch has to be collected, and so stop its thread.
+        # The thread must not reference `self`: collecting an abandoned Prefetch stops its thread.
         self._thread = threading.Thread(
             target=_produce, args=(iterator, transform, self._items, self._stop), name="prefetch", daemon=True
         )

@@ -13,7 +13,7 @@ from pipeline.video.isolated import IsolatedVideo
 
 
 class VideoReader(Protocol):
-    """An open video: a file, an image sequence, or either in a process of its own. See `pipeline.video`."""
+    """An open video: a file, an image sequence, or either in a separate process. See `pipeline.video`."""
 
     name: str
 
@@ -21,7 +21,7 @@ class VideoReader(Protocol):
     def info(self) -> VideoInfo: ...
     @property
     def damage(self) -> Damage:
-        """As far as frames were decoded; final once `forward()` has ended."""
+        """Damage in the frames decoded so far; final once `forward()` has ended."""
 
     def forward(self, start: int = 0) -> Iterator[Frame]:
         """Frames `start`, `start` + 1, ... to the end of the segment."""
@@ -54,7 +54,7 @@ def open_video(
     """Open a video and decode its first frame; a context manager.
 
     Args:
-        source: A file object (stays the caller's to close; copied to an unnamed temporary file if it cannot seek), a
+        source: A file object (the caller closes it; copied to an unnamed temporary file if it cannot seek), a
             path of a video, a zip of images or a folder of images, or images by name with how to read each.
         name: Name of the video in messages.
         start_s: Start of the segment, in seconds of the file.

@@ -17,8 +17,8 @@ _MAX_STAMP = (1 << 63) - 1
 class Clock:
     """Timestamps of one pass over frames in the decoder's order, which is the presentation order.
 
-    One that is missing or runs backward (joined streams) becomes its predecessor's plus one frame, and what follows
-    is shifted with it, so that times never run backward.
+    A timestamp that is missing or runs backward (joined streams) becomes its predecessor's plus one frame, and later
+    ones are shifted with it, so that times never run backward.
     """
 
     def __init__(self, *, step: int, zero: int, by_dts: bool) -> None:
@@ -58,7 +58,7 @@ class Timeline:
     def append(self, stamp: int, frame: VideoFrame) -> None:
         repaired = stamp != timestamp(frame, self._by_dts)
         self.repaired += repaired
-        # Once a timestamp was repaired, frames cannot be found by theirs.
+        # After a repaired timestamp, frames cannot be found by timestamp.
         if frame.key_frame and not self.repaired and (not self._stamps or stamp > self._stamps[-1]):
             self._keys.append(len(self._stamps))
         self._stamps.append(stamp)
@@ -89,18 +89,18 @@ class Timeline:
         self._keys.remove(key)
 
     def distrust_all_but(self, stamp: int) -> None:
-        """Remove all key frames but that with this timestamp, because the format cannot seek."""
+        """Remove all key frames except the one with this timestamp, because the format cannot seek."""
         self._keys = [key for key in self._keys if self._stamps[key] == stamp]
 
     def on_screen(self, time_s: float, tolerance_s: float) -> int | None:
-        """The last frame at or before `time_s`, the first where none is; None beyond the end of the last one."""
+        """The last frame at or before `time_s`, or the first if there is none; None after the end of the last frame."""
         if time_s >= self.time(len(self) - 1) + self.interval() + tolerance_s:
             return None
         limit = int((time_s + tolerance_s) / float(self._time_base)) + self._zero
         return max(0, bisect_right(self._stamps, limit) - 1)
 
     def interval(self) -> float:
-        """Average seconds between frames; of a single frame, the container's interval."""
+        """Average seconds between frames; for a single frame, the container's interval."""
         if len(self) > 1 and self._stamps[-1] > self._stamps[0]:
             return (self.time(len(self) - 1) - self.time(0)) / (len(self) - 1)
         return float(self._step * self._time_base)

@@ -1,4 +1,4 @@
-"""Encoding frames as H.264 in MP4, which every player and browser shows."""
+"""Encoding of frames as H.264 in MP4, which players and browsers support."""
 
 import math
 import uuid
@@ -16,7 +16,7 @@ from pipeline.video.failures import NoFramesError, pyav_errors
 _TICKS = 90_000
 """A second in the MP4's time base."""
 _MAX_SAMPLE_TICKS = 3600 * _TICKS
-"""FFmpeg's MP4 writer takes no offset of 2**31 ticks, and reordered frames may be several samples apart."""
+"""FFmpeg's MP4 writer fails at offsets of 2**31 ticks, and reordered frames may be several samples apart."""
 MAX_GAP_S = 7 * 24 * 3600.0
 WRITTEN_BY = "sam2-corpus"
 """The comment in the metadata of every film."""
@@ -32,16 +32,16 @@ def is_film_of_ours(path: Path) -> bool:
 
 
 class VideoWriter:
-    """Frames into a new MP4 file, which appears whole at the end or not at all.
+    """Writes frames to a new MP4 file, which appears when it is complete, or not at all.
 
-    Each frame is shown from its own time on; an odd side loses a pixel, and a side of one pixel is doubled.
+    Each frame is shown from its own time on. An odd side loses a pixel, and a side of one pixel is doubled.
 
     Args:
-        path: The file to write; its folder is made.
-        height: Of the frames in pixels.
-        width: Of the frames in pixels.
-        fps: Nominal rate; the frames' times decide.
-        max_gap_s: A frame is shown for at most this long, and later ones are earlier by the rest.
+        path: The file to write; its folder is created.
+        height: Height of the frames in pixels.
+        width: Width of the frames in pixels.
+        fps: Nominal rate; the frames' times determine when they are shown.
+        max_gap_s: Longest time that a frame is shown; later frames move forward by the rest.
 
     Raises:
         VideoError: The frames cannot be encoded, or there are none.
@@ -61,7 +61,7 @@ class VideoWriter:
             self._stream.pix_fmt = "yuv420p"
             self._stream.codec_context.time_base = Fraction(1, _TICKS)
         self._given = 0
-        """Time of the last frame as it was given, and as it is shown, in ticks."""
+        """Time of the last frame in ticks: as given, and as shown."""
         self._shown = -1
         self._last: npt.NDArray[np.uint8] | None = None
 

@@ -86,7 +86,7 @@ def boundary(mask: rle.Mask) -> rle.Mask:
 
 def statistics(values: npt.NDArray[np.float64]) -> Statistics:
     """DAVIS's mean, recall and decay; frames in order. The benchmark's own code keeps frame numbers of the quarters in
-    8 bits, which goes wrong beyond 256 frames; here it does not."""
+    8 bits, which is wrong beyond 256 frames; this code does not."""
     if not values.size:
         return Statistics(mean=np.nan, recall=np.nan, decay=np.nan)
     edges = (np.round(np.linspace(1, values.size, 5) + 1e-10) - 1).astype(np.int64)

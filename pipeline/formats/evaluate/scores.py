@@ -16,8 +16,8 @@ from pipeline.formats.sources import FrameProtocol, Problem
 from pipeline.masks import rle
 
 Missing = Literal["empty", "skip videos", "skip"]
-"""How true masks without a counterpart are scored: against an empty mask, not at all where the whole video has none, or
-not at all."""
+"""How true masks without a counterpart are scored: against an empty mask; not if the whole video has none; or not at
+all."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -38,7 +38,7 @@ class MaskletScore:
     j: Statistics
     f: Statistics
     presence: float
-    """Share of the frames where both say that the object is there, or both that it is not."""
+    """Share of the frames where both masks are non-empty or both are empty."""
 
     @property
     def j_and_f(self) -> float:
@@ -55,8 +55,8 @@ def score_video(
 ) -> tuple[list[MaskletScore], list[Problem]]:
     """Every masklet of the truth against the masks of the same object id.
 
-    A frame without a row is scored as an empty mask, unless it is to be skipped. One whose masks are broken or of
-    another size is named and not scored.
+    A frame without a row is scored as an empty mask, unless `missing` skips it. A masklet whose masks are broken or of
+    another size is reported and not scored.
 
     Args:
         truth: MASK_ROWS of this video, its annotated frames.

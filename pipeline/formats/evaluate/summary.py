@@ -104,7 +104,7 @@ class Summary:
 
 
 def summarise(evaluation: Evaluation, *, baseline: Evaluation | None = None, seed: int = 0) -> Summary:
-    """The numbers of an evaluation, and of a second one beside it."""
+    """The numbers of an evaluation, and of a baseline for comparison."""
     scored = [score for score in evaluation.scores if score.frames]
     values = np.array([score.j_and_f for score in scored])
     return Summary(
@@ -177,12 +177,12 @@ def to_csv(scores: Iterable[MaskletScore]) -> str:
 
 
 def is_score_table(data: bytes) -> bool:
-    """Whether a file begins as one that `to_csv` made."""
+    """Whether a file begins like one that `to_csv` wrote."""
     return data.startswith(",".join(CSV_COLUMNS).encode() + b"\n")
 
 
 def is_summary(data: bytes) -> bool:
-    """Whether a file holds what `Summary.to_dict` gives."""
+    """Whether a file holds the result of `Summary.to_dict`."""
     try:
         found = json.loads(data)
     except (ValueError, RecursionError):

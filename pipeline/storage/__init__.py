@@ -1,6 +1,6 @@
-"""Bytes below a URI: read, created once, listed. The only package that opens URLs.
+"""Reading, create-only writing and listing below a URI. The only package that opens URLs.
 
-`Store` is everything below one URI, `open_source` one file of others; `backends` has a module for each kind of storage.
+`Store` serves everything below one URI, `open_source` opens one source; `backends` has a module per kind of storage.
 """
 
 from pipeline.storage.access import Access, Storage

@@ -11,13 +11,13 @@ from pipeline.storage.uris import expanded
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Access:
-    """How to reach one prefix. Names environment variables, holds no secret: it may travel and be shown."""
+    """Access to one prefix. It names environment variables and holds no secret, so it can be sent and shown."""
 
     endpoint: str | None = None
     """URL of an S3-compatible server; AWS_ENDPOINT_URL when absent."""
     region: str | None = None
     profile: str | None = None
-    """A profile of ~/.aws."""
+    """Name of a profile in ~/.aws."""
     key_env: str | None = None
     """Environment variable that holds the access key; with secret_env."""
     secret_env: str | None = None
@@ -36,7 +36,7 @@ class Access:
         """The access key, read from the environment.
 
         Raises:
-            UsageError: The environment variable is not set; so for `secret` and `token`.
+            UsageError: The environment variable is not set. The same holds for `secret` and `token`.
         """
         return _variable(self.key_env)
 
@@ -51,7 +51,7 @@ class Access:
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
-    """Access by URI prefix; the longest prefix that covers a URI applies, and the environment where none does."""
+    """Access by URI prefix: that of the longest prefix of a URI, or the environment's if no prefix matches."""
 
     prefixes: tuple[tuple[str, Access], ...] = ()
 
@@ -77,7 +77,7 @@ class Storage:
         return cls(tuple((prefix, Access(**table)) for prefix, table in tables.items()))
 
     def access(self, uri: str) -> Access:
-        """How to reach a URI."""
+        """Access to a URI."""
         covering = [(len(prefix), access) for prefix, access in self.prefixes if _covers(prefix, uri)]
         return max(covering, key=lambda found: found[0])[1] if covering else Access()
 

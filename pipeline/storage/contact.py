@@ -1,7 +1,7 @@
-"""First contact with an endpoint: one that cannot be reached at all is reported in seconds, not retried for minutes.
+"""First connection to an endpoint: an unreachable one is reported within seconds, not retried for minutes.
 
-Retries are for servers that are away for a while. A wrong address never answers, and every one of hundreds of requests
-would find that out by itself. So a process connects to each endpoint once, before the first request.
+Retries are for servers that are down for a while. A wrong address never responds, and each of hundreds of requests
+would retry it. So a process connects to each endpoint once, before the first request.
 """
 
 import os
@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 from pipeline.errors import StorageError
 
 WAIT_S = 2.0
-"""How long a first connection is tried for."""
+"""Timeout of the first connection, in seconds."""
 REMEMBERED_S = 30.0
-"""For so long an endpoint that could not be reached is not tried again."""
+"""Time in seconds for which an unreachable endpoint is not tried again."""
 _PORTS = {"http": 80, "https": 443}
 
 Address = tuple[str, int]
@@ -24,7 +24,7 @@ Address = tuple[str, int]
 
 @dataclass
 class _Contact:
-    """What is known of one address."""
+    """State of one address."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     reached: bool = False
@@ -37,13 +37,13 @@ _outages_expected = False
 
 
 def expect_outages() -> None:
-    """Check no endpoint in this process: it goes on with work of a process that has reached them."""
+    """Disable the check in this process, because the process that started it has reached the endpoints."""
     global _outages_expected
     _outages_expected = True
 
 
 def check_endpoint(url: str) -> None:
-    """Connect to the server of a URL, or to the proxy that leads to it, unless this process has done so before.
+    """Connect to the server of a URL, or to its proxy, unless this process has done so before.
 
     Raises:
         StorageError: It cannot be connected to within WAIT_S.
@@ -67,7 +67,7 @@ def check_endpoint(url: str) -> None:
 
 
 def _address_of(url: str) -> Address | None:
-    """Host and port that a client connects to; None where the URL has no host."""
+    """Host and port that a client connects to; None if the URL has no host."""
     from botocore.utils import get_environ_proxies
 
     parts = urlsplit(url)
@@ -75,14 +75,14 @@ def _address_of(url: str) -> Address | None:
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     try:
         return (parts.hostname, parts.port or _PORTS.get(parts.scheme, 443)) if parts.hostname else None
-    except ValueError:  # a port that is no number: the client says so
+    except ValueError:  # the port is not a number: the client reports it
         return None
 
 
 def _problem_with(address: Address) -> str:
-    """Why a server cannot be connected to; "" when it can."""
+    """Why a connection to a server fails; "" if it succeeds."""
     found: list[str] = []
-    # Name servers that do not answer hold up getaddrinfo for as long as they like.
+    # Without an answer from the name server, getaddrinfo may block for any time.
     prober = threading.Thread(target=lambda: found.append(_connect(address)), name="first contact", daemon=True)
     prober.start()
     prober.join(WAIT_S + 0.5)

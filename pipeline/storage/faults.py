@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY_BUDGET_S = 60.0
-"""How long a request is retried."""
+"""Seconds for which a request is retried."""
 LOG_EVERY_S = 10.0
-"""Between two log lines about retries for the same reason."""
+"""Seconds between two log lines about retries for the same reason."""
 _logged_at: dict[str, float] = {}
 _log_lock = threading.Lock()
 _TRANSIENT_HTTP = {408, 409, 425, 429, 500, 502, 503, 504}
@@ -38,7 +38,7 @@ _TRANSIENT_RUST = re.compile(
     r"Error performing (?:.*?)(?:error sending request|timed out|connection|status code: (?:408|409|425|429|5\d\d))",
     re.DOTALL,
 )
-"""Messages of object_store, below delta-rs, which has no error types: it does not repeat a create without an answer."""
+"""Transient messages of object_store, which delta-rs uses and which has no error types; it does not retry creates."""
 _CREDENTIAL_CODES = {
     "InvalidAccessKeyId": "the access key is unknown to the server",
     "SignatureDoesNotMatch": "the secret key does not match the access key",
@@ -48,11 +48,11 @@ _CREDENTIAL_CODES = {
 
 
 class MissingError(StorageError):
-    """An object, file or bucket that is not there."""
+    """An object, file or bucket does not exist."""
 
 
 class ChangedError(StorageError):
-    """A source that was replaced while it was being read."""
+    """A source was replaced while it was being read."""
 
 
 def redact(uri: str) -> str:
@@ -62,7 +62,7 @@ def redact(uri: str) -> str:
 
 
 def s3_response(error: BaseException | None) -> dict[str, Any]:
-    """The server's answer behind an error that s3fs has translated; {} when there is none."""
+    """The server's response behind an error that s3fs has translated; {} if there is none."""
     while error is not None:
         response = getattr(error, "response", None)
         if isinstance(response, dict) and "Error" in response:
@@ -77,7 +77,7 @@ def s3_code(error: BaseException | None) -> str:
 
 
 def s3_error(found: Mapping[str, str], operation: str) -> Exception:
-    """The exception that s3fs would raise for an error inside an answer whose status is success."""
+    """The exception that s3fs would raise for an error in a response with a success status."""
     from botocore.exceptions import ClientError
     from s3fs.errors import translate_boto_error
 
@@ -120,9 +120,9 @@ def with_retries(
         action: one request.
         what: its verb, for messages: "read".
         uri: its object, for messages.
-        budget_s: how long it is retried.
-        retry: whether it is retried at all.
-        passes: errors that reach the caller unchanged, unless they are transient.
+        budget_s: seconds for which it is retried.
+        retry: False for a single attempt.
+        passes: errors that are raised unchanged, unless they are transient.
 
     Raises:
         StorageError: Any other error.
@@ -146,7 +146,7 @@ def with_retries(
 
 
 def _log_retry(message: str, words: str, *, now: float) -> None:
-    """Log a retry: one warning per LOG_EVERY_S for the same words, because many threads meet the same outage."""
+    """Log a retry: one warning per LOG_EVERY_S for the same text, because an outage affects many threads."""
     with _log_lock:
         due = now - _logged_at.get(words, -LOG_EVERY_S) >= LOG_EVERY_S
         if due:
@@ -155,7 +155,7 @@ def _log_retry(message: str, words: str, *, now: float) -> None:
 
 
 def explain(error: BaseException, *, what: str, uri: str, tried_s: float | None = None) -> StorageError:
-    """The StorageError for an error: what could not be done, why, and what to do about it."""
+    """The StorageError for an error: what failed, why, and what to do."""
     head = f"cannot {what} {redact(uri)}: "
     code = s3_code(error)
     name = type(error).__name__
@@ -204,7 +204,7 @@ def _rights(uri: str) -> str:
 
 
 def _words(error: BaseException) -> str:
-    plain = re.sub(r"\s*\x1b\[\d+m↳\x1b\[0m", ":", str(error))  # delta-rs draws trees in colour
+    plain = re.sub(r"\s*\x1b\[\d+m↳\x1b\[0m", ":", str(error))  # delta-rs prints coloured trees
     text = redact(" ".join(plain.split()))[:300]
     code = s3_code(error)
     if isinstance(error, OSError) and error.strerror:

@@ -3,19 +3,19 @@
 from pipeline.errors import UsageError
 
 FORMAT = 2
-"""Raised when an older release would misread what this one writes. 1: release 0.1.0, which does not state it."""
+"""Increase it when older releases would misread this one's files. 1: release 0.1.0, which does not write it."""
 
 
 class NewerFormatError(UsageError):
-    """What is stored was made by a newer release, whose format this one does not know."""
+    """A stored file has the format of a newer release."""
 
 
 def check_format(stated: object, *, what: str) -> None:
-    """Refuse a format that this release does not know.
+    """Raise for a format that is newer than this release.
 
     Args:
-        stated: the version as stored: a number, its text or bytes; None, where it is not stated, means 1.
-        what: what states it, for the message.
+        stated: the stored version: a number, its text or bytes; None (not stored) means 1.
+        what: the file, for the message.
 
     Raises:
         NewerFormatError: It is newer than FORMAT, or not a number.

@@ -12,7 +12,7 @@ Verdict = Literal["held", "stale", "wait"]
 
 @dataclass(frozen=True)
 class Watch:
-    """What a waiting process has seen of a holder. Times are seconds of the waiting process's monotonic clock."""
+    """Observations of a holder by a waiting process, in seconds of the waiting process's monotonic clock."""
 
     started: float
     """When it began to wait."""
@@ -21,24 +21,24 @@ class Watch:
     heartbeat: bytes = b""
     """The heartbeat that it read; empty before the first."""
     since: float = 0.0
-    """Since when the holder is known to have shown this heartbeat and no other."""
+    """Since when the holder's heartbeat is known to be this one."""
 
 
 def judge(
     watch: Watch, heartbeat: bytes, *, now: float, wait_s: float | None, beat_s: float, stale_s: float
 ) -> tuple[Verdict, Watch]:
-    """Whether a lease is held, stale or not known yet, and what has been seen by now.
+    """Whether a lease is held, stale or not known yet, and the updated observations.
 
-    The holder is alive once its heartbeat has changed, and presumed dead when it has shown the same one for `stale_s`.
-    Time in which the heartbeat was not read does not count: a storage that delayed us may have delayed the holder.
+    The holder is alive once its heartbeat has changed, and presumed dead when the heartbeat is the same for `stale_s`.
+    Time in which the heartbeat was not read does not count: slow storage may delay the holder, too.
 
     Args:
-        watch: what was seen before.
-        heartbeat: what is read now.
+        watch: the observations so far.
+        heartbeat: the heartbeat just read.
         now: when it was read.
-        wait_s: how long a holder that is alive is waited for; None for not at all, once it is known to be alive.
+        wait_s: seconds to wait for a holder that is alive; None stops as soon as it is known to be alive.
         beat_s: time between two heartbeats.
-        stale_s: how long a heartbeat may stay the same.
+        stale_s: seconds for which a heartbeat may stay the same.
     """
     changed = heartbeat != watch.heartbeat
     unread = now - watch.looked > beat_s
@@ -51,7 +51,7 @@ def judge(
 
 
 def this_process() -> dict[str, Any]:
-    """What names a process among those of all machines."""
+    """Identity of a process among those of all machines."""
     pid = os.getpid()
     return {"host": socket.gethostname(), "pids": _pid_namespace(), "pid": pid, "born": _born(pid)}
 
@@ -66,10 +66,10 @@ def has_ended(process: Mapping[str, Any]) -> bool:
 
 
 def _pid_namespace() -> str | None:
-    """The boot of a machine and the namespace of its process ids; None where the system does not tell.
+    """The boot id of a machine and the namespace of its process ids; None if the system does not provide them.
 
-    Names of hosts may repeat. Containers of one host have process ids of their own; outside of containers the
-    namespaces of all machines have the same name.
+    Host names may repeat. Containers of one host have separate process ids; outside of containers the namespaces of
+    all machines have the same name.
     """
     try:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
@@ -78,7 +78,7 @@ def _pid_namespace() -> str | None:
 
 
 def _born(pid: int) -> str | None:
-    """When a process of this machine started, in clock ticks since boot; None when there is none."""
+    """When a process of this machine started, in clock ticks since boot; None if it does not exist."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:

@@ -1,10 +1,10 @@
 """Leases with a heartbeat, without a lock service: one driver per shard of an output, one publisher per output.
 
-A lease is a numbered file that is created and never replaced by another holder; the highest number holds. To take over
-is to create the next number, which only one process can do; a holder that was paused sees a higher number when it
-resumes. A listing may miss files that are created or deleted meanwhile, so the lease before the last stays, and a new
-one holds only when no higher number is there after it was created. Labels do not depend on leases: parts are created
-once, and tables refuse a publisher whose number is no longer the highest.
+A lease is a numbered file that another holder never replaces; the highest number is the valid one. A process takes over
+by creating the next number, which only one process can do; a paused holder finds a higher number when it resumes. A
+listing may miss files that are created or deleted at the same time, so the lease before the last is kept, and a new one
+is valid only if no higher number exists after it was created. Labels do not depend on leases: parts are created once,
+and tables refuse a publisher whose number is no longer the highest.
 """
 
 import json
@@ -26,13 +26,13 @@ log = logging.getLogger(__name__)
 
 BEAT_S = 10.0
 STALE_S = 45.0
-"""A lease whose heartbeat stays the same for so long is taken over."""
+"""Seconds without a new heartbeat after which a lease is taken over."""
 FORGOTTEN_S = 900.0
-"""A lease whose last heartbeat is older is taken over at once."""
+"""Age of the last heartbeat, in seconds, from which a lease is taken over at once."""
 
 
 class LeaseHeldError(UsageError):
-    """Another process holds the lease; `holder` names it."""
+    """Another process, `holder`, has the lease."""
 
     def __init__(self, store: Store, holder: dict[str, Any]) -> None:
         self.holder = f"{holder['who']} (process {holder['pid']} on {holder['host']})"
@@ -47,10 +47,10 @@ class Lease:
 
     Args:
         store: the output.
-        folder: folder of the leases; each folder has a holder of its own.
-        who: name of the holder, shown to those who are refused.
+        folder: folder of the leases; each folder has its own holder.
+        who: name of the holder, shown in the error of other processes.
         above: the lease's number is higher than this.
-        wait_s: how long to wait for a holder that is alive; None for not at all, once its heartbeat has changed.
+        wait_s: seconds to wait for a holder that is alive; None stops as soon as its heartbeat has changed.
         on_lost: called once, from another thread, when another process has taken over.
         beat_s: seconds between two heartbeats.
         stale_s: seconds without a new heartbeat after which a holder is presumed dead.
@@ -100,14 +100,14 @@ class Lease:
         return all(number <= self._number for number in _numbers(self._store, self._folder))
 
     def _take(self) -> bool:
-        """Create the next number once the last one is free or stale; False when another process was faster."""
+        """Create the next number once the last one is free or stale; False if another process was faster."""
         numbers = wait_until_free(
             self._store, self._folder, wait_s=self._wait_s, beat_s=self._beat_s, stale_s=self._stale_s
         )
         self._number = max([self._above, *numbers]) + 1
         if not self._store.commit_once(self._path(self._number), self._data(released=False)):
             return False
-        if not self._holds():  # what was listed before is outdated
+        if not self._holds():  # the earlier listing is outdated
             self._store.delete(self._path(self._number))
             return False
         for number in numbers[:-1]:
@@ -166,7 +166,7 @@ def _numbers(store: Store, folder: str) -> list[int]:
 
 
 def _is_forgotten(store: Store, path: str) -> bool:
-    """Whether the last heartbeat is long ago by the storage's own clock, which a probe written now tells."""
+    """Whether the last heartbeat is old by the storage's clock, which is read from a probe written now."""
     probe = f"{path.rpartition('/')[0]}/{uuid.uuid4().hex}.probe"
     store.put(probe, b"")
     now, beat = store.info(probe), store.info(path)

@@ -1,4 +1,4 @@
-"""What storage tells of its objects, in the same form for every backend."""
+"""Metadata of stored objects, in the same form for every backend."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -14,13 +14,13 @@ class Entry:
     """Relative to the root that was listed."""
     size: int
     mtime: float
-    """Seconds since 1970; 0 where the storage does not tell."""
+    """Seconds since 1970; 0 if the storage has none."""
     etag: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Version:
-    """What tells one content of a source from another without reading it."""
+    """Identifies the content of a source without reading it."""
 
     size: int
     etag: str | None = None
@@ -33,7 +33,7 @@ class Version:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Page:
-    """One answer to a listing."""
+    """One page of a listing."""
 
     entries: Iterable[Entry]
     next_token: str | None = None

@@ -1,7 +1,7 @@
-"""Which files below an output are ours, by their exact names.
+"""Which files below an output the project wrote, by their exact names.
 
-An output may be a folder that also holds other people's files, under any name. Only what `is_ours` or a table's own log
-names may be deleted; every deletion filters by one of them.
+An output may also hold foreign files, under any name. Only files that `is_ours` recognizes or a table's own log names
+may be deleted; every deletion filters by one of them.
 """
 
 import re
@@ -13,14 +13,14 @@ from pipeline.storage.paths import MARKER, unquote_id, video_dir
 _HEX = r"[0-9a-f]{32}"
 _KEY = r"[0-9a-f]{64}"
 _NAME = r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{4}"
-"""Of runs and corrections: when, and a random part."""
+"""Names of runs and corrections: a time and a random part."""
 _NIGHT = r"\d{4}-\d{2}-\d{2}"
 _LEASE = rf"(\d{{9}}\.json|{_HEX}\.probe)"
 _UUID = r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}"
 _ROOM = r"(parts|failures|checkpoints|corrections|runs|nights|leases|publish|probes)"
 _TABLE = r"(masks|masklets|videos)"
 _DATA_FILE = rf"{_TABLE}/part-\d{{5}}-{_UUID}-c\d{{3}}\.zstd\.parquet"
-"""As delta-rs names what it writes for us."""
+"""Names of files that delta-rs writes for this package."""
 _LOG_ENTRY = rf"{_TABLE}/_delta_log/(?P<version>\d{{20}})\.(json|checkpoint(\.\d{{10}}\.\d{{10}}|\.{_UUID})?\.parquet)"
 _UNFINISHED = re.compile(
     "|".join(
@@ -77,7 +77,7 @@ def log_version(path: str) -> int | None:
 
 
 def _is_of_a_video(path: str) -> bool:
-    """Whether a path lies in the folder of a video, whose name begins with a hash of the video's id."""
+    """Whether a path is in the folder of a video, whose name begins with a hash of the video's id."""
     room, _, rest = path.partition("/")
     pieces = rest.split("/", 2)
     if room not in _OF_A_VIDEO or len(pieces) < 3 or not _OF_A_VIDEO[room].fullmatch(pieces[2]):

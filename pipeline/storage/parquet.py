@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 def read_parquet(data: bytes, *, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a file, with all or some of its columns.
 
-    Not by `pq.read_table`: the threads of Arrow's dataset reader outlive the call, and one that still holds a Python
-    object when the process ends aborts it ("terminate called without an active exception").
+    `pq.read_table` is not used: threads of Arrow's dataset reader outlive the call, and a thread that still holds a
+    Python object at exit aborts the process ("terminate called without an active exception").
 
     Raises:
         ValueError: It is no Parquet file, or a damaged one (pa.ArrowInvalid).

@@ -6,7 +6,7 @@
     corrections/HH/VIDEO/NAME.json              prompts that replace those of manifests, or their removal
     runs/RUN/                                   wanted.parquet, run.json, progress.json
     nights/NIGHT/                               report.json, report.html and attempt-NNN/
-    leases/SHARD/NNNNNNNNN.json                 which driver is at work
+    leases/SHARD/NNNNNNNNN.json                 which driver is running
     publish/                                    state.parquet, intents/ and the publishers' leases in turns/
     masks/ masklets/ videos/                    Delta tables
     sam2-corpus.json                            marks the folder as an output: format version and id
@@ -37,7 +37,7 @@ DELTA_LOG = "_delta_log"
 MARKER = "sam2-corpus.json"
 
 PUBLISH_STATE = f"{PUBLISH}/state.parquet"
-"""Wanted labels that are not in the tables yet, and the runs that this takes into account."""
+"""Wanted labels that are not in the tables yet, and the runs that are taken into account."""
 PUBLISH_INTENTS = f"{PUBLISH}/intents"
 PUBLISHER_LEASES = f"{PUBLISH}/turns"
 
@@ -110,7 +110,7 @@ def checkpoint_state_path(video_id: str, key: str, *, frames: int, name: str) ->
 
 
 def correction_path(video_id: str, name: str) -> str:
-    """Where one record of the corrections of a video lies."""
+    """One record of the corrections of a video."""
     return f"{CORRECTIONS}/{video_dir(video_id)}/{name}.json"
 
 
@@ -124,7 +124,7 @@ def parse_path(path: str) -> tuple[str, str] | None:
         return None
     try:
         return unquote_id(pieces[2]), key
-    except UnicodeDecodeError:  # a file of somebody else
+    except UnicodeDecodeError:  # a foreign file
         return None
 
 

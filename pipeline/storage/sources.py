@@ -55,7 +55,7 @@ class SourceFile(io.RawIOBase):
 
 
 def open_below(backend: Backend, path: str, *, uri: str, budget_s: float) -> tuple[BinaryIO, Version]:
-    """A file below a backend's root, with retries where its errors may pass, and the version that is open."""
+    """A file below a backend's root, with retries if its errors may be transient, and the version that is open."""
     try:
         file, version = with_retries(
             lambda: backend.open(path),
@@ -75,10 +75,10 @@ def open_below(backend: Backend, path: str, *, uri: str, budget_s: float) -> tup
 def open_source(
     uri: str | os.PathLike[str], *, storage: Storage | None = None, retry_budget_s: float = RETRY_BUDGET_S
 ) -> tuple[BinaryIO, Version]:
-    """A source as a binary file, and the version that is open; seekable unless a web server gives no ranges.
+    """A source as a binary file, and the version that is open; seekable unless a web server has no ranges.
 
     Raises:
-        StorageError: It is not there (MissingError), is a folder, or cannot be reached.
+        StorageError: It does not exist (MissingError), is a folder, or cannot be reached.
     """
     given = os.fspath(uri)
     backend = connect(given, (storage or Storage()).access(given))
@@ -88,7 +88,7 @@ def open_source(
 def source_versions(
     uris: Sequence[str], *, storage: Storage | None = None, retry_budget_s: float = RETRY_BUDGET_S
 ) -> list[Version | None]:
-    """The version of each source, in order; None where it is not there or cannot be reached."""
+    """The version of each source, in order; None if it is absent or cannot be reached."""
     storage = storage or Storage()
     alike: dict[tuple[type[Backend], Access], list[int]] = defaultdict(list)
     for at, uri in enumerate(uris):

@@ -32,7 +32,7 @@ DELETING_THREADS = 16
 class Store:
     """Everything below one URI. Paths are relative to it, with '/' between segments; thread-safe and picklable.
 
-    Transient errors are retried for `retry_budget_s`; what remains is a StorageError.
+    Transient errors are retried for `retry_budget_s`; after that, and for other errors, StorageError is raised.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Store:
         folder = local_path(given)
         self.is_local = folder is not None
         self.uri = str(folder.absolute()) if folder else given.rstrip("/")
-        """Where this is; may hold user:password@, so show `str(store)` instead."""
+        """The root URI; it may hold user:password@, so show `str(store)` instead."""
         self.storage = storage or Storage()
         self.retry_budget_s = retry_budget_s
         self._options = dict(storage_options or {})
@@ -74,31 +74,31 @@ class Store:
         """All bytes of one object.
 
         Raises:
-            MissingError: It is not there.
+            MissingError: It does not exist.
         """
         return self._ask("read", path, lambda at: at.read(path))
 
     def read_range(self, path: str, start: int, end: int) -> bytes:
-        """The bytes from `start` to `end`, or fewer where the object ends before."""
+        """The bytes from `start` to `end`, or fewer if the object ends before."""
         return self._ask("read", path, lambda at: at.read(path, start, end))
 
     def read_tail(self, path: str, size: int) -> bytes:
-        """The last `size` bytes, or all where there are fewer."""
+        """The last `size` bytes, or all if there are fewer."""
         return self._ask("read", path, lambda at: at.read(path, -size))
 
     def read_or_none(self, path: str) -> bytes | None:
-        """All bytes of one object; None when it is not there."""
+        """All bytes of one object; None if it does not exist."""
         try:
             return self.read(path)
         except MissingError:
             return None
 
     def info(self, path: str) -> Entry | None:
-        """Size, time and etag of one object, asked of the storage and not of a cache; None when it is not there."""
+        """Size, time and etag of one object, from the storage and not from a cache; None if it does not exist."""
         return self._ask("look at", path, lambda at: at.info(path))
 
     def exists(self, path: str) -> bool:
-        """Whether an object is there; a folder is none."""
+        """Whether an object exists; a folder is no object."""
         return self.info(path) is not None
 
     def open(self, path: str) -> BinaryIO:
@@ -112,15 +112,15 @@ class Store:
         self._ask("write", path, lambda at: at.put(path, data))
 
     def commit_once(self, path: str, data: bytes | Path) -> bool:
-        """Create, never replace: True when this call wrote it, False when it was there already.
+        """Create, never replace: True if this call wrote it, False if it already exists.
 
-        Of several writers of different data exactly one gets True, and nobody ever sees less than all of `data`. Remote
-        data equal to ours counts as ours, because a client that repeats a request whose answer was lost hides that.
+        Of several writers of different data exactly one gets True, and readers see all of `data` or nothing. Remote
+        data equal to ours counts as ours, because clients repeat a request after a lost response.
         """
         return self._ask("write", path, lambda at: at.create(path, data))
 
     def delete(self, path: str) -> None:
-        """Delete one object; nothing happens when it is not there."""
+        """Delete one object; does nothing if it does not exist."""
         self._ask("delete", path, lambda at: at.delete([path]))
 
     def delete_prefix(self, prefix: str) -> int:
@@ -130,7 +130,7 @@ class Store:
         return len(doomed)
 
     def delete_many(self, paths: Iterable[str]) -> None:
-        """Delete many objects, as many a request as the storage allows."""
+        """Delete many objects, as many per request as the storage allows."""
         if (size := self._backend.deletes_at_once) == 1:
             with ThreadPoolExecutor(DELETING_THREADS) as threads:
                 list(threads.map(self.delete, paths))
@@ -140,7 +140,7 @@ class Store:
             self._ask("delete", os.path.commonpath(some), partial(_delete, some))
 
     def check_writable(self) -> None:
-        """Raise if nothing can be written, before hours of labelling. Retries for a few seconds only."""
+        """Raise if the store is not writable, before hours of labelling. Retries for a few seconds only."""
         impatient = Store(
             self.uri, storage=self.storage, storage_options=self._options, retry_budget_s=min(5.0, self.retry_budget_s)
         )
@@ -177,22 +177,22 @@ class Store:
         return self._ask("list", prefix, lambda at: at.list_dirs(prefix))
 
     def is_folder(self, path: str = "") -> bool:
-        """Whether something lies below `path`, in one request."""
+        """Whether any object is below `path`, in one request."""
         return self._ask("list", path, lambda at: at.is_folder(path))
 
     def unfinished_writes(self, prefix: str = "") -> Entries:
-        """Files of local writes that have not ended, which no listing shows; killed processes leave theirs."""
+        """Files of unfinished local writes, including those of killed processes; listings leave them out."""
         with self._explained("list", prefix):
             return [*self._backend.unfinished_writes(_checked(prefix) if prefix else "")]
 
     # --- for delta-rs and Arrow
 
     def deltalake_options(self) -> dict[str, str]:
-        """storage_options with which delta-rs reaches what this store reaches; contains secrets."""
+        """storage_options of delta-rs for this store; contains secrets."""
         return self._backend.deltalake_options()
 
     def arrow_filesystem(self) -> pa.fs.FileSystem | None:
-        """Arrow's own file system rooted here; None where Arrow has none for it."""
+        """Arrow's own file system rooted here; None if Arrow has none for it."""
         return self._backend.arrow_filesystem()
 
     def with_retries(

@@ -1,7 +1,7 @@
 """Publication of parts into the Delta tables masks, masklets and videos, each video exactly once; their maintenance.
 
 One process publishes, without Ray: it writes a quarter of a million mask rows per second, more than hundreds of GPUs
-produce, and commits to one table have to be sequential anyway.
+produce, and commits to one table must be sequential.
 """
 
 from pipeline.tables.delta import TABLES, as_dataset, dataset, open_table

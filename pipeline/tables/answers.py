@@ -1,6 +1,6 @@
-"""Answers of DuckDB as text: a table for people, CSV, or JSON lines. DuckDB itself writes every value.
+"""Answers of DuckDB as text: a table for people, CSV, or JSON lines. DuckDB itself formats every value.
 
-So each of its types has one spelling, and none needs a Python type that lacks it or a time zone library.
+So each DuckDB type has one format, and neither a matching Python type nor a time zone library is needed.
 """
 
 import csv
@@ -18,7 +18,7 @@ from pipeline.tables.query import Labels
 Form = Literal["table", "csv", "json"]
 FORMS: tuple[Form, ...] = get_args(Form)
 CELL_CHARACTERS = 64
-"""Longer cells of a table are cut; a label key has so many."""
+"""Longest cell of a table; longer ones are cut. A label key has this length."""
 _NUMBERS = {
     "tinyint", "smallint", "integer", "bigint", "hugeint", "utinyint", "usmallint", "uinteger", "ubigint", "uhugeint",
     "float", "double", "decimal",
@@ -64,7 +64,7 @@ def write_description(labels: Labels, out: TextIO) -> None:
 def table_text(
     names: Sequence[str], rows: Sequence[Sequence[Any]], *, cell_characters: int | None = CELL_CHARACTERS
 ) -> str:
-    """Plain text columns, numbers to the right. Control characters are escaped: they may come from anywhere."""
+    """Plain text columns, numbers to the right. Control characters, which untrusted values may have, are escaped."""
     numeric = [all(value is None or not isinstance(value, str) for value in column) for column in _columns(names, rows)]
     cells = [[_cell(value, cell_characters) for value in row] for row in rows]
     titles = [_cell(name, cell_characters) for name in names]
@@ -104,7 +104,7 @@ def _write_json(answer: duckdb.DuckDBPyRelation, out: TextIO) -> None:
 
 def _texts(answer: duckdb.DuckDBPyRelation, *, numbers: bool = False) -> duckdb.DuckDBPyRelation:
     """The answer with every column as text, or with `numbers` those of numbers as they are."""
-    names = [f"c{at}" for at in range(len(answer.columns))]  # the answer's own may be the same twice
+    names = [f"c{at}" for at in range(len(answer.columns))]  # names of the answer may repeat
     texts = [f"{_text(name, kind.id, numbers)} AS {name}" for name, kind in zip(names, answer.types, strict=True)]
     return _select(f"{', '.join(texts)} FROM answer AS t({', '.join(names)})", answer)
 
@@ -122,7 +122,7 @@ def _text(name: str, kind: str, numbers: bool) -> str:
 
 
 def _all(texts: duckdb.DuckDBPyRelation) -> Iterator[tuple[str | None, ...]]:
-    """The rows of an answer whose columns are all text, read as they are made."""
+    """The rows of an answer whose columns are all text, streamed."""
     for batch in pa.RecordBatchReader.from_stream(texts):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 

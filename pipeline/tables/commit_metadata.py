@@ -1,4 +1,4 @@
-"""Numbers and a name that each commit leaves in a table's log beside rows.
+"""Numbers and an id that each commit writes to a table's log in addition to rows.
 
 The numbers are Delta application transactions, which log checkpoints keep. Their names are those of release 0.1.0.
 """
@@ -19,18 +19,18 @@ _COMMIT = "sam2-corpus:commit"
 
 
 class SupersededError(StorageError):
-    """A later publisher has taken over: this one must stop. The table holds nothing of the refused commit."""
+    """A later publisher has taken over, so this one must stop. Nothing of the refused commit is in the table."""
 
 
 def new_commit_id() -> str:
-    """A random name by which a commit is found in the log when the answer to it was lost."""
+    """A random id, to find a commit in the log if the response to it was lost."""
     return uuid.uuid4().hex
 
 
 def commit_metadata(
     epoch: int, *, commit_id: str | None = None, batch: int | None = None, before: int | None = None
 ) -> CommitProperties:
-    """What a commit leaves in the log. Of two concurrent commits with an epoch, delta-rs refuses the slower one.
+    """Commit properties for the log. Of two concurrent commits with an epoch, delta-rs refuses the slower one.
 
     Args:
         epoch: number of the publisher epoch.
@@ -67,10 +67,10 @@ def holds_commit(store: Store, name: str, versions: Iterable[int], commit_id: st
 
 
 def refuse_if_superseded(newest: int, epoch: int, store: Store) -> None:
-    """Stop a publisher whose epoch is not the newest one in the tables.
+    """Raise if this publisher's epoch is not the newest one in the tables.
 
     Raises:
-        SupersededError: It is not.
+        SupersededError: A newer epoch exists.
     """
     if newest > epoch:
         raise SupersededError(f"stopped publishing to {store}: a later publisher has taken over")

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 Rows = Callable[[], Iterator[pa.Table]]
-"""Makes the rows of a commit, anew for each attempt."""
+"""Makes the rows of a commit; called for each attempt."""
 TARGET_FILE_BYTES = 256 * 2**20
 ROW_GROUP_ROWS = 65_536
 """Also the rows of a batch given to delta-rs, which may reorder batches but not the rows in them."""
@@ -76,7 +76,7 @@ def rewrite_rows(store: Store, name: str, rows: Rows, *, predicate: str, epoch: 
 
 
 def fence(store: Store, epoch: int) -> None:
-    """Commit the epoch's number to every table: an earlier publisher can commit nothing from then on."""
+    """Commit the epoch's number to every table; commits of earlier publishers are refused from then on."""
     for name in TABLES:
         commit_numbers(store, name, epoch)
 
@@ -101,7 +101,7 @@ def commit_numbers(store: Store, name: str, epoch: int, *, batch: int | None = N
 
 
 def newest_epoch(store: Store) -> int:
-    """The highest epoch in any table: the next one must be higher, also where the lease files are gone."""
+    """The highest epoch in any table: the next one must be higher, also if the lease files are lost."""
     return max((epoch_of(table) for name in TABLES if (table := open_table(store, name))), default=0)
 
 
@@ -109,8 +109,8 @@ def newest_epoch(store: Store) -> int:
 class _Overwrite:
     """One overwrite of a table's rows, attempted until it is committed.
 
-    delta-rs gives up when the answer to a commit is lost, so before each further attempt the versions since the last
-    one are searched for this commit.
+    delta-rs fails if the response to a commit is lost, so before each further attempt the versions since the last one
+    are searched for this commit.
     """
 
     store: Store
@@ -160,7 +160,7 @@ class _Overwrite:
         )
 
     def _version_before(self, table: DeltaTable) -> int | None:
-        """The version before the batch; of a batch that an interrupted publisher has begun, before its beginning."""
+        """The version before the batch, also if an interrupted publisher has begun it."""
         if self.batch is None:
             return None
         return version_before_batch(table) if batch_of(table) == self.batch else table.version()
@@ -215,7 +215,7 @@ def writer_properties() -> WriterProperties:
 
 
 def _batches(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Batches of a row group's size each, so that what is sorted stays so."""
+    """Batches of a row group's size each, so that sorted rows stay sorted."""
     waiting: list[pa.Table] = []
     rows = 0
     for table in tables:

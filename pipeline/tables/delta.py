@@ -18,11 +18,11 @@ from pipeline.storage.format_version import FORMAT, check_format
 from pipeline.storage.paths import MASKLETS_TABLE, MASKS_TABLE, VIDEOS_TABLE
 
 TABLES = {MASKS_TABLE: MASKS, MASKLETS_TABLE: MASKLETS, VIDEOS_TABLE: VIDEOS}
-"""In the order in which they are written: the videos table decides what is published, so it is last."""
+"""In the order of writing: a video is published once videos has it, so videos is last."""
 FORMAT_PROPERTY = "sam2-corpus.format"
 """The table property that states the format version; absent in tables that release 0.1.0 created."""
 HOOKS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
-"""delta-rs' own clean-up deletes other people's files in subfolders of the log; see `vacuum`."""
+"""delta-rs' own clean-up deletes foreign files in subfolders of the log; see `vacuum`."""
 _CONFIGURATION = {
     FORMAT_PROPERTY: str(FORMAT),
     # no statistics of long strings, counts and parameters, which no filter can use
@@ -34,10 +34,10 @@ _CONFIGURATION = {
 
 
 def open_table(store: Store, name: str, *, version: int | None = None) -> DeltaTable | None:
-    """A table as it is now, or was; None before the first publication, or when the version was deleted.
+    """A table at its newest or a given version; None before the first publication, or if the version was deleted.
 
     Raises:
-        UsageError: It is a Delta table of somebody else, or of a newer release.
+        UsageError: It is a foreign Delta table, or one of a newer release.
     """
     options, where = store.deltalake_options() or None, _location(store, name)
     missing = TableNotFoundError if version is None else DeltaError
@@ -51,7 +51,7 @@ def open_table(store: Store, name: str, *, version: int | None = None) -> DeltaT
 
 
 def create_table(store: Store, name: str) -> DeltaTable:
-    """The table, created with its schema where it is not there."""
+    """The table, created with its schema if it does not exist."""
     if (found := open_table(store, name)) is not None:
         return found
     options, where = store.deltalake_options() or None, _location(store, name)
@@ -76,7 +76,7 @@ def schema_of(table: DeltaTable) -> pa.Schema:
 
 
 def dataset(store: Store, name: str) -> ds.Dataset | None:
-    """A table as it is now; None before publication."""
+    """A table at its newest version; None before publication."""
     table = open_table(store, name)
     return None if table is None else as_dataset(store, name, table)
 
@@ -96,7 +96,7 @@ def published_keys(store: Store) -> pa.Table:
 
 
 def _check_ours(table: DeltaTable, where: str) -> None:
-    """Refuse a table that no release of ours created, or a newer one did."""
+    """Raise for a table that this project did not create, or that a newer release did."""
     properties = table.metadata().configuration
     earlier = properties.get("delta.dataSkippingStatsColumns") == _CONFIGURATION["delta.dataSkippingStatsColumns"]
     if FORMAT_PROPERTY not in properties and not earlier:
@@ -108,5 +108,5 @@ def _location(store: Store, name: str) -> str:
     if not store.is_local:
         return store.uri_of(name)
     if re.search(r"%[0-9A-Fa-f]{2}", store.uri):
-        raise StorageError(f"cannot keep tables in {store}: delta-rs decodes '%' in paths; choose one without")
+        raise StorageError(f"cannot keep tables in {store}: delta-rs decodes '%' in paths; choose a path without '%'")
     return Path(store.uri_of(name)).as_uri()

@@ -1,8 +1,8 @@
 """Checks an output's invariants, and repairs what a crash can leave.
 
-The invariants: the tables hold each video once, all three the same labels of it; these are the wanted ones, as far as
-they are committed; every part is whole; nothing is left of videos that are finished. Labels of runs that were asked not
-to publish are staged, which is not wrong.
+The invariants: the tables hold each video once, with the same labels in all three; these are the wanted labels if they
+are committed; every part is readable; finished videos have no checkpoints or failure records. Labels of runs with
+`--no-publish` are staged, which is no error.
 """
 
 import logging
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 READERS = 32
 ABANDONED_S = 86_400.0
-"""Age at which an unfinished write has been abandoned."""
+"""Age from which an unfinished write counts as abandoned."""
 
 Kind = Literal[
     "duplicate rows",
@@ -47,21 +47,21 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong with an output, or worth telling."""
+    """A fault of an output, or a notice."""
 
     kind: Kind
     what: str
-    """The video or path, and what is wrong with it."""
+    """The video or path, and its fault."""
     repaired: bool = False
 
     @property
     def is_wrong(self) -> bool:
-        """Whether this has to be repaired; staged labels only wait to be published."""
+        """Whether this needs repair; staged labels do not."""
         return self.kind != "staged label" and not self.repaired
 
 
 def examine(store: Store, *, repair: bool = False) -> list[Finding]:
-    """Everything wrong with an output, and the staged labels; with `repair`, repairs what it can without loss.
+    """All faults of an output, and the staged labels; with `repair`, repairs those that it can without loss.
 
     Tables are read as of one moment, so a publication at the same time is no finding. Repair publishes labels that a
     run should have published and finishes interrupted publications, but publishes no staged label. It deletes damaged
@@ -97,7 +97,7 @@ def _name(pair: tuple[str, str]) -> str:
 
 
 def _damaged(store: Store, parts: set[tuple[str, str]], repair: bool) -> Iterator[Finding]:
-    """Parts whose footer is damaged. Storage that does not answer raises: it is no reason to delete a part."""
+    """Parts whose footer is damaged. Unreachable storage raises: it is no reason to delete a part."""
     with ThreadPoolExecutor(READERS) as threads:
         for pair, damaged in zip(parts, threads.map(partial(_is_damaged, store), parts), strict=True):
             if damaged:
@@ -114,7 +114,7 @@ def _is_damaged(store: Store, pair: tuple[str, str]) -> bool:
 
 
 def _unpublished(store: Store, labelled: dict[str, str], parts: set[tuple[str, str]], repair: bool) -> list[Finding]:
-    """Wanted labels that are committed and not in the tables: those that should be, and the staged ones."""
+    """Wanted labels that are committed but not in the tables: unpublished ones, and staged ones."""
     staged_by = staged_runs(store)
 
     def unpublished(wanted: pa.Table) -> list[tuple[str, str]]:

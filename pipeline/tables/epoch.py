@@ -1,7 +1,7 @@
 """Publisher epochs: one publisher at a time, by a lease whose number goes into every commit to a table.
 
-A publisher that was presumed dead may resume. It cannot do harm: whoever writes rows or deletes files first commits the
-number of its epoch to all tables (fencing), and commits with a lower number are refused from then on.
+A publisher that was presumed dead may resume, but cannot write: before it writes rows or deletes files, a publisher
+commits the number of its epoch to all tables (fencing), and commits with a lower number are refused from then on.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ WAIT_S = 1800.0
 
 @contextmanager
 def hold_epoch(store: Store, *, above: int = 0, wait_s: float = WAIT_S, stale_s: float = STALE_S) -> Iterator[int]:
-    """Wait for the current publisher to finish, if there is one, then hold the next epoch; gives its number.
+    """Wait for the current publisher to finish, if there is one, then hold the next epoch; yields its number.
 
     Args:
         store: the output.

@@ -1,4 +1,4 @@
-"""The manifest's own columns in the videos table, in the Delta type that each Arrow type always becomes.
+"""The manifest's own columns in the videos table, with one Delta type for each Arrow type.
 
 | Arrow | Delta |
 |---|---|
@@ -27,7 +27,7 @@ _DELTA = {
 
 
 def videos_rows(rows: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
-    """Videos rows, each with extra columns of its own, as one table in which each column has one type.
+    """Videos rows, which may have different extra columns, as one table in which each column has one type.
 
     `schema` is that of the table so far. A value that does not fit its column without loss goes to a column named after
     its type as well, such as site_string beside site.
@@ -90,7 +90,7 @@ def _cells(rows: Sequence[pa.Table], known: set[str]) -> Iterator[tuple[str, lis
                 found.setdefault((name, array.type), []).append((at, array))
 
     def order(cell: tuple[str, pa.DataType]) -> tuple[str, bool, bool, str]:
-        """Texts first, what becomes JSON last: the first type of a name is that of its column."""
+        """Texts first, JSON last: the first type of a name becomes that of its column."""
         name, kind = cell
         return name, delta_type(kind) is None, delta_type(kind) != pa.string(), str(kind)
 
@@ -135,7 +135,7 @@ def _stored(values: pa.Array) -> pa.Array:
 
 
 def _cast(values: pa.Array, stored: pa.Array, kind: pa.DataType) -> pa.Array | None:
-    """The values as a column's type; None where that would change one, or make a text of a plain value."""
+    """The values as a column's type; None if that would change a value, or turn a plain value into text."""
     if pa.types.is_string(kind) and not pa.types.is_string(stored.type):
         # Columns of release 0.1.0 hold JSON where it knew no Delta type.
         return None if _was_plain(values.type) else _json(values)

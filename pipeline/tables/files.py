@@ -28,7 +28,7 @@ class TableFile:
 
 
 def fragments(store: Store, *, target_bytes: int = TARGET_FILE_BYTES) -> int:
-    """The number of masks files that a lookup of one video may open, or of small masks files, whichever is greater.
+    """The largest number of masks files that a lookup of one video opens, or the number of small ones if greater.
 
     Each publication adds one or two. Reads only the table's log.
     """

@@ -23,17 +23,17 @@ RECORDS = (RUNS, PUBLISH, NIGHTS)
 
 @dataclass(frozen=True, kw_only=True)
 class Traces:
-    """Where videos are found in an output."""
+    """Where an output holds the videos."""
 
     objects: tuple[str, ...]
     """Paths of parts, failure records, checkpoints and corrections."""
     foreign: tuple[str, ...]
-    """Paths in the videos' own folders that this package did not write; they stay."""
+    """Paths in the videos' own folders that this package did not write; they are kept."""
     mask_rows: int
     records: tuple[str, ...]
     """Paths of records of runs, nights and publishing that name a video."""
     videos: frozenset[str]
-    """The ids of the videos of which anything is there, if only in the tables' history."""
+    """The ids of the videos of which the output holds anything, including the tables' history."""
 
 
 def find_traces(store: Store, video_ids: Collection[str]) -> Traces:
@@ -66,8 +66,8 @@ def find_traces(store: Store, video_ids: Collection[str]) -> Traces:
 def forget(store: Store, video_ids: Collection[str]) -> Traces:
     """Erase these videos; returns what was there: parts, failures, checkpoints, corrections, rows, records of runs.
 
-    The tables lose their whole history, so time travel to before this moment ends. Where nothing of the videos is
-    there, nothing is changed. Run no labelling meanwhile. Files that this package did not write stay.
+    The tables lose their whole history, so time travel to earlier versions is no longer possible. If the output holds
+    nothing of the videos, nothing is changed. Do not run labelling at the same time. Foreign files are kept.
 
     Raises:
         UsageError: It is not an output, or a newer release made it.
@@ -77,7 +77,7 @@ def forget(store: Store, video_ids: Collection[str]) -> Traces:
         return traces
     store.delete_many(traces.objects)
     delete_videos(store, sorted(traces.videos))
-    with publisher_epoch(store):  # or a publisher at work would write what it read before
+    with publisher_epoch(store):  # otherwise a running publisher would write rows that it read before
         for path in list(_records(store)):
             _erase(store, path, traces.videos)
     store.delete_many(
@@ -94,7 +94,7 @@ def _below_video(store: Store, video_id: str) -> Iterator[str]:
 
 
 def _rows_of(store: Store, name: str, video_ids: Collection[str]) -> Counter[str]:
-    """How many rows of a table each of the videos has."""
+    """Number of rows of a table per video."""
     rows: Counter[str] = Counter()
     if (table := dataset(store, name)) is None:
         return rows
@@ -150,6 +150,6 @@ def _erase(store: Store, path: str, video_ids: Collection[str]) -> None:
 
 
 def _spellings(video_id: str) -> set[bytes]:
-    """The id as reports may spell it, in JSON and in HTML, with what marks its ends."""
+    """The id as reports may write it, in JSON and in HTML, with its delimiters."""
     texts = {json.dumps(video_id), f'"{video_id}"', f">{html.escape(video_id)}<", repr(video_id)}
     return {text.encode() for text in texts}

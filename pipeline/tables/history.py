@@ -1,4 +1,4 @@
-"""The tables' history: earlier versions, dropped where they must not be kept."""
+"""Deletion of the tables' earlier versions."""
 
 import json
 import time
@@ -21,9 +21,9 @@ from pipeline.tables.vacuum import unneeded_files, vacuum
 def drop_history(store: Store, *, wait_s: float = WAIT_S) -> int:
     """Delete all earlier versions of the tables; returns how many files were deleted. Time travel ends with it.
 
-    A table's log names deleted videos in its predicates and statistics. A checkpoint holds all that the newest version
-    needs, so the entries before it can be deleted. The newest entry, which only has the publisher epoch, stays:
-    delta-rs does not write to a table whose newest version has no log entry.
+    A table's log has the ids of deleted videos in its predicates and statistics. A checkpoint holds all that the newest
+    version needs, so the entries before it can be deleted. The newest entry, which only has the publisher epoch, is
+    kept: delta-rs does not write to a table whose newest version has no log entry.
     """
     removed = vacuum(store, retention_hours=0, wait_s=wait_s)
     with publisher_epoch(store, wait_s=wait_s):
@@ -39,7 +39,7 @@ def drop_history(store: Store, *, wait_s: float = WAIT_S) -> int:
 
 
 def _is_before(path: str, newest: int) -> bool:
-    """Whether a file of a table's log belongs to an earlier version, or was not finished by a killed process."""
+    """Whether a file of a table's log belongs to an earlier version, or is unfinished."""
     version = log_version(path)
     return is_unfinished_write(path) or (version is not None and version < newest)
 
@@ -61,7 +61,7 @@ def videos_in_history(store: Store, video_ids: Collection[str]) -> set[str]:
 
 
 def _in_log(video_id: str) -> tuple[bytes, ...]:
-    """The id as a log entry spells it in the predicate of a commit and in the statistics of a file."""
+    """The id as a log entry writes it, in the predicate of a commit and in the statistics of a file."""
     spelled = (text_literal(video_id), json.dumps(video_id, ensure_ascii=False))
     return tuple(json.dumps(text, ensure_ascii=False)[1:-1].encode() for text in spelled)
 

@@ -43,7 +43,7 @@ def optimize(
     """Rewrite unsorted, overlapping or small files into sorted files of about `target_bytes`; keep the others.
 
     A lookup of one video then reads one file (two where the video is at a file's end), and in it one or a few row
-    groups. Files that overlap are rewritten together or, if they are larger than what is left of `max_bytes`, not now.
+    groups. Overlapping files are rewritten together, or not at all if they exceed the rest of `max_bytes`.
 
     Raises:
         UsageError: It is not an output, or a newer release made it.
@@ -92,7 +92,7 @@ def _rewrite_group(store: Store, name: str, group: list[TableFile], epoch: int) 
 
 
 def expire_parts(store: Store, *, older_than_s: float, now: float, wait_s: float = WAIT_S) -> int:
-    """Delete parts that were published or superseded longer ago than this; returns how many.
+    """Delete parts that were published or superseded more than `older_than_s` ago; returns their number.
 
     A run that returns to earlier parameters computes the labels of expired parts again.
 

@@ -1,6 +1,6 @@
-"""Whether a folder is an output of ours: marked when it is created, adopted when release 0.1.0 made it, else refused.
+"""Whether a folder is an output: marked at the first run, recognized if release 0.1.0 made it, otherwise refused.
 
-A dataset folder may have videos/, masks/, parts/ or runs/ of its own. Nothing is written to such a folder.
+A dataset folder may have its own videos/, masks/, parts/ or runs/. Nothing is written to such a folder.
 """
 
 import json
@@ -25,10 +25,10 @@ SHOWN = 3
 
 
 def claim_output(store: Store) -> None:
-    """Mark a folder as an output, if it is not marked and nothing in it is somebody else's under a name of ours.
+    """Mark a folder as an output, unless it is marked or holds foreign files under names of an output.
 
     Raises:
-        UsageError: The folder holds other people's files under names that an output uses, or a newer release made it.
+        UsageError: The folder holds foreign files under names that an output uses, or a newer release made it.
     """
     if not check_output(store):
         marker = {"format": FORMAT, "id": uuid.uuid4().hex, "created": datetime.now(UTC).isoformat(timespec="seconds")}
@@ -69,7 +69,7 @@ def unfinished_writes(store: Store) -> list[Entry]:
 
 
 def _made_by_earlier_release(store: Store) -> bool:
-    """Whether a table of ours or a run's record is there; every output of release 0.1.0 has the latter."""
+    """Whether the folder has one of our tables or a run's record; every output of release 0.1.0 has the latter."""
     folders = store.list_dirs("")
     return any(_is_our_table(store, name) for name in TABLES if name in folders) or (
         RUNS in folders and any(_is_our_run(store, run) for run in store.list_dirs(RUNS))
@@ -79,7 +79,7 @@ def _made_by_earlier_release(store: Store) -> bool:
 def _is_our_table(store: Store, name: str) -> bool:
     try:
         return open_table(store, name) is not None
-    except UsageError:  # a Delta table of somebody else
+    except UsageError:  # a foreign Delta table
         return False
 
 

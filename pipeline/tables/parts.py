@@ -22,7 +22,7 @@ ROWS_AHEAD = 300_000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FoundPart:
-    """A committed part and what its footer says."""
+    """A committed part and its footer."""
 
     video_id: str
     label_key: str
@@ -66,7 +66,7 @@ def find_part(store: Store, video_id: str, label_key: str) -> FoundPart | Unread
 
 
 class MaskStream:
-    """The mask rows of parts, in the order of the parts. An unreadable part ends the stream and is in `broken` then."""
+    """The mask rows of parts, in the order of the parts. An unreadable part ends the stream and is then in `broken`."""
 
     def __init__(self, store: Store, parts: Sequence[FoundPart]) -> None:
         self._store = store

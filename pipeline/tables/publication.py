@@ -1,4 +1,4 @@
-"""Publication: labels that are wanted, committed and not yet in the tables are written to them, batch by batch."""
+"""Publication: writes labels that are wanted, committed and not yet in the tables to them, batch by batch."""
 
 import dataclasses
 import logging
@@ -57,7 +57,7 @@ def publish(
     without: Collection[str] = (),
     after_table: Callable[[str], None] = lambda _: None,
 ) -> Published:
-    """Bring the tables to the labels that the runs want, as far as these are committed.
+    """Update the tables to the labels that the runs want, if these are committed.
 
     Safe to repeat, to interrupt and to run beside labelling.
 
@@ -96,7 +96,7 @@ def _publish(store: Store, epoch: int, without: Collection[str], after_table: Ca
         done.update((part.video_id, part.label_key) for part in published)
         rows += sum(part.header.rows for part in published)
         written, batches = written + size, batches + bool(published)
-    refuse_if_superseded(newest_epoch(store), epoch, store)  # what follows would overwrite its state
+    refuse_if_superseded(newest_epoch(store), epoch, store)  # later steps would overwrite its state
     if unresolved := [(video_id, key) for video_id, key in redo.items() if (video_id, key) not in done]:
         write_intent(store, unresolved)
     store.delete_many(interrupted)

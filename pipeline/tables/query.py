@@ -19,8 +19,8 @@ from pipeline.tables.records import read_failures, read_runs
 class Labels:
     """The published labels of one output: DuckDB relations `masks`, `masklets`, `videos`, `failures` and `runs`.
 
-    Each is opened when first asked for, and then stays as it was at that moment; masks, masklets and videos are opened
-    together, and agree on every video whatever is published meanwhile. All five names work in `sql`.
+    Each is opened at its first use and keeps that version. masks, masklets and videos are opened together and agree on
+    every video, even during a publication. All five names work in `sql`.
     """
 
     def __init__(self, store: Store) -> None:
@@ -52,7 +52,7 @@ class Labels:
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
-        """DuckDB itself, with masks, masklets and videos, and what else `sql` has named so far."""
+        """The DuckDB connection, with masks, masklets and videos, and the other tables that `sql` has used so far."""
         self._open(TABLES)
         return self._connection
 

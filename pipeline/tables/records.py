@@ -1,4 +1,4 @@
-"""The records of an output as tables: failures and runs, with what is asked most as columns of their own."""
+"""The records of an output as tables: failures and runs, with separate columns for the most used fields."""
 
 import dataclasses
 import json

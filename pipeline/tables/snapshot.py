@@ -1,4 +1,4 @@
-"""The three tables as of one moment, although each has commits of its own.
+"""The three tables as of one moment, although each has separate commits.
 
 A batch of videos is written to masks, then masklets, then videos, and is published once videos has it. Each commit of a
 batch has the batch's number, and the number of the table's last version without the batch.
@@ -15,9 +15,9 @@ from pipeline.tables.delta import TABLES, open_table
 def open_tables(store: Store) -> dict[str, DeltaTable]:
     """The tables that exist, each at the version that has the same batches as videos.
 
-    All three tables show a video as before or as after its publication, also during a publication or after one was
-    interrupted. Exception: an interrupted batch that could not be finished is visible in part, once later batches are
-    published or the versions before it are deleted.
+    All three tables show a video either before or after its publication, also during a publication or after an
+    interrupted one. Exception: an interrupted batch that could not be finished is visible in part once later batches
+    are published or the versions before it are deleted.
     """
     videos = open_table(store, "videos")
     batch = batch_of(videos) if videos else 0
@@ -32,7 +32,7 @@ def next_batch(store: Store) -> int:
 
 
 def finalize_interrupted_batch(store: Store, epoch: int) -> None:
-    """Make an interrupted batch visible as far as it was written: the versions before it are about to be deleted."""
+    """Make the written tables of an interrupted batch visible, because the versions before it will be deleted."""
     newest = max((batch_of(table) for name in TABLES if (table := open_table(store, name))), default=0)
     if newest:
         commit_numbers(store, "videos", epoch, batch=newest)

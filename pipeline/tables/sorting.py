@@ -1,7 +1,7 @@
 """External sort of a table's rows by video, object and frame.
 
-DuckDB's ORDER BY with a spill folder is as fast on ordinary masks, but takes more memory (635 against 390 MiB for four
-million rows), and on masks of 17 kB a row it stops with an out-of-memory error at a limit of 1 GB.
+DuckDB's ORDER BY with a spill folder is as fast on ordinary masks, but needs more memory (635 against 390 MiB for four
+million rows), and on masks of 17 kB a row it fails with an out-of-memory error at a limit of 1 GB.
 """
 
 import bisect
@@ -51,7 +51,7 @@ def _starts(counts: pa.Table) -> tuple[list[str], str]:
 
 
 def _distributed(rows: ds.Dataset, which: ds.Expression, starts: list[str], folder: Path) -> list[Path]:
-    """Deal rows to one file for each of the row_ranges that begin at `starts`; all of them exist, in that order."""
+    """Write rows to one file for each of the row_ranges that begin at `starts`; all files exist, in that order."""
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     paths = [folder / f"{at}.arrow" for at in range(len(starts))]
     with ExitStack() as files:

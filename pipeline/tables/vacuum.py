@@ -1,7 +1,7 @@
-"""Deletes data files and log entries that no recent version of a table needs, and nothing that is not ours.
+"""Deletes data files and log entries that no recent version of a table needs, but no foreign files.
 
 delta-rs' own vacuum deletes every file below a table's folder that its log does not name, and its clean-up of the log
-includes subfolders: both would delete other people's files.
+includes subfolders: both would delete foreign files.
 """
 
 import json
@@ -23,19 +23,21 @@ from pipeline.tables.snapshot import finalize_interrupted_batch
 
 DEFAULT_RETENTION_HOURS = 168.0
 LOG_RETENTION_S = 30 * 86_400.0
-"""Versions can be read for so long, as far as their data files are still there."""
+"""Age up to which versions can be read, if their data files still exist."""
 READERS = 32
 
 
 def vacuum(store: Store, *, retention_hours: float = DEFAULT_RETENTION_HOURS, wait_s: float = WAIT_S) -> int:
     """Delete data files that no version of the last `retention_hours` needs; returns how many.
 
-    Queries that began earlier and time travel further back fail afterwards. Files that are not ours stay.
+    Older queries and time travel to older versions fail afterwards. Foreign files are kept.
     """
     removed = 0
     if not any(open_table(store, name) for name in TABLES):
         return removed
-    with publisher_epoch(store, wait_s=wait_s) as epoch:  # or it would delete what a paused publisher has yet to commit
+    with publisher_epoch(
+        store, wait_s=wait_s
+    ) as epoch:  # otherwise it would delete files that a paused publisher has yet to commit
         finalize_interrupted_batch(store, epoch)
         cutoff = time.time() - retention_hours * 3600
         for name in TABLES:
@@ -66,7 +68,7 @@ def split_unneeded(
     """Files that may be deleted, and files that may be if they hold rows of ours.
 
     Args:
-        listed: what lies below the table's folder, paths from the output's root.
+        listed: files below the table's folder, with paths from the output's root.
         needed: the data files of the table's newest version.
         removed: when the log says that a data file was removed from the table, in seconds since the epoch.
         cutoff: versions since then are kept.
@@ -93,7 +95,7 @@ def unneeded_files(store: Store, name: str, table: DeltaTable, cutoff: float) ->
 
 
 def _removed_files(store: Store, name: str) -> dict[str, float]:
-    """When each data file was removed from a table, as far as the table's log still says so."""
+    """When each data file was removed from a table, if the table's log still has the entry."""
     commits = [entry.path for entry in store.list(table_log_dir(name)) if _is_commit(entry.path)]
     with ThreadPoolExecutor(READERS) as threads:
         lines = [line for data in threads.map(store.read_or_none, commits) for line in (data or b"").splitlines()]
@@ -106,7 +108,7 @@ def _is_commit(path: str) -> bool:
 
 
 def _holds_our_rows(store: Store, path: str) -> bool:
-    """Whether a file with the name of a data file has columns of our tables: such names are no proof by themselves."""
+    """Whether a file with the name of a data file has columns of our tables: the name alone is no proof."""
     try:
         with store.open(path) as file, pq.ParquetFile(file) as parquet:
             return {"video_id", "label_key"} <= set(parquet.schema_arrow.names)

@@ -32,7 +32,7 @@ class Outstanding:
 
 
 def wanted_keys(store: Store, *, without: Collection[str] = ()) -> pa.Table:
-    """For every video of any run the key that the latest run with it wanted: video_id, label_key, run_id.
+    """For every video, the label key that the latest run with this video wants: video_id, label_key, run_id.
 
     Args:
         store: the output.
@@ -57,7 +57,7 @@ def read_outstanding(store: Store, *, without: Collection[str] = ()) -> Outstand
     new = {run: table for run in unknown if (table := _wanted_by(store, run)) is not None}
     if not new:
         return Outstanding(state, frozenset(consumed & set(runs)), frozenset())
-    # A run that recorded late what it wants must not replace what later runs want: these are read again.
+    # A run that recorded its wanted labels late must not replace those of later runs: these are read again.
     first = min(new)
     again = {run: _wanted_by(store, run) for run in runs if run > first and run not in new}
     tables = {run: table for run, table in (new | again).items() if table is not None}
@@ -66,7 +66,7 @@ def read_outstanding(store: Store, *, without: Collection[str] = ()) -> Outstand
 
 
 def has_news(store: Store) -> int | None:
-    """None when there is something to publish: a new run, or a part that was awaited; else the number of awaited parts.
+    """None if there is something to publish (a new run, or an awaited part); else the number of awaited parts.
 
     Takes a few requests, so that publishing is cheap when there is nothing to do.
     """
@@ -133,7 +133,7 @@ def _is_staged(store: Store, run: str) -> bool:
 
 
 def _wanted_by(store: Store, run: str) -> pa.Table | None:
-    """What a run wants; None if it has not recorded it (yet)."""
+    """The wanted labels of a run; None if they are not recorded (yet)."""
     data = store.read_or_none(wanted_path(run))
     if data is None:
         return None

@@ -19,7 +19,7 @@ _BACKENDS: dict[str, type[Backend]] = {
 
 
 def backend_class(uri: str) -> type[Backend]:
-    """The backend that serves a URI; fsspec for every scheme that has none of its own."""
+    """The backend that serves a URI; fsspec for every scheme without its own backend."""
     return _BACKENDS.get(scheme_of(uri), FsspecBackend)
 
 

@@ -1,4 +1,4 @@
-"""What a storage system must do to hold outputs and sources."""
+"""The interface of storage systems that hold outputs and sources."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +19,12 @@ class Backend(Protocol):
     """Everything below one root URI.
 
     Paths are relative to the root and "" is the root itself, which may be a file. Each method tries once and raises
-    what the storage raises: `Store` retries transient errors and turns the others into a StorageError. A backend
-    subclasses this; methods with a body are defaults. Thread-safe.
+    the storage's own errors: `Store` retries transient ones and turns the others into a StorageError. Methods with a
+    body are defaults. Thread-safe.
     """
 
     retried: ClassVar[bool] = True
-    """Whether errors may pass by themselves, as those of a network do."""
+    """Whether errors may be transient, as those of a network."""
     listings_at_once: ClassVar[int] = THREADS
     deletes_at_once: ClassVar[int] = 1
     """Paths that one call of `delete` may name."""
@@ -38,7 +38,7 @@ class Backend(Protocol):
         ...
 
     def info(self, path: str) -> Entry | None:
-        """One object, asked of the storage and not of a cache; None of folders and where nothing is."""
+        """One object, from the storage and not from a cache; None for folders and absent objects."""
         ...
 
     def open(self, path: str) -> tuple[BinaryIO, Version]:
@@ -54,15 +54,15 @@ class Backend(Protocol):
         ...
 
     def create(self, path: str, data: bytes | Path) -> bool:
-        """Write where nothing is, all or nothing; False when something is there. Exactly one of many writers wins."""
+        """Create, all or nothing; False if the object exists. Of many writers exactly one gets True."""
         ...
 
     def delete(self, paths: Sequence[str]) -> None:
-        """Delete up to `deletes_at_once` objects; one that is not there is no error."""
+        """Delete up to `deletes_at_once` objects; an absent one is no error."""
         ...
 
     def list_page(self, prefix: str, token: str) -> Page:
-        """Entries below the folder `prefix`, from the first ("") or where another page ended. Never from a cache."""
+        """Entries below the folder `prefix`, from the first ("") or after another page. Never from a cache."""
         ...
 
     def list_dirs(self, prefix: str) -> list[str]:
@@ -70,16 +70,16 @@ class Backend(Protocol):
         ...
 
     def is_folder(self, path: str) -> bool:
-        """Whether something lies below `path`, in one request."""
+        """Whether any object is below `path`, in one request."""
         ...
 
     def unfinished_writes(self, prefix: str) -> Iterator[Entry]:  # noqa: ARG002
-        """Files that killed processes left while writing, where `list_page` does not show them."""
+        """Unfinished files of killed processes, if `list_page` leaves them out."""
         return iter(())
 
     @classmethod
     def versions(cls: type[Self], uris: Sequence[str], access: Access, *, budget_s: float) -> list[Version | None]:
-        """The version of each source; None where it is not there or cannot be reached. Retries for `budget_s`."""
+        """The version of each source; None if it is absent or cannot be reached. Retries for `budget_s`."""
 
         def ask(uri: str) -> Version | None:
             try:
@@ -96,7 +96,7 @@ class Backend(Protocol):
         return {}
 
     def arrow_filesystem(self) -> pyarrow.fs.FileSystem | None:
-        """Arrow's own file system of the root; None where Arrow has none that reaches it."""
+        """Arrow's own file system of the root; None if Arrow has none for it."""
         return None
 
 

@@ -1,4 +1,4 @@
-"""Every file system that fsspec knows and that has no backend of its own."""
+"""Every file system of fsspec that has no backend of its own."""
 
 import errno
 from collections.abc import Mapping, Sequence
@@ -62,10 +62,10 @@ class FsspecBackend(Backend):
         self._upload(path, data, "overwrite")
 
     def create(self, path: str, data: bytes | Path) -> bool:
-        """As `Backend.create`. Data equal to ours counts as ours: a repeated request may not tell who wrote it first.
+        """As `Backend.create`. Data equal to ours counts as ours, because a repeated request hides who wrote it first.
 
-        The file systems report a lost race as FileExistsError; as EINVAL, which stands for forty other refusals; or as
-        FileNotFoundError where an upload of several pieces has ended already. So what is there is looked at.
+        File systems report a lost race as FileExistsError; as EINVAL, which also has forty other meanings; or as
+        FileNotFoundError if an upload of several pieces has already ended. So the existing object is compared.
         """
         try:
             self._upload(path, data, "create")

@@ -1,4 +1,4 @@
-"""Web servers: sources only, read in ranges or, where the server gives none, from beginning to end."""
+"""Web servers: sources only, read in ranges or, if the server has none, from beginning to end."""
 
 import io
 from collections.abc import Mapping

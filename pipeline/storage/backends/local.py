@@ -1,4 +1,4 @@
-"""Folders of this machine: after a crash nothing is half-written and nothing that was reported written is lost."""
+"""Folders of this machine. A crash leaves no partial file and loses no file that was reported written."""
 
 import contextlib
 import errno
@@ -19,7 +19,7 @@ from pipeline.storage.listing import Entry, Page, Version
 from pipeline.storage.uris import local_path
 
 TEMPORARY = ".part-"
-"""Prefix of files being written, or left so by a process that was killed; listings leave them out."""
+"""Prefix of files being written, or abandoned by a killed process; listings leave them out."""
 
 
 class LocalBackend(Backend):
@@ -71,7 +71,9 @@ class LocalBackend(Backend):
         temporary = _write_beside(target, data)
         try:
             os.link(temporary, target)
-        except FileExistsError:  # NFS repeats a link whose answer was lost, and this may be our own (see open(2))
+        except (
+            FileExistsError
+        ):  # NFS repeats a link after a lost response, so the existing link may be our own (see open(2))
             if temporary.stat().st_nlink < 2:
                 return False
         finally:
@@ -80,7 +82,7 @@ class LocalBackend(Backend):
         return True
 
     def delete(self, paths: Sequence[str]) -> None:
-        """Delete files, and the folders below the root that this empties."""
+        """Delete files, and the folders below the root that become empty."""
         for path in paths:
             target = self._root / path
             target.unlink(missing_ok=True)
@@ -113,14 +115,14 @@ class LocalBackend(Backend):
         return pa.fs.SubTreeFileSystem(str(self._root), pa.fs.LocalFileSystem())
 
     def _entries(self, prefix: str, *, unfinished: bool) -> Iterator[Entry]:
-        """All files below a folder, or those being written; links that lead nowhere are left out."""
+        """All files below a folder, or those being written; broken links are left out."""
         for found in _walk(str(self._root / prefix)):
             if found.name.startswith(TEMPORARY) != unfinished:
                 continue
             try:
                 status = found.stat()
             except OSError as error:
-                if error.errno in (errno.ENOENT, errno.ELOOP):  # vanished, or a link that leads nowhere
+                if error.errno in (errno.ENOENT, errno.ELOOP):  # deleted meanwhile, or a broken link
                     continue
                 raise
             name = os.path.relpath(found.path, self._root).replace(os.sep, "/")
@@ -128,7 +130,7 @@ class LocalBackend(Backend):
 
 
 def _walk(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[os.DirEntry[str]]:
-    """All files below, folders in name order; a folder that vanishes meanwhile is empty.
+    """All files below, folders in name order; a folder that is deleted during the listing is empty.
 
     Links to folders are followed, but not to one of those `above` (device and inode), which would never end.
     """
@@ -150,7 +152,7 @@ def _walk(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> Itera
 def _is_dir(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a link to itself
         return False
 
 
@@ -192,11 +194,11 @@ def _write_beside(target: Path, data: bytes | Path) -> Path:
 
 
 def _make_folder(folder: Path) -> None:
-    """As mkdir -p; what is made is still there after a power failure. A file in its place shows when it is used."""
+    """As mkdir -p, durable after a power failure. If a file has this path, the first use of the folder fails."""
     if folder.is_dir():
         return
     _make_folder(folder.parent)
-    with contextlib.suppress(FileExistsError):  # exist_ok looks again: by then another may have removed it
+    with contextlib.suppress(FileExistsError):  # exist_ok checks again, and another process may have removed it
         folder.mkdir()
     _sync(folder.parent)
 

@@ -1,4 +1,4 @@
-"""S3 and what speaks its protocol: conditional puts, and listings and deletions of a thousand keys a request."""
+"""S3 and compatible servers: conditional puts, and listings and deletions of a thousand keys per request."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -22,13 +22,13 @@ class S3Backend(FsspecBackend):
     """Below one prefix of a bucket."""
 
     deletes_at_once: ClassVar[int] = 1000
-    """The most that one DeleteObjects request may name."""
+    """Largest number of keys in one DeleteObjects request."""
     read_options: ClassVar[Mapping[str, Any]] = {"max_concurrency": 1}
-    """One request where s3fs would first ask for the size."""
+    """One request; s3fs would first request the size."""
     upload_options: ClassVar[Mapping[str, Any]] = {"chunksize": 64 * 2**20, "max_concurrency": 2}
     """Objects of up to two chunks are one conditional request; larger ones are several uploads and a conditional end.
-    When three such ends met, SeaweedFS 4.48 accepted two or three of them in 4 of 60 tries on a busy machine; of
-    single requests it accepted one in all of 80."""
+    With three concurrent conditional ends, SeaweedFS 4.48 accepted two or three of them in 4 of 60 tries on a busy
+    machine; with single requests it accepted one in all of 80."""
 
     def __init__(self, uri: str, access: Access, options: Mapping[str, Any]) -> None:
         super().__init__(uri, access, options)
@@ -42,7 +42,7 @@ class S3Backend(FsspecBackend):
         return fs
 
     def open(self, path: str) -> tuple[BinaryIO, Version]:
-        """As `Backend.open`, with the version that the file itself asked for: one request less."""
+        """As `Backend.open`, with the version that the file has already requested: one request less."""
         file = self._open(join(self._root, path))
         if file.details["type"] != "file":
             raise IsADirectoryError(path)
@@ -73,7 +73,7 @@ class S3Backend(FsspecBackend):
 
     @classmethod
     def versions(cls, uris: Sequence[str], access: Access, *, budget_s: float) -> list[Version | None]:
-        """As `Backend.versions`, bucket by bucket: many of one bucket are found by listing."""
+        """As `Backend.versions`, bucket by bucket; many objects of one bucket are found by listing."""
         buckets: dict[str, list[str]] = defaultdict(list)
         for uri in uris:
             scheme, _, rest = uri.partition("://")

@@ -1,4 +1,4 @@
-"""The clients of S3 that this package uses, each reached in the same way: s3fs, delta-rs and Arrow."""
+"""The S3 clients of this package, with the same access settings: s3fs, delta-rs and Arrow."""
 
 import os
 import threading
@@ -15,7 +15,7 @@ _lock = threading.Lock()
 
 
 def shared_s3fs(access: Access, options: Mapping[str, Any]) -> Any:
-    """One s3fs file system, so one connection pool, for everything in this process that is reached alike."""
+    """One s3fs file system, so one connection pool, per access setting in this process."""
     environment = sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))
     reached = (os.getpid(), access, repr(sorted(options.items())), tuple(environment))
     with _lock:
@@ -25,7 +25,7 @@ def shared_s3fs(access: Access, options: Mapping[str, Any]) -> Any:
 
 
 def _s3fs(access: Access, options: Mapping[str, Any]) -> Any:
-    import s3fs  # 0.3 s that purely local work need not pay
+    import s3fs  # takes 0.3 s, which local work does not need
 
     settings: dict[str, Any] = {
         "use_listings_cache": False,
@@ -53,7 +53,7 @@ def _s3fs(access: Access, options: Mapping[str, Any]) -> Any:
     made = s3fs.S3FileSystem(
         **(settings | {"anon": access.anonymous, "requester_pays": access.requester_pays} | dict(options))
     )
-    made.retries = 2  # the store retries by its own budget
+    made.retries = 2  # the store retries within its own budget
     return made
 
 
@@ -77,10 +77,10 @@ def deltalake_options(access: Access, options: Mapping[str, Any]) -> dict[str, s
 
 
 def arrow_filesystem(path: str, access: Access, options: Mapping[str, Any]) -> pa.fs.FileSystem | None:
-    """Arrow's own file system, rooted at BUCKET/PREFIX; None where Arrow lacks a setting.
+    """Arrow's own file system, rooted at BUCKET/PREFIX; None if Arrow lacks a setting.
 
-    Its reads run in native threads. Those of a Python file system may abort the interpreter at exit, when a scan was
-    not read to its end ("terminate called without an active exception", about one exit in 15 with delta-rs's own).
+    Its reads run in native threads. Reads of a Python file system may abort the interpreter at exit if a scan was not
+    read to its end ("terminate called without an active exception", about one exit in 15 with delta-rs's own).
     """
     if access.profile or access.requester_pays:
         return None

@@ -10,9 +10,9 @@ Measured against libraries on 2 shared cores (wall time of all keys, CPU time a 
     1,000,000 keys, tests/listing.py here 47 s, 8.8 ms     obstore 0.12 36 s, 5.8 ms     pyarrow 26 69 s, 10.2 ms
     first page, idle at best         here 23 ms            obstore 0.12 19 ms            lists all before the first key
 
-obstore is as fast, and is not used: one key with an empty, "." or ".." segment ends its listing with an error, which
-would let one foreign object stop a whole bucket; it can neither ask for small pages, of which `s3_versions` needs many,
-nor go on from a token where a server does not list in the order of keys; and it does not read ~/.aws. pyarrow gives no
+obstore is as fast, but is not used: one key with an empty, "." or ".." segment ends its listing with an error, so one
+foreign object would stop a whole bucket; it cannot request small pages, of which `s3_versions` needs many; it cannot
+continue from a token if a server does not list in the order of keys; and it does not read ~/.aws. pyarrow gives no
 ETags, which label keys need.
 """
 
@@ -41,7 +41,7 @@ class S3Lister:
         self._fs = fs
 
     def page(self, bucket: str, prefix: str, *, start_after: str = "", token: str = "", page_keys: int = 1000) -> Page:
-        """At most `page_keys` objects below a prefix, after a key or from where another page ended; paths are keys."""
+        """At most `page_keys` objects below a prefix, after a key or after another page; paths are keys."""
         request: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": page_keys}
         request |= {"StartAfter": start_after} if start_after else {}
         request |= {"ContinuationToken": token} if token else {}
@@ -58,7 +58,7 @@ class S3Lister:
         if not answer.get("IsTruncated"):
             return Page(entries, None)
         if not (next_token := answer.get("NextContinuationToken")):
-            raise OSError("the server ends a page of a listing and does not tell where the next one begins")
+            raise OSError("the server ended a page of a listing without a token for the next page")
         return Page(entries, next_token)
 
     def _get(self, request: dict[str, Any]) -> tuple[int, str]:
@@ -71,7 +71,7 @@ class S3Lister:
 
 
 def _http(url: str) -> Any:
-    """The connections of this process, reached as botocore would reach the URL."""
+    """The connection pool of this process, with the proxies that botocore uses for the URL."""
     from botocore.utils import get_environ_proxies
 
     verify = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE") or True
@@ -86,7 +86,7 @@ def _session(_process: int, verify: str | bool, proxies: tuple[tuple[str, str], 
 
 
 def parse_page(text: str) -> Page | None:
-    """A ListObjectsV2 answer; None where it is cut short, or says that there is more and not where."""
+    """A parsed ListObjectsV2 response; None if it is truncated, or has more pages but no token."""
     from botocore.compat import unquote_str
 
     if "<ListBucketResult" not in text[:500] or not text.rstrip().endswith("</ListBucketResult>"):

@@ -1,4 +1,4 @@
-"""Versions of many objects of one bucket: far fewer requests than objects, where they lie together."""
+"""Versions of many objects of one bucket, with far fewer requests than objects if their keys are adjacent."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -12,9 +12,9 @@ from pipeline.storage.listing import Entry, Page, Version, version_of
 
 KEYS_PER_TASK = 4000
 FEW = 16
-"""Up to so many objects are asked for one by one, so that a small run needs no right to list."""
+"""Up to this many objects are requested one by one, so that a small run needs no permission to list."""
 PAGE_KEYS = 1000
-"""The most that one request lists."""
+"""Largest number of keys that one request lists."""
 
 
 class ListPage(Protocol):
@@ -31,13 +31,13 @@ def versions_in_bucket(
     info: Callable[[str], Entry | None],
     budget_s: float,
 ) -> dict[str, Version]:
-    """The version of each object that is there and can be reached.
+    """The version of each object that exists and can be reached.
 
     Args:
         names: keys.
         bucket_uri: such as s3://bucket.
         page: lists one page.
-        info: looks at one object.
+        info: reads the metadata of one object.
         budget_s: how long each request is retried.
     """
     bucket = bucket_uri.partition("://")[2]
@@ -64,16 +64,16 @@ def versions_in_bucket(
         if len(names) > FEW:
             for part in threads.map(lambda chunk: find_by_listing(chunk, list_after), chunks):
                 versions |= part
-        # The rest one by one: listing may be forbidden, or not in the order of the keys (SeaweedFS).
+        # The rest one by one: listing may be forbidden, or not sorted by key (SeaweedFS).
         missing = [name for name in names if name not in versions]
         asked = zip(missing, threads.map(look_at, missing), strict=True)
         return versions | {name: version for name, version in asked if version}
 
 
 def find_by_listing(names: Sequence[str], page: Callable[[str, str, int], Page]) -> dict[str, Version]:
-    """Versions of sorted keys, from listing only the ranges in which they lie; what is found before the first error.
+    """Versions of sorted keys, from listings of only their ranges; those found before the first error.
 
-    Every page decides at least one key, and a thousand where the wanted ones lie side by side.
+    Every page settles at least one key, and a thousand if the wanted keys are adjacent.
 
     Args:
         names: sorted keys.
@@ -106,19 +106,19 @@ def _common_folder(names: Sequence[str]) -> str:
 
 
 def _just_before(name: str) -> str:
-    """A key a little before another, because listings leave out the key that they start after."""
+    """A key just before another, because a listing leaves out the key that it starts after."""
     return name[:-1] + chr(ord(name[-1]) - 1) + "~"
 
 
 def _decided(names: Sequence[str], at: int, last: str) -> int:
-    """How many keys are known to be there or not, after a page that ended with `last`; `at` were known before."""
+    """Number of keys known to exist or not, after a page that ended with `last`; `at` were known before."""
     while at < len(names) and names[at] <= last:
         at += 1
     return at
 
 
 def _next_size(size: int, *, share: float) -> int:
-    """Keys of the next page: fewer where hardly any were wanted, more where many were."""
+    """Size of the next page in keys: fewer if few of the last page were wanted, more if many were."""
     if share < 0.02:
         return max(10, size // 4)
     return min(PAGE_KEYS, size * 4) if share > 0.2 else size

@@ -1,4 +1,4 @@
-"""What all commands share: the storage option, errors without a traceback, log lines, and exit codes."""
+"""Shared by all commands: the storage option, errors without a traceback, log lines, and exit codes."""
 
 import argparse
 import ast
@@ -52,7 +52,7 @@ def command_names() -> list[str]:
 
 
 def summary_of(name: str) -> str:
-    """The first line about a command, read without importing it: some load much."""
+    """The summary of a command, read without importing it, because imports are slow."""
     return (ast.get_docstring(ast.parse((JOBS / f"{name}.py").read_text())) or "").partition("\n")[0]
 
 
@@ -76,7 +76,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def start(main: Main, arguments: list[str] | None = None) -> NoReturn:
-    """Run a command as this process, with log lines as SAM2_CORPUS_LOGS says.
+    """Run a command as this process, with log lines in the form set by SAM2_CORPUS_LOGS.
 
     Ctrl-C, for label and nightly the second one, ends it with exit code 130 and one line.
     """
@@ -89,6 +89,6 @@ def start(main: Main, arguments: list[str] | None = None) -> NoReturn:
     try:
         sys.exit(run(arguments))
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one ends the process while Ray shuts down
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # another Ctrl-C ends the process while Ray shuts down
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)

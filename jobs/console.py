@@ -1,4 +1,4 @@
-"""What commands show: a live bar on a terminal, log lines elsewhere, and a summary at the end."""
+"""Output of commands: a live bar on a terminal, log lines elsewhere, and a summary at the end."""
 
 import logging
 import time
@@ -42,7 +42,7 @@ class Display:
             self._live.__exit__(*error)
 
     def update(self, progress: "Progress") -> None:
-        """Show where the run is."""
+        """Show the progress of the run."""
         if self._live:
             rows = Table.grid()
             rows.add_row(ProgressBar(progress.cost or 1, progress.cost_done, width=60))
@@ -64,7 +64,7 @@ def _line(progress: "Progress") -> str:
 
 
 def show_plan(prepared: "Prepared") -> None:
-    """What a dry run found."""
+    """Print the plan of a dry run."""
     plan = prepared.plan
     if not len(plan.order):
         out.print(f"nothing pending: {plan.count('labelled')} videos are labelled")
@@ -84,7 +84,7 @@ def show_plan(prepared: "Prepared") -> None:
 
 
 def show_report(report: "RunReport") -> None:
-    """The end of a run: counts, failures with their reasons, and where things are."""
+    """Print the result of a run: counts, failures with their reasons, and where the labels are."""
     if not report.planned["pending"]:
         out.print(f"nothing pending: {report.planned['labelled']} videos were labelled before")
     else:
@@ -102,7 +102,7 @@ def show_report(report: "RunReport") -> None:
     for note in report.notes:
         out.print(note, markup=False)
     if report.left:
-        out.print(f"stopped before the end: {report.left} videos are left; the same command goes on")
+        out.print(f"stopped before the end: {report.left} videos are left; the same command continues")
     if report.failures:
         out.print(f"{len(report.failures)} videos failed or stay in quarantine:")
     for failure in report.failures[:FAILURES_SHOWN]:

@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; returns its exit code."""
     folder = parser().parse_args(arguments).folder
-    from pipeline.demo.corpus import make_corpus  # these load much: only once the options are right
+    from pipeline.demo.corpus import make_corpus  # imported late: they are slow to load
     from pipeline.tables.query import open_labels
 
     started = time.perf_counter()

@@ -1,7 +1,7 @@
 """Check that each video is in the tables once, with its wanted labels, and that nothing is damaged or left over.
 
 With --repair, repairs what a crash can leave. Do not repair while a run is labelling. Labels of runs with --no-publish
-are reported as staged: that is not wrong, and --repair does not publish them.
+are reported as staged, which is no error; --repair does not publish them.
 """
 
 import argparse

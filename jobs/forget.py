@@ -1,6 +1,6 @@
 """Erase videos from an output: parts, rows, failures, checkpoints, corrections, records of runs, table history.
 
-All earlier versions of the tables are deleted, so time travel to before this moment ends. Run no labelling meanwhile.
+All earlier versions of the tables are deleted, so time travel to them is no longer possible. Stop labelling first.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from pipeline.errors import UsageError
 from pipeline.runs.values import user_path
 
 SHOWN = 20
-"""Files of others that are named."""
+"""Largest number of foreign files that are listed."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m jobs.forget",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="exit codes: 0 erased; 3 some videos are not there; 2 wrong usage; 1 unexpected",
+        epilog="exit codes: 0 erased; 3 some videos were not found; 2 wrong usage; 1 unexpected",
     )
     p.add_argument("output", metavar="OUTPUT", help="path or fsspec URL of the labels")
     p.add_argument("--video-ids", required=True, metavar="FILE", help="text file of video ids, one per line")
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     for video_id in sorted(ids - done.videos):
         print(f"not found: {video_id!r}")
     for path in done.foreign[:SHOWN]:
-        print(f"not written by sam2-corpus, so it stays: {path}")
+        print(f"not written by sam2-corpus, so it is kept: {path}")
     if len(done.foreign) > SHOWN:
         print(f"... and {len(done.foreign) - SHOWN} more such files")
     return 0 if ids == done.videos else 3

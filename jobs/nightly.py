@@ -1,4 +1,4 @@
-"""Label what tonight's manifests ask for and is not labelled yet, publish it, and write one page about it.
+"""Label the pending videos of tonight's manifests, publish the labels, and write one report page.
 
 nightly.toml; manifests, output and label are required:
 

@@ -1,10 +1,10 @@
-"""The few exceptions users meet. Each message says what is wrong, where, and what is allowed."""
+"""Exceptions of this package. Each message says what is wrong, where, and what is allowed."""
 
 from typing import ClassVar
 
 
 class CorpusError(Exception):
-    """Base of all errors this package raises on purpose. `failure_class` files a video's failure in quarantine."""
+    """Base of all errors of this package. `failure_class` is the class of a video's failure in quarantine."""
 
     failure_class: ClassVar[str] = "exception"
 
@@ -42,12 +42,12 @@ class RleError(CorpusError):
 
 
 class InterruptedLabelingError(CorpusError):
-    """The worker was asked to stop; the video goes back unlabelled, with a checkpoint where it can have one."""
+    """The worker was stopped; the video is pending again, with a checkpoint if it can have one."""
 
     failure_class = "interrupted"
 
 
 class StorageError(CorpusError):
-    """A URI that cannot be read or written. Transient ones were already retried."""
+    """A URI cannot be read or written. Transient errors were already retried."""
 
     failure_class = "storage"

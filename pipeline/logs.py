@@ -1,7 +1,6 @@
-"""Log lines for machines: one JSON object a line, with the ids of the run and of the video it speaks of.
+"""Log lines for machines: one JSON object per line, with the ids of the run and of the video concerned.
 
-`setup_from_environment` is called once by each process, by its entry point; library code only logs. Text stays the
-default, for people.
+The entry point of each process calls `setup_from_environment` once; library code only logs. The default is text.
 """
 
 import json
@@ -20,7 +19,7 @@ LogFormat = Literal["text", "json"]
 VARIABLE = "SAM2_CORPUS_LOGS"
 
 CHATTY = ("aiobotocore", "botocore", "fsspec", "httpx", "httpx2", "s3fs")
-"""Libraries that tell of every request or credential at INFO."""
+"""Libraries that log every request or credential at INFO."""
 
 TEXT = "%(asctime)s %(levelname)s %(message)s"
 
@@ -39,7 +38,7 @@ class JsonFormatter(logging.Formatter):
         self._ids = ids
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line; whatever a message holds, it stays one line and valid JSON."""
+        """The log record as one line of valid JSON, for any message."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -71,7 +70,7 @@ def setup(log_format: LogFormat, *, stream: TextIO | None = None, **ids: str) ->
 
 
 def setup_from_environment(**ids: str) -> None:
-    """Set up as SAM2_CORPUS_LOGS says: text, the default, or json. For commands, and for workers as they start."""
+    """Set up logging by SAM2_CORPUS_LOGS: text (default) or json. For commands, and for workers at their start."""
     wanted = os.environ.get(VARIABLE, "text")
     if wanted not in get_args(LogFormat):
         raise UsageError(f"{VARIABLE} is {wanted!r}; allowed are {', '.join(get_args(LogFormat))}")

@@ -15,7 +15,7 @@ WORKER_FATAL = frozenset({"cuda"})
 """Causes after which the worker process must be replaced: CUDA stays unusable after any error but out of memory."""
 
 RETRY_SOLO = WORKER_FATAL | {"killed", "oom", "deadline", "hang", "crash"}
-"""Causes that end or endanger a worker: the video is retried alone on a worker, which makes the blame exact."""
+"""Causes that end or endanger a worker: the video is retried alone on a worker, to identify the cause."""
 
 MAX_ATTEMPTS = {**dict.fromkeys(RETRY_SOLO, 2), "exception": 2, "storage": 3}
 """Failed attempts by one cause after which a video goes to quarantine; 1 for any other cause, which would repeat."""
@@ -88,5 +88,5 @@ def read_failures(store: Store) -> list[Failure]:
     """All failure records of an output, in the order of their paths."""
     paths = [entry.path for shard in store.list_sharded(FAILURES) for entry in shard if is_ours(entry.path)]
     with ThreadPoolExecutor(READERS) as threads:
-        found = threads.map(store.read_or_none, paths)  # jobs.retry may remove one meanwhile
+        found = threads.map(store.read_or_none, paths)  # jobs.retry may delete one during the listing
         return [Failure(**json.loads(data)) for data in found if data is not None]

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.errors import UsageError
 
 ALGORITHM_VERSION = 1
-"""Raised only when the masks of the same inputs change. Raising it relabels every corpus."""
+"""Increase it only when the masks of the same inputs change; this relabels every corpus."""
 
 Direction = Literal["forward", "backward", "both"]
 Dtype = Literal["float32", "bfloat16"]
@@ -31,9 +31,9 @@ class Parameters:
     mask_threshold: float = 0.0
     """A pixel belongs to the mask when its logit is above this."""
     max_hole_area: int = 0
-    """Holes of at most so many pixels (displayed, 8-connected) are filled."""
+    """Holes of at most this many pixels (displayed, 8-connected) are filled."""
     max_sprinkle_area: int = 0
-    """Separate parts of at most so many pixels (displayed, 8-connected) are dropped."""
+    """Separate parts of at most this many pixels (displayed, 8-connected) are dropped."""
     non_overlapping: bool = False
     """Where finished masks overlap, the pixel goes to the object with the highest logit."""
 
@@ -89,7 +89,7 @@ KEY_COLUMNS = {
     "parameters": "parameters",
     "algorithm_version": "algorithm",
 }
-"""Columns of the videos table that tell what its label key was made of, and what a user calls each.
+"""Columns of the videos table that hold the inputs of its label key, with the user's name of each.
 
 fps is the rate that was used, and is part of the key only where the manifest gives it for an image sequence.
 """

@@ -132,7 +132,7 @@ that of its most doubtful object."""
 
 
 def video_table(row: Mapping[str, Any]) -> pa.Table:
-    """The videos row as a table: VIDEOS, then the manifest's extra columns, named apart where a name is taken.
+    """The videos row as a table: VIDEOS, then the manifest's extra columns, prefixed with manifest_ if a name is taken.
 
     Args:
         row: Values by the columns of VIDEOS; under "extra" the manifest's columns, as a table of one row in the
@@ -141,7 +141,7 @@ def video_table(row: Mapping[str, Any]) -> pa.Table:
     known = {name: value for name, value in row.items() if name != "extra"}
     if unknown := sorted(set(known) - set(VIDEOS.names)):
         raise ValueError(f"unknown videos columns {unknown}; the manifest's own go under 'extra'")
-    known["uri"] = redact(str(known["uri"]))  # a signed URL's signature is nobody's business
+    known["uri"] = redact(str(known["uri"]))  # a signed URL holds a secret
     table = pa.Table.from_pylist([known], schema=VIDEOS)
     taken = {name.lower() for name in VIDEOS.names}
     extra = row.get("extra") or {}
@@ -149,7 +149,7 @@ def video_table(row: Mapping[str, Any]) -> pa.Table:
         column = extra[name] if isinstance(extra, pa.Table) else pa.array([extra[name]])
         if column.null_count:
             continue
-        while name.lower() in taken:  # readers such as DuckDB do not tell upper from lower case
+        while name.lower() in taken:  # names are case-insensitive in readers such as DuckDB
             name = f"manifest_{name}"
         taken.add(name.lower())
         table = table.append_column(name, column)

@@ -1,1 +1,1 @@
-"""One run and one night: plan, drive, report."""
+"""Planning, driving and reporting of runs and nights."""

@@ -18,7 +18,7 @@ def write_unreadable(prepared: Prepared, run_id: str) -> list[Failure]:
     for index, state in enumerate(prepared.plan.table["state"].to_pylist()):
         if state == "unreadable":
             video = prepared.manifest.video(index)
-            message = f"row {video.row}: cannot find {video.video_uri}; is it there, and may this account read it?"
+            message = f"row {video.row}: cannot find {video.video_uri}; check that it exists and is readable"
             attempt = Attempt("storage", message, "", "driver", time.time())
             failure = failure_of([attempt], video_id=video.video_id, label_key=UNKNOWN_KEY, run_id=run_id)
             write_failure(prepared.store, failure)

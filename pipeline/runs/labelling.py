@@ -68,7 +68,7 @@ def label_pending(
 
 
 def join_cluster(config: RunConfig, stops: StopConditions) -> Resources:
-    """Connect to Ray as the configuration says, and take the signals back from it.
+    """Connect to Ray by the configuration, and restore the run's signal handlers after it.
 
     Raises:
         PoolError: The cluster cannot be reached or has too few resources.
@@ -142,14 +142,14 @@ class _Tasks:
 
 
 class _Upcoming:
-    """Videos of a manifest as objects, made VIDEOS_AHEAD at a time in the order in which they are handed out."""
+    """Videos of a manifest as objects, made VIDEOS_AHEAD at a time in the order in which they are assigned."""
 
     def __init__(self, manifest: Manifest, order: npt.NDArray[np.int64]) -> None:
         self._manifest, self._order, self._made = manifest, order, 0
         self._ready: dict[int, Video] = {}
 
     def take(self, index: int) -> Video:
-        """The video in this row; a retried one, which was taken before, is made anew."""
+        """The video in this row; made again for a retried video."""
         if not self._ready:
             rows = self._order[self._made : self._made + VIDEOS_AHEAD]
             self._made += len(rows)
@@ -187,7 +187,7 @@ class _Outcomes:
 
 
 class _Reporting:
-    """Tells people, progress.json and Prometheus what the pool is doing."""
+    """Reports the pool's progress to the display, progress.json and Prometheus."""
 
     def __init__(
         self,

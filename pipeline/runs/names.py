@@ -11,7 +11,7 @@ NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{4}")
 
 
 def next_name(names: Iterable[str], now: datetime) -> str:
-    """A name that sorts after all `names`, also after one given by a machine whose clock is ahead.
+    """A name that sorts after all `names`, also after those of a machine whose clock is ahead.
 
     Of two runs that want different labels of a video, publishing takes the one whose name sorts last.
     """
@@ -21,7 +21,7 @@ def next_name(names: Iterable[str], now: datetime) -> str:
 
 
 def time_of(name: str) -> datetime | None:
-    """When a name was given; None for a name of another form."""
+    """The time in a name; None for a name of another form."""
     try:
         return datetime.strptime(name.partition("-")[0], TIME).replace(tzinfo=UTC)
     except ValueError:

@@ -1,7 +1,7 @@
 """Which videos are pending, why, and in which order. Pure: works on Arrow columns, without storage.
 
-A label key names what determines a video's masks; the same key means nothing to do. Everything else a manifest or a
-deployment can change (paths, categories, package versions, number of actors) leaves it alone.
+A label key identifies everything that determines a video's masks; a video with the same key needs no work. Other
+changes of a manifest or deployment (paths, categories, package versions, number of actors) do not change it.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ BYTES_PER_FRAME = 20_000
 """Estimates the length of a video without num_frames: about 5 Mbit/s at 30 frames a second."""
 
 CORRECTED = "prompts corrected"
-"""The reason of a video whose prompts changed by a correction kept with the output."""
+"""The reason of a video whose prompts a stored correction changed."""
 STATES = ("pending", "labelled", "quarantined", "unreadable")
 ROWS_AT_ONCE = 65_536
 """Rows converted to Python objects at once."""
@@ -42,11 +42,11 @@ class Plan:
     """Row numbers of the pending videos: by priority, then most expensive first."""
 
     def reasons(self) -> dict[str, int]:
-        """How many videos are pending for which reason, most frequent first."""
+        """Number of pending videos by reason, most frequent first."""
         return dict(Counter(self.table["reason"].take(self.order).to_pylist()).most_common())
 
     def count(self, state: str) -> int:
-        """How many videos are in this state."""
+        """Number of videos in this state."""
         return int(pc.sum(pc.equal(self.table["state"], state)).as_py() or 0)
 
     def total(self, column: str) -> float:
@@ -130,7 +130,7 @@ def make_plan(
 
 
 def places_of(rows: npt.NDArray[np.int64], total: int) -> pa.Array:
-    """For every row of a table its place among `rows`, or null."""
+    """For every row of a table its position in `rows`, or null."""
     places = np.full(total, -1)
     places[rows] = np.arange(len(rows))
     return pa.array(places, mask=places < 0)

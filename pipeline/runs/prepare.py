@@ -47,15 +47,15 @@ class Prepared:
     failures: dict[str, list[Failure]]
     """All failure records by video id; removed once the video is labelled."""
     returns: dict[str, int] = field(default_factory=dict)
-    """Videos whose published labels give way to older ones, by the run that made those."""
+    """Videos whose published labels are replaced by older ones, by the run that made the older ones."""
     notes: list[str] = field(default_factory=list)
-    """What else a user must know of the plan, a line each: shares for pixels, corrections, labels that return."""
+    """Notes on the plan, one line each: coordinates between 0 and 1, corrections, returning labels."""
 
 
 def prepare(
     config: RunConfig, *, manifest: Manifest | None = None, retry: Callable[[Failure], bool] = lambda _: False
 ) -> Prepared:
-    """Read the manifest, find the model, and compare what is wanted with what is labelled.
+    """Read the manifest, find the model, and compare wanted labels with existing ones.
 
     Args:
         config: the run.
@@ -115,7 +115,7 @@ def prepare(
 
 
 def _corrected(manifest: Manifest, config: RunConfig, store: Store) -> Overlay:
-    """The manifest with the corrections that are kept with the output.
+    """The manifest with the corrections that are stored in the output.
 
     Raises:
         ManifestError: Corrections do not fit their rows, and bad rows are not to be left out.
@@ -130,7 +130,7 @@ def _corrected(manifest: Manifest, config: RunConfig, store: Store) -> Overlay:
 def _labels(store: Store) -> tuple[pa.Table, set[tuple[str, str]]]:
     """The videos table, and (video_id, label_key) of the committed parts that it does not show.
 
-    Those are few, after a publication. The table is read last: what is published and expired meanwhile stands there.
+    After a publication these are few. The table is read last, so it has parts that are published and expired meanwhile.
     """
 
     def pairs(entries: Iterator[Entry]) -> pa.Table:
@@ -151,7 +151,7 @@ def _versions(manifest: Manifest, storage: Storage) -> tuple[pa.Array, pa.Array]
     given = manifest.table["video_version"].combine_chunks()
     unknown = pc.indices_nonzero(pc.is_null(given))
     uris = manifest.table["video_uri"].take(unknown)
-    order = pc.sort_indices(uris)  # those that lie together are told by the same listings
+    order = pc.sort_indices(uris)  # sources in one folder share listings
     versions, sizes = [], []
     for start in range(0, len(order), SOURCES_AT_ONCE):
         some = uris.take(order.slice(start, SOURCES_AT_ONCE)).to_pylist()
@@ -164,7 +164,7 @@ def _versions(manifest: Manifest, storage: Storage) -> tuple[pa.Array, pa.Array]
 
 
 def _allowed(manifest: Manifest, config: RunConfig) -> Manifest:
-    """The manifest without rows whose video_uri lies under none of the allowed prefixes.
+    """The manifest without rows whose video_uri is below none of the allowed prefixes.
 
     Raises:
         ManifestError: There are such rows, and bad rows are not to be left out.
@@ -184,7 +184,7 @@ def _allowed(manifest: Manifest, config: RunConfig) -> Manifest:
 
 
 def is_under(uri: str, prefix: str) -> bool:
-    """Whether a URI lies below a prefix, '..' and symbolic links taken into account."""
+    """Whether a URI is below a prefix, after resolving '..' and symbolic links."""
     path, root = local_path(uri), local_path(prefix)
     if path is not None:
         return root is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
@@ -194,7 +194,7 @@ def is_under(uri: str, prefix: str) -> bool:
 
 
 def _select(manifest: Manifest, config: RunConfig) -> Manifest:
-    """The sample or shard of the manifest that is asked for, by a hash of the video ids: the same ones every time."""
+    """The requested sample or shard of the manifest, by a hash of the video ids: the same videos every time."""
     if config.sample is None and config.shard is None:
         return manifest
     ids = manifest.table["video_id"].to_pylist()
@@ -213,7 +213,7 @@ def _take(manifest: Manifest, keep: np.ndarray) -> Manifest:
 
 
 def _refuse_large_relabel(plan: Plan, config: RunConfig, labelled: int, returns: dict[str, int]) -> None:
-    """A UsageError where more published labels would be replaced than --max-relabel allows."""
+    """Raise a UsageError if more published labels would be replaced than --max-relabel allows."""
     if config.max_relabel is None:
         return
     reasons = {why: n for why, n in plan.reasons().items() if why.endswith(" changed") or why == CORRECTED}

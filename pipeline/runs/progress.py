@@ -1,4 +1,4 @@
-"""What a run is doing, and what it did."""
+"""Progress of a run, and its report at the end."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from pipeline.tables import Published
 log = logging.getLogger(__name__)
 
 FLIGHTS_SHOWN = 1000
-"""In-flight videos that progress.json names."""
+"""Largest number of in-flight videos that progress.json lists."""
 
 StoppedBy = Literal["signal", "stop-at", "budget", "lease"]
 
@@ -38,7 +38,7 @@ class Progress:
     failed: dict[str, int] = field(default_factory=dict)
     """Videos in quarantine by failure class."""
     in_flight: int = 0
-    """Videos that workers have and have not finished."""
+    """Number of in-flight videos."""
     flights: list[dict[str, Any]] = field(default_factory=list)
     """The oldest of them when progress.json was last written: video_id, worker, started."""
     workers: int = 0
@@ -57,12 +57,12 @@ class Progress:
         return spent * (self.cost / self.cost_done - 1) if self.cost_done else None
 
     def to_json(self) -> bytes:
-        """As progress.json holds it."""
+        """The content of progress.json."""
         return json.dumps({**asdict(self), "eta_s": self.eta_s}).encode()
 
 
 def show(progress: Progress, store: Store, watch: Callable[[Progress], None]) -> None:
-    """Hand the progress to `watch` and write progress.json.
+    """Call `watch` with the progress and write progress.json.
 
     Progress is best effort: a storage that cannot be written fails where labels are committed.
     """
@@ -75,7 +75,7 @@ def show(progress: Progress, store: Store, watch: Callable[[Progress], None]) ->
 
 @dataclass(frozen=True, kw_only=True)
 class RunReport:
-    """What a run did."""
+    """Result of a run."""
 
     run_id: str
     output: str
@@ -85,7 +85,7 @@ class RunReport:
     """Why the pending ones were pending."""
     labelled: int
     failures: list[Failure]
-    """Of this run, and those that stay in quarantine from earlier ones."""
+    """Failures of this run, and of earlier runs that are still in quarantine."""
     bad_rows: list[str]
     left: int
     """Pending videos that this run did not reach."""
@@ -99,13 +99,13 @@ class RunReport:
     stopped_by: StoppedBy | None
     published: Published | None
     truncated: int = 0
-    """Videos of this run that were labelled up to where their file ends too early."""
+    """Videos of this run whose file was truncated; labelled up to its end."""
     damaged: int = 0
     """Other videos of this run with missing or concealed frames."""
     returns: dict[str, int] = field(default_factory=dict)
-    """Videos whose published labels gave way to older ones, by the run that made those."""
+    """Videos whose published labels were replaced by older ones, by the run that made the older ones."""
     notes: list[str] = field(default_factory=list)
-    """What the plan said of corrections and returning labels, a line each."""
+    """The plan's notes on corrections and returning labels, one line each."""
 
     @property
     def exit_code(self) -> int:

@@ -1,4 +1,4 @@
-"""What a run says of itself under OUTPUT/runs/ when it begins: its name, what it wants, and with what it runs."""
+"""Records of a run in OUTPUT/runs/ at its start: name, wanted labels, configuration and versions."""
 
 import json
 import platform
@@ -14,7 +14,7 @@ PACKAGES = ("sam2-corpus", "torch", "transformers", "ray", "av", "pyarrow")
 
 
 def record_run(prepared: Prepared, run_id: str) -> None:
-    """Write what a run wants, which publishing goes by, and its configuration and versions."""
+    """Write the labels that a run wants, which publication uses, and its configuration and versions."""
     plan, store = prepared.plan, prepared.store
     wanted = plan.table.select(["video_id", "label_key"]).filter(plan.table["label_key"].is_valid())
     store.put(wanted_path(run_id), to_parquet(wanted))

@@ -1,4 +1,4 @@
-"""Videos whose published labels a run replaces by labels made before: nothing is pending, and yet tables change."""
+"""Videos whose published labels a run replaces with older ones: no video is pending, but tables change."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -19,14 +19,14 @@ UNKNOWN_RUN = "unknown"
 
 
 class Made(NamedTuple):
-    """By which run labels were made, and when; None where old labels do not say."""
+    """The run that made labels, and when; None if old labels do not have it."""
 
     run_id: str | None
     at: datetime | None
 
 
 def find_returns(store: Store, plan: Plan, labelled: pa.Table) -> dict[str, int]:
-    """How many videos return to older labels, by the run that made those; most videos first.
+    """Number of videos that return to older labels, by the run that made the older labels; most videos first.
 
     Args:
         store: the output.
@@ -53,7 +53,7 @@ def find_returns(store: Store, plan: Plan, labelled: pa.Table) -> dict[str, int]
 
 
 def describe_returns(returns: dict[str, int]) -> Iterable[str]:
-    """A line for each run whose labels come back."""
+    """A line for each run whose labels return."""
     for run_id, count in returns.items():
         videos = "1 video returns" if count == 1 else f"{count} videos return"
         yield f"{videos} to labels of run {run_id}, which are older than the published ones"
@@ -73,7 +73,7 @@ def _published(store: Store, video_ids: pa.ChunkedArray) -> dict[str, Made]:
 
 
 def _made(store: Store, video_id: str, label_key: str) -> Made | None:
-    """Of a committed part; None where it is gone or damaged, so that it will not be published."""
+    """Origin of a committed part; None if it is absent or damaged, so that it will not be published."""
     try:
         part = find_part(store, video_id, label_key)
     except MissingError:

@@ -40,18 +40,18 @@ def label_corpus(
     load_labeler: LoadLabeler = load_labeler,
     label_pending: LabelPending = label_pending,
 ) -> RunReport:
-    """Label what a manifest asks for and is not labelled yet, and publish it.
+    """Label the pending videos of a manifest, and publish the labels.
 
     Args:
         config: the run.
         watch: called with the progress about twice a second.
         manifest: a validated manifest, instead of the one at `config.manifest`.
-        retry: which videos in quarantine are due for another try.
+        retry: whether a failure in quarantine is retried.
         load_labeler: makes a worker's labeler, inside the worker's process.
         label_pending: labels the pending videos; by default on a pool of Ray actors.
 
     Raises:
-        UsageError: The manifest, the model or a setting cannot be used, or another run is at work on this output.
+        UsageError: The manifest, the model or a setting cannot be used, or another run is labelling this output.
         StorageError: The output cannot be written.
         PoolError: Ray cannot be reached, which is checked before anything is written, or workers cannot start.
         KeyboardInterrupt: A second signal asked the run to exit immediately.
@@ -78,7 +78,9 @@ def label_corpus(
                 prepared, progress, watch=watch, stops=stops, metrics=metrics, load_labeler=load_labeler
             )
         elif config.address:
-            join_cluster(config, stops)  # so that Prometheus hears of the publication of a run without pending videos
+            join_cluster(
+                config, stops
+            )  # so that a run without pending videos also reports its publication to Prometheus
         progress.state, progress.now = "ended", time.time()
         show(progress, store, watch)
         published = publish(store) if config.publish else None
@@ -97,7 +99,7 @@ def _log_plan(prepared: Prepared) -> None:
 
 
 def _begin(prepared: Prepared) -> Progress:
-    """Name the run and record what it wants, which publishing goes by."""
+    """Name the run and record its wanted labels, which publication uses."""
     run_id, now = next_name(prepared.store.list_dirs(RUNS), datetime.now(UTC)), time.time()
     record_run(prepared, run_id)
     plan = prepared.plan

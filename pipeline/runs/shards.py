@@ -26,10 +26,10 @@ def overlap(one: Shard, other: Shard) -> bool:
 def wait_for_overlapping(
     store: Store, shard: Shard | None, *, beat_s: float = BEAT_S, stale_s: float = STALE_S
 ) -> None:
-    """Return when no driver of another shard that shares videos with this one is running.
+    """Return once no driver of another shard that shares videos with this one is running.
 
-    Call it while holding the lease of `shard`: of two drivers that start at once each then sees the other, and at least
-    one is refused.
+    Call it while holding the lease of `shard`: of two drivers that start at once, each then finds the other's lease,
+    and at least one is refused.
 
     Raises:
         LeaseHeldError: Such a driver is running.

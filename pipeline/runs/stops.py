@@ -1,4 +1,4 @@
-"""Why a run ends before its videos do: a signal, a time, a budget, or another driver."""
+"""Conditions that stop a run before its videos are finished: a signal, a time, a budget, or another driver."""
 
 import logging
 import signal
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class StopConditions:
-    """Why a run should stop before its end: the first reason counts. A context manager that listens to signals."""
+    """The reason to stop a run early; the first reason is kept. A context manager that handles signals."""
 
     def __init__(self, config: RunConfig) -> None:
         self._config = config
@@ -31,7 +31,7 @@ class StopConditions:
             signal.signal(each, handler)
 
     def listen(self) -> None:
-        """Let SIGTERM and Ctrl-C ask the run to stop; a second one raises KeyboardInterrupt.
+        """Let SIGTERM and Ctrl-C stop the run; a second signal raises KeyboardInterrupt.
 
         Call it again after `ray.init`, which replaces the handler of SIGTERM.
         """
@@ -42,11 +42,11 @@ class StopConditions:
             self._before.setdefault(each, before)
 
     def ask(self, reason: StoppedBy) -> None:
-        """Ask the run to stop; an earlier reason stays."""
+        """Request a stop; an earlier reason is kept."""
         self.asked = self.asked or reason
 
     def due(self, progress: Progress) -> bool:
-        """Whether to stop now: the run was asked to, or its time or budget is over."""
+        """Whether to stop now: a stop was requested, or the time or budget is used up."""
         stop_at, budget = self._config.stop_at, self._config.budget_gpu_hours
         if stop_at is not None and progress.now >= stop_at:
             self.ask("stop-at")

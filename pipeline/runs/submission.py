@@ -1,7 +1,7 @@
-"""A command as a Ray job: equal jobs have equal names, and nothing that Ray shows of them is a secret.
+"""A command as a Ray job: equal jobs have equal names, and Ray's dashboard shows no secret of them.
 
-Ray refuses a submission id that was used before, finished or not. So an id is the name of the job and an attempt
-number, and the list of submissions tells whether the job is already running.
+Ray refuses a submission id that was used before. So an id is the name of the job and an attempt number, and the list of
+submissions shows whether the job is already running.
 """
 
 import hashlib
@@ -28,12 +28,12 @@ SECRET_LENGTH = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A command and the local files that its arguments name."""
+    """A command and the local files in its arguments."""
 
     command: str
     arguments: tuple[str, ...]
     files: Mapping[str, bytes] = field(default_factory=dict)
-    """Contents by path relative to the working folder of the job, as in `arguments`."""
+    """Contents by path relative to the job's working folder, as in `arguments`."""
     night: str | None = None
 
     @property
@@ -61,7 +61,7 @@ def decide(job: Job, submissions: Mapping[str, bool]) -> Decision:
 
     Args:
         job: the job to run.
-        submissions: every submission id that the cluster knows, and whether it has ended.
+        submissions: every submission id of the cluster, and whether it has ended.
     """
     numbers: dict[int, bool] = {}
     for name, ended in submissions.items():
@@ -119,7 +119,7 @@ def refuse_secrets(job: Job, *, environment: Mapping[str, str]) -> None:
 
 
 def _pairs(arguments: Sequence[str]) -> Iterable[tuple[str, str | None]]:
-    """(option, value) where an option names a file, (argument, None) for everything else."""
+    """(option, value) if the option's value is a file, (argument, None) for everything else."""
     rest = iter(arguments)
     for argument in rest:
         option, equals, value = argument.partition("=")
@@ -145,7 +145,7 @@ def _ship_storage(content: bytes, files: dict[str, bytes]) -> None:
     try:
         found: dict[str, Any] = tomllib.loads(content.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError):
-        return  # the job itself says what is wrong with it
+        return  # the job itself reports the error
     for table in (found, found.get("label", {})):
         name = table.get("storage") if isinstance(table, dict) else None
         if isinstance(name, str) and not expanded(name).is_absolute() and ".." not in PurePosixPath(name).parts:

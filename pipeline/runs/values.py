@@ -1,9 +1,9 @@
-"""How values are written on the command line and in configuration files.
+"""Values on the command line and in configuration files.
 
     DURATION = NUMBER [UNIT], where UNIT is s, m or min, h, d or w; without a unit the number counts seconds.
 
-In a TOML file an option has the name that it has on the command line, with - or _; a flag is true or false; a list
-repeats its option.
+In a TOML file an option has its name of the command line, with - or _; a flag is true or false; a list repeats its
+option.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def parse_duration(text: str) -> float:
     """Seconds of a duration such as 90, 120s, 5m, 30min, 12h, 7d or 2w.
 
     Raises:
-        UsageError: It is no duration.
+        UsageError: The text is no duration.
     """
     found = _DURATION.fullmatch(text.strip())
     if not found:

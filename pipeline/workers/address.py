@@ -1,6 +1,6 @@
-"""Whether the Ray cluster at an address can be joined, found out in seconds and without side effects.
+"""Check that the Ray cluster at an address can be joined, within seconds and without side effects.
 
-`ray.init` waits for minutes and prints C++ log lines where nothing listens at the address or a token is missing.
+`ray.init` waits for minutes and prints C++ log lines if no server listens at the address or a token is missing.
 """
 
 import os
@@ -14,11 +14,11 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 class PoolError(CorpusError):
-    """Workers cannot be started, so the run cannot go on."""
+    """Workers cannot be started, so the run cannot continue."""
 
 
 def is_local(address: str | None) -> bool:
-    """Whether a run at this address, or that of RAY_ADDRESS, starts a Ray of its own."""
+    """Whether a run at this address, or that of RAY_ADDRESS, starts its own Ray."""
     return (address or os.environ.get("RAY_ADDRESS") or "local") == "local"
 
 

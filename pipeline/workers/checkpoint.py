@@ -24,8 +24,8 @@ from pipeline.storage.paths import CHECKPOINT_STATE, CHECKPOINTS, checkpoint_row
 log = logging.getLogger(__name__)
 
 CHECKPOINT_FORMAT = 1
-"""Of the rows and of the tracker's state. Raised when this release cannot continue from an older checkpoint, or not to
-the same masks: such a video is labelled from its first frame."""
+"""Format of the rows and the tracker's state. Increase it if this release cannot continue from an older checkpoint to
+the same masks; such a video is then labelled from its first frame."""
 
 T = TypeVar("T")
 
@@ -63,8 +63,8 @@ class Checkpoints:
 
         `resume` makes a tracker from the state that was saved, or raises ValueError where that is unusable.
 
-        A worker that is wrongly considered dead may save one meanwhile: listed files are gone then, or a listing shows
-        neither the old one nor the new. So the result is None only when two consecutive listings agree.
+        A worker that is wrongly considered dead may save one during the listing: listed files are then deleted, or the
+        listing shows neither the old nor the new checkpoint. So None needs two consecutive listings that agree.
         """
         looked = None
         while (found := sorted(_own_files(self.store, self._folder))) != looked:

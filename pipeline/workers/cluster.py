@@ -28,13 +28,13 @@ class Resources:
 
 
 def start_local(**options: Any) -> None:
-    """Start a Ray of this process's own, which ends with it. A start that times out is repeated.
+    """Start a local Ray that ends with this process. A start that times out is repeated.
 
     Raises:
         PoolError: Ray does not start.
     """
     _give_token()
-    # Ray warns at every start that a token is in use, although nobody else can reach this Ray.
+    # Ray warns at every start that a token is in use, although no other machine can reach this Ray.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     for left in reversed(range(LOCAL_STARTS)):
         try:
@@ -96,7 +96,7 @@ def _join(address: str | None) -> None:
 
 
 def _give_token() -> None:
-    """Have a local Ray use a token of its own, because Ray would write one to the home directory, which may be missing.
+    """Set a token for a local Ray, because Ray would write one to the home directory, which may not exist.
 
     A token or a mode that is set in the environment is kept.
     """

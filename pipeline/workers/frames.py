@@ -1,4 +1,4 @@
-"""A video's frames as the model takes them: decoded and resized in a thread that runs ahead of the model."""
+"""A video's frames as the model needs them: decoded and resized in a thread that runs ahead of the model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

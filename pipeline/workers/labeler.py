@@ -154,7 +154,7 @@ class Labeler:
         )
 
     def _check_unchanged(self, uri: str, version: Version, checkpoints: Checkpoints) -> None:
-        """Raise StorageError if the source was replaced: not every storage then refuses to go on reading it."""
+        """Raise StorageError if the source was replaced, because some storage continues to serve it."""
         now = content_version(uri, storage=self.settings.storage)
         if now is not None and now.token() != version.token():
             checkpoints.remove()

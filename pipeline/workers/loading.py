@@ -5,7 +5,7 @@ from pipeline.workers.task import LabelerSettings
 
 
 def load_labeler(settings: LabelerSettings) -> LabelerProtocol:
-    """The labeler of a worker; imports torch here, which the driver does without."""
+    """The labeler of a worker; imports torch here, because the driver does not need it."""
     from pipeline.workers.labeler import Labeler
 
     return Labeler(settings)

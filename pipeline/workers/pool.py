@@ -199,7 +199,7 @@ class Pool:
         reference.future().add_done_callback(lambda future: self._answers.put((worker, index, future)))
 
     def _end(self, worker: str) -> None:
-        """End a worker's process without waiting for its results."""
+        """Kill a worker's process without waiting for its results."""
         if worker not in self._actors:
             return  # it has died, and only the cause is undecided
         ray.kill(self._actors.pop(worker))

@@ -1,4 +1,4 @@
-"""Progress of the workers: their latest running totals, and whom to ask for newer ones."""
+"""Progress of the workers: their latest running totals, and which workers to poll for newer ones."""
 
 import heapq
 import itertools
@@ -6,10 +6,10 @@ from concurrent.futures import Future
 from typing import Any
 
 QUIET_S = 10.0
-"""Seconds without a message after which a worker is asked for its progress; results of videos include it."""
+"""Seconds without a message after which a worker is polled for progress; results of videos include it."""
 
 POLLS_AT_ONCE = 2
-"""Workers asked at each poll, so that the driver's work does not grow with their number."""
+"""Workers polled at a time, so that the driver's work does not grow with their number."""
 
 
 class WorkersProgress:
@@ -26,7 +26,7 @@ class WorkersProgress:
         self._latest[worker], self._heard_at[worker] = totals, now
 
     def end(self, worker: str) -> None:
-        """Keep the totals of a worker that has ended, and do not ask it again."""
+        """Keep the totals of a worker that has ended, and do not poll it again."""
         self._polls.pop(worker, None)
         self._heard_at.pop(worker, None)
         for name, value in self._latest.pop(worker, {}).items():
@@ -40,11 +40,11 @@ class WorkersProgress:
         return totals
 
     def poll(self, actors: dict[str, Any], now: float) -> None:
-        """Read the answers that have come, and ask the workers that have been quiet for longest."""
+        """Read the replies that have arrived, and poll the workers whose last message is oldest."""
         for worker, answer in list(self._polls.items()):
             if answer.done():
                 del self._polls[worker]
-                if not answer.exception():  # the results of a dead worker's videos say why it died
+                if not answer.exception():  # the results of a dead worker's videos have the cause
                     self.hear(worker, answer.result(), now)
         waiting = self._heard_at.keys() - self._polls.keys()
         quiet = [worker for worker in waiting if now - self._heard_at[worker] > QUIET_S]

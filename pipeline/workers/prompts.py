@@ -1,4 +1,4 @@
-"""The prompts of a manifest, checked against their video, as the tracker takes them."""
+"""The prompts of a manifest, checked against their video, as input of the tracker."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -45,7 +45,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VideoTracker:
-    """Tracks the objects of one video and adds their mask rows to a part. The model runs in a thread of its own."""
+    """Tracks the objects of one video and adds their mask rows to a part. The model runs in a separate thread."""
 
     engine: Engine
     model: LoadedModel
@@ -70,7 +70,7 @@ class VideoTracker:
     ) -> int:
         """Propagate the objects and add their rows to `builder`, from the latest checkpoint if `resume`.
 
-        Returns the number of frames of the segment, as far as this direction has decoded it.
+        Returns the number of frames of the segment that this direction has decoded.
 
         Raises:
             InterruptedLabelingError: `stopping` was set; a checkpoint is saved where the passes are not merged.
@@ -102,7 +102,7 @@ class VideoTracker:
         return max(last + 1, self.reader.damage.decoded_frames)
 
     def second_pass(self, first: PartBuilder, second: PartBuilder) -> None:
-        """Track every object from the mask it was last seen with back to its first frame; add the rows to `second`.
+        """Track every object back from its last visible mask to its first frame; add the rows to `second`.
 
         After a `backward` first pass, from the mask on its first visible frame forward to its last frame.
 

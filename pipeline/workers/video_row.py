@@ -23,7 +23,7 @@ def video_row(
     seconds: Mapping[str, float],
     environment: Mapping[str, str | None],
 ) -> dict[str, Any]:
-    """Columns of VIDEOS, and under "extra" the manifest's own: what was labelled, how, and what the video is.
+    """Columns of VIDEOS (video, settings and results), and under "extra" the manifest's own columns.
 
     Args:
         task: the video and its label key.

@@ -73,7 +73,7 @@ def test_build_refuses(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert not output.exists()
     output.write_text("mine")
     assert main(["build", str(folder / "videos"), "--output", str(output)]) == 2
-    assert "m.parquet is there already; --overwrite replaces it" in capsys.readouterr().err
+    assert "m.parquet exists already; --overwrite replaces it" in capsys.readouterr().err
     assert output.read_text() == "mine"
     assert main(["build", str(folder / "videos"), "--output", str(folder / "n.parquet"), "--prompt", "middle"]) == 2
     assert "prompt rule 'middle' is unknown" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Forward-backward agreement: masks tracked back from where an object was last seen, compared with the labels."""
+"""Forward-backward agreement: masks tracked back from an object's last visible frame, compared with the labels."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ class ReverseSeed:
 
 
 def reverse_seeds(masklets: Masklets, *, backward: bool) -> dict[int, ReverseSeed]:
-    """For each object its mask on the last frame it is seen on, or on the first if the first pass was `backward`.
+    """For each object its mask on its last visible frame, or on its first one if the first pass was `backward`.
 
-    Objects that are seen on no frame, or only on the frame where their second pass would end, are left out.
+    Objects that are visible on no frame, or only on the frame where their second pass would end, are left out.
     """
     found = {}
     for object_id, rows in masklets:

@@ -34,7 +34,7 @@ def measure_logits(counts: LogitCounts, object_ids: Sequence[int]) -> dict[str, 
       empty mask.
     * parts: connected areas of M; pixels that touch at a corner are connected. 0 where M is empty.
     * overlap: the largest IoU of M with another object's M, and overlap_object_id the id of that object; 0 and null
-      where M meets no other. Only objects tracked in the same pass are compared: under direction `both` an object's
+      where M overlaps no other. Only objects tracked in the same pass are compared: under direction `both` an object's
       frames before its prompt are not compared with those of an object that was prompted earlier.
     """
     area = counts.shared.diagonal()

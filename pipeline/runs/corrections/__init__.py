@@ -1,4 +1,4 @@
-"""Corrections of prompts, kept with the output, so that every later run plans with them."""
+"""Corrections of prompts, stored in the output and applied by every later run."""
 
 from pipeline.runs.corrections.fixes import Applied, apply_fixes, read_fixes
 from pipeline.runs.corrections.overlay import Overlay, overlay_manifest, overlay_prompts

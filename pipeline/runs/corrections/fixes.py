@@ -1,4 +1,4 @@
-"""What a reviewer hands back: the prompts of videos as they should be. What differs from now becomes a correction."""
+"""Fixes: a reviewer's prompts of videos. Differences from the current prompts become corrections."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,12 +27,12 @@ from pipeline.tables import dataset
 
 LABELLED = ("video_id", "label_key", "uri", "start_s", "end_s", "prompts")
 REVIEWED_PROMPTS = "reviewed_prompts"
-"""Field of a line: digest of the prompts that were reviewed, so that no change made meanwhile is undone."""
+"""Field of a line: digest of the reviewed prompts, so that a later change is not undone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fix:
-    """All prompts that one video should have."""
+    """The complete prompts of one video."""
 
     where: str
     """File and line, for messages."""
@@ -41,15 +41,15 @@ class Fix:
 
 @dataclass(frozen=True, kw_only=True)
 class Applied:
-    """What applying fixes did."""
+    """Result of applying fixes."""
 
     corrections: tuple[Correction, ...]
     unchanged: int
-    """Videos whose prompts are already as the fixes want them."""
+    """Videos whose prompts already equal their fixes."""
     categories_only: tuple[str, ...]
-    """Corrected videos of which nothing but a category changes: no label key changes, so no video is labelled again."""
+    """Corrected videos with changes of categories only: their label keys stay the same, so they are not relabelled."""
     left_out: tuple[str, ...]
-    """Fixes that cannot be used, and why."""
+    """Unusable fixes, with the reason."""
 
 
 def read_fixes(path: str) -> list[Fix]:
@@ -66,7 +66,7 @@ def read_fixes(path: str) -> list[Fix]:
 
 
 def apply_fixes(store: Store, fixes: Sequence[Fix], *, who: str, now: datetime, dry_run: bool = False) -> Applied:
-    """Keep what the fixes change as corrections of the output; the next run labels these videos again.
+    """Store the changes of the fixes as corrections of the output; the next run labels these videos again.
 
     A video's prompts are replaced as a whole: a prompt that its fix does not have is removed. Applying the same file
     again changes nothing.
@@ -122,14 +122,14 @@ def labelled_prompts(store: Store, video_ids: Iterable[str]) -> dict[str, dict[s
 def _difference(
     fix: Fix, labelled: Mapping[str, Any] | None, existing: Corrections, *, who: str, now: datetime
 ) -> tuple[Correction, bool] | None:
-    """The correction that makes a video's prompts those of its fix, and whether its masks stay; None for no change."""
+    """The correction from a video's prompts to its fix, and whether its masks stay the same; None for no change."""
     if labelled is None:
         raise UsageError("it has no published labels, so there is nothing to correct; change its manifest instead")
     video_id = labelled["video_id"]
     if video_id in existing.damaged:
         raise UsageError(f"an earlier correction cannot be used: {existing.damaged[video_id]}")
     if not labelled.get("prompts"):
-        raise UsageError("its labels are older than the prompts kept with them; label it once more first")
+        raise UsageError("its labels are older than the prompts kept with them; label it again first")
     for name in ("start_s", "end_s"):
         if name in fix.record and fix.record[name] != labelled[name]:
             raise UsageError(f"{name} is {fix.record[name]}, its labels have {labelled[name]}; only prompts can change")
@@ -182,13 +182,13 @@ def _canonical(prompts: Any, labelled: Mapping[str, Any]) -> list[PromptRecord]:
 
 
 def _plain(prompts: Sequence[PromptRecord]) -> list[PromptRecord]:
-    """The prompts with every field of the manifest, in its types: those of JSON may lack some."""
+    """The prompts with all fields of the manifest, in its types; JSON may lack some fields."""
     found: list[PromptRecord] = pa.array(prompts, PROMPT).to_pylist()
     return found
 
 
 def _without_category(prompt: PromptRecord, names: Mapping[int, str | None]) -> PromptRecord:
-    """The prompt, with its category only where that changes, so that later changes of the manifest's count."""
+    """The prompt, with its category only if it changes, so that later changes in the manifest apply."""
     return prompt | {"category": None} if prompt["category"] == names.get(prompt["object_id"]) else prompt
 
 

@@ -1,7 +1,7 @@
-"""Corrections laid over a manifest: where both name an object and frame, the correction wins. Pure.
+"""Corrections applied to a manifest: if both name an object and frame, the correction wins. Pure.
 
-The frames of a correction count from the start of the segment that was labelled. A manifest that has another start_s
-for the video means other frames, so the correction is not applied, and the plan says so.
+The frames of a correction count from the start of the labelled segment. If the manifest has another start_s for the
+video, the frames differ, so the correction is not applied, and the plan reports it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ class Overlay:
     """Corrections that do not apply, and why."""
 
     def notes(self) -> list[str]:
-        """What a plan says of corrections, a line each."""
+        """A plan's notes on corrections, one line each."""
         found = []
         if self.corrected:
             found.append(f"{_videos(len(self.corrected))} labelled with corrections (see jobs.review list)")
@@ -54,7 +54,7 @@ def overlay_manifest(manifest: Manifest, corrections: Corrections) -> Overlay:
     """The manifest with its corrections, in the same order of rows.
 
     Rows that break a rule of manifests once they are corrected, or whose corrections cannot be read, are left out and
-    listed in `bad_rows`: their labels stay as they are.
+    listed in `bad_rows`: their labels are kept.
     """
     ids = manifest.table["video_id"]
     concerned = pa.array([*corrections.history, *corrections.damaged], pa.string())
@@ -111,12 +111,12 @@ def overlay_prompts(prompts: Sequence[Mapping[str, Any]], corrections: Sequence[
 
 
 def place_of(prompt: Mapping[str, Any]) -> Place:
-    """What a prompt is known by within its video: object, and frame or time."""
+    """Identity of a prompt within its video: object, and frame or time."""
     return prompt["object_id"], prompt.get("frame_index"), prompt.get("time_s")
 
 
 def is_outdated(prompts: Sequence[Mapping[str, Any]], corrections: Sequence[Correction]) -> bool:
-    """Whether a correction was made over other prompts than these and the corrections before it."""
+    """Whether a correction was made from prompts other than these with the corrections before it."""
     before = [overlay_prompts(prompts, corrections[:i]) for i in range(len(corrections))]
     return digest_records(before) != [each.over for each in corrections]
 

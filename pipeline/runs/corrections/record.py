@@ -1,7 +1,7 @@
 """Corrections as create-only JSON records: OUTPUT/corrections/HH/VIDEO/NAME.json.
 
-A record either corrects prompts of its video or removes an earlier correction. Nothing is overwritten or deleted, so
-the history says who corrected what, and who took it back.
+A record either corrects prompts of its video or removes an earlier correction. No record is overwritten or deleted, so
+the history shows who made and who removed each correction.
 """
 
 import getpass
@@ -44,11 +44,11 @@ class Correction:
     prompts: Sequence[PromptRecord]
     """Prompts that are new or replace one of the same object and frame; category only where it changes."""
     removed: Sequence[PromptRecord]
-    """object_id and frame_index or time_s of prompts that are taken away."""
+    """object_id and frame_index or time_s of removed prompts."""
     start_s: float | None = None
     """Start of the labelled segment, from which frame_index counts."""
     taken_back: str | None = None
-    """Who removed this correction, and when; None while it is in force."""
+    """Who removed this correction, and when; None while it applies."""
 
     def summary(self) -> str:
         """Its prompts in one line."""
@@ -61,18 +61,18 @@ class Corrections:
     """The corrections of some videos."""
 
     history: dict[str, list[Correction]] = field(default_factory=dict)
-    """By video id, oldest first; those that were taken back included."""
+    """By video id, oldest first; removed ones included."""
     damaged: dict[str, str] = field(default_factory=dict)
-    """By video id, why a record of it cannot be used."""
+    """By video id, why one of its records cannot be used."""
 
     def in_force(self, video_id: str | None = None) -> list[Correction]:
-        """The corrections of a video, or of all videos, that no one has removed; of each video the oldest first."""
+        """The corrections of a video, or of all videos, without removed ones; of each video the oldest first."""
         chosen = self.history.values() if video_id is None else [self.history.get(video_id, [])]
         return [each for history in chosen for each in history if each.taken_back is None]
 
 
 def read_corrections(store: Store, *, among: pa.ChunkedArray | Collection[str] | None = None) -> Corrections:
-    """The corrections kept with an output.
+    """The corrections stored in an output.
 
     Args:
         store: the output.
@@ -99,7 +99,7 @@ def read_corrections(store: Store, *, among: pa.ChunkedArray | Collection[str] |
 
 
 def write_correction(store: Store, correction: Correction) -> None:
-    """Keep a correction; it counts in every plan from now on."""
+    """Store a correction; every later plan applies it."""
     record = {
         "kind": "correction",
         "time": correction.time,
@@ -113,7 +113,7 @@ def write_correction(store: Store, correction: Correction) -> None:
 
 
 def remove_corrections(store: Store, corrections: Iterable[Correction], *, who: str, now: datetime) -> None:
-    """Record that these corrections are no longer in force."""
+    """Record that these corrections no longer apply."""
     for each in corrections:
         name = next_name([each.name], now)
         record = {"kind": "removal", "time": iso(now), "who": who, "removes": each.name}
@@ -124,7 +124,7 @@ def current_user() -> str:
     """USER@HOST of this process; "unknown" for an account without a name."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container's uid that stands in no passwd file
+    except (KeyError, OSError):  # a container's uid without an entry in the passwd file
         user = "unknown"
     return f"{user}@{os.uname().nodename}"
 

@@ -1,4 +1,4 @@
-"""Nights and stop times: pure, with the time passed in."""
+"""Nights and stop times. Pure: the time is an argument."""
 
 import re
 from datetime import date, datetime, time, timedelta
@@ -12,7 +12,7 @@ NOON = time(12)
 def night_of(now: datetime, zone: ZoneInfo) -> str:
     """The name of the night of `now`: a night lasts from noon to noon and has the date of its evening.
 
-    So that a run at one in the morning goes on with the night of the evening before.
+    So a run at one in the morning continues the night of the evening before.
     """
     local = now.astimezone(zone)
     return str(local.date() if local.time() >= NOON else local.date() - timedelta(days=1))
@@ -30,9 +30,9 @@ def check_night(night: str) -> str:
 
 
 def stop_time(night: str, at: str, zone: ZoneInfo) -> datetime:
-    """When this night ends: the first moment after its noon at which clocks show `at`.
+    """When this night stops: the first time after its noon at which clocks show `at`.
 
-    It belongs to the night and not to the run, so that a run started too late does nothing instead of working all day.
+    It depends on the night and not on the run, so a run that starts too late does nothing instead of running all day.
     """
     if not re.fullmatch(r"\d{1,2}:\d{2}", at):
         raise UsageError(f"stop-at is {at!r}; it must be a time of day, as 06:00")

@@ -17,7 +17,7 @@ _NIGHT = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def claim(store: Store, night: str, record: dict[str, Any]) -> int:
-    """Begin an attempt at a night; returns its number. Two that begin at once get different numbers."""
+    """Begin an attempt at a night; returns its number. Concurrent attempts get different numbers."""
     number = max(_numbers(store, night), default=0) + 1
     claimed = _json({**record, "claim": uuid.uuid4().hex})  # equal records of two attempts would count as one
     while not store.commit_once(f"{attempt_dir(night, number)}/started.json", claimed):
@@ -91,7 +91,7 @@ def total(night: str, attempts: Sequence[dict[str, Any]]) -> Night:
 
 
 def _progress(store: Store, run_id: str | None) -> dict[str, Any]:
-    """What the run of an unfinished attempt had done by its last progress.json."""
+    """The work of an unfinished attempt's run, from its last progress.json."""
     try:
         data = store.read_or_none(progress_path(run_id)) if run_id else None
     except StorageError:

@@ -38,9 +38,9 @@ def run_night(
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     label: Label | None = None,
 ) -> dict[str, Any]:
-    """Label what the manifests of the night ask for and is not labelled, and publish it; returns the report.
+    """Label the videos of the night's manifests that are not labelled, and publish them; returns the report.
 
-    Running it again continues with what the first attempt left.
+    Another attempt at the same night continues it.
 
     Args:
         settings: nightly.toml.
@@ -50,8 +50,8 @@ def run_night(
         label: labels a corpus; `pipeline.runs.run.label_corpus` when None.
 
     Raises:
-        UsageError: A setting or manifest cannot be used, or another run is at work on this output.
-        CorpusError: Anything else that ended the night; the report says so, too.
+        UsageError: A setting or manifest cannot be used, or another run is labelling this output.
+        CorpusError: Any other error that ended the night; the report has it, too.
     """
     started = now()
     night = check_night(night) if night else night_of(started, settings.zone)
@@ -95,7 +95,7 @@ def run_night(
 
 
 def _keep_tidy(store: Store, settings: NightSettings) -> list[dict[str, Any]]:
-    """Optimize the tables when they have many small files; an error leaves that to another night."""
+    """Optimize the tables if they have many small files; after an error, a later night does it."""
     try:
         if fragments(store) < settings.optimize_after:
             return []
@@ -139,7 +139,7 @@ def _storage(settings: NightSettings) -> Storage:
 
 
 def _label_corpus() -> Label:
-    from pipeline.runs.run import label_corpus  # loads Ray, which planning and tests can do without
+    from pipeline.runs.run import label_corpus  # loads Ray, which planning and tests do not need
 
     return label_corpus
 

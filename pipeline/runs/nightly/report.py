@@ -23,7 +23,7 @@ LISTED = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Absent:
-    """Labelled videos that no manifest names any longer; their labels stay."""
+    """Labelled videos that are in no manifest any longer; their labels are kept."""
 
     videos: int
     examples: list[str]
@@ -113,7 +113,7 @@ def run_record(report: RunReport, settings: NightSettings) -> dict[str, Any]:
 def with_run(
     record: Mapping[str, Any], report: RunReport, settings: NightSettings, *, over_budget: bool = False
 ) -> dict[str, Any]:
-    """The record with what the run did; `over_budget` says that earlier attempts had used up the night's budget."""
+    """The record with the run's results; `over_budget` if earlier attempts had used up the night's budget."""
     whole = {**record, **run_record(report, settings)}
     whole["bad_rows"] = [*whole["bad_rows"], *report.bad_rows[:LISTED]]
     whole["bad_row_count"] += len(report.bad_rows)

@@ -51,6 +51,6 @@ def release(store: Store, failures: Sequence[Failure]) -> None:
 
 
 def due_rule(after_s: Mapping[str, float], *, now: datetime | None = None) -> Callable[[Failure], bool]:
-    """A function that tells whether a failure is retried by the night of `now`."""
+    """A function that returns whether the night of `now` retries a failure."""
     moment = now or datetime.now(UTC)
     return lambda failure: is_due(failure, after_s=after_s, now=moment)

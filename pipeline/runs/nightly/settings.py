@@ -39,7 +39,7 @@ class NightSettings:
     manifests: tuple[str, ...]
     """Patterns of manifest URIs: * and ? stay within one folder, ** goes below."""
     run: RunConfig
-    """Configuration of labelling; its manifest is a name only."""
+    """Configuration of labelling; its manifest is only a label."""
     timezone: str = "UTC"
     stop_at: str | None = None
     """Time of day at which labelling stops."""
@@ -97,7 +97,7 @@ def read_settings(path: str, *, run_config: Callable[[Mapping[str, Any]], RunCon
             raise UsageError("manifests is empty; give at least one pattern")
         for name in label:
             if name.replace("-", "_") in NIGHT_DECIDES:
-                raise UsageError(f"[label] {name} is not allowed; the night decides it")
+                raise UsageError(f"[label] {name} is not allowed; the nightly sets it")
         run = run_config({**label, "output": output, "manifest": ", ".join(manifests)})
         return NightSettings(manifests=manifests, run=run, **values)
     except UsageError as error:

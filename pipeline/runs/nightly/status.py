@@ -11,9 +11,9 @@ from pipeline.storage.paths import RUNS, progress_path
 from pipeline.views.words import duration
 
 SILENT_S = 60.0
-"""Seconds without an update after which a run is taken to be dead, or unable to reach its output."""
+"""Seconds without an update after which a run is presumed dead, or unable to reach its output."""
 IDLE_RUNS = 100
-"""Runs without pending videos that are passed over in search of one that had some."""
+"""Largest number of runs without pending videos to skip in search of one that had some."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Status:
     """Later runs, which had nothing to label."""
 
     def state(self, now: float) -> str:
-        """running, stopping, ended, or silent where an update is overdue."""
+        """running, stopping, ended, or silent if an update is overdue."""
         state = str(self.progress["state"])
         return state if state == "ended" or self.age_s(now) < SILENT_S else "silent"
 
@@ -40,7 +40,7 @@ class Status:
 
     @property
     def in_flight(self) -> int:
-        """Videos that workers have and have not finished; the oldest of them are listed one by one."""
+        """Number of in-flight videos; the oldest of them are listed one by one."""
         earlier = self.progress.get("in_hand", len(self.progress["flights"]))  # the name before release 0.2
         return int(self.progress.get("in_flight", earlier))
 
@@ -108,5 +108,5 @@ def lines(status: Status, *, now: float, flights: int = 20) -> list[str]:
     if status.idle_since:
         found.append(f"later runs that had nothing to label: {status.idle_since}")
     if status.in_flight > flights:
-        found.append(f"  and {status.in_flight - flights} more in flight, handed out later")
+        found.append(f"  and {status.in_flight - flights} more in flight, assigned later")
     return found

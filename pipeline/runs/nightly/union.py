@@ -30,7 +30,7 @@ class ManifestCounts:
     rows: int
     """Valid rows."""
     superseded: int = 0
-    """Valid rows of videos that a later manifest names again."""
+    """Valid rows of videos that are also in a later manifest."""
     bad_rows: int = 0
     problem: str | None = None
     """Why the whole file is left out."""

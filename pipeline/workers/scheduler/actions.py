@@ -1,4 +1,4 @@
-"""What the scheduler asks the pool to do, carried out in the order returned."""
+"""Actions of the scheduler, which the pool carries out in the order returned."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Kill:
-    """End a worker whose video is past its deadline; then call `worker_died(..., cause="deadline")`."""
+    """Kill a worker whose video is past its deadline; then call `worker_died(..., cause="deadline")`."""
 
     worker: str
     message: str

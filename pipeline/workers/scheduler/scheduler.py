@@ -2,7 +2,7 @@
 
 Blame: a video that fails by an exception is charged an attempt at once. When a worker dies, hangs or runs out of memory
 with one video in flight, that video is charged; with several, each becomes a suspect that runs once alone on a worker,
-which makes the blame exact. A node that is lost or drained charges no video.
+which identifies the cause. A node that is lost or drained charges no video.
 """
 
 import heapq
@@ -76,7 +76,7 @@ class Scheduler:
         self._start_failures.append(message)
 
     def worker_draining(self, name: str) -> None:
-        """The worker's node is being taken away: its videos finish or are checkpointed, and it gets no new one."""
+        """The worker's node is being drained: its videos finish or are checkpointed, and it gets no new one."""
         self.workers[name].draining = True
 
     def finished(self, name: str, index: int, now: float) -> None:
@@ -91,7 +91,7 @@ class Scheduler:
         self._charge(index, attempt, now)
 
     def returned(self, name: str, index: int, now: float) -> None:
-        """A worker that was asked to stop returns a video unlabelled: it costs no attempt."""
+        """A stopped worker returns a video unlabelled, which costs no attempt."""
         self.workers[name].release(index)
         self._retry(index, now)
 

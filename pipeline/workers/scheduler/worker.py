@@ -1,4 +1,4 @@
-"""A worker as the scheduler sees it, and the limits that all workers share."""
+"""The scheduler's record of a worker, and the limits that all workers share."""
 
 from dataclasses import dataclass, field
 

@@ -67,7 +67,7 @@ def test_the_command_line_wins_and_a_submitted_job_finds_its_cluster(
             'model = "embedded"\nmodl = "x"',
             "'modl' is no option of jobs.label; allowed are .*model",
         ),
-        ('model = "embedded"', 'model = "embedded"\nstop-at = "06:00"', "stop-at is not allowed; the night decides it"),
+        ('model = "embedded"', 'model = "embedded"\nstop-at = "06:00"', "stop-at is not allowed; the nightly sets it"),
         ("budget_gpu_hours = 40", "budget_gpu_hours = -1", "budget_gpu_hours is -1"),
         ("budget_gpu_hours = 40", 'budget_gpu_hours = "40"', "budget_gpu_hours is '40'; it must be of type float"),
         ("compare_nights = 7", "compare_nights = true", "compare_nights is True; it must be of type int"),

@@ -57,7 +57,7 @@ def test_a_run_that_says_nothing_any_more_is_silent_and_an_ended_one_is_not() ->
 def test_many_in_flight_are_cut_to_the_oldest_and_names_cannot_break_the_line() -> None:
     many = [{"video_id": HOSTILE, "worker": "w", "started": 1000.0 + at} for at in range(30)]
     found = lines(status(flights=many, in_flight=2000), now=1605.0, flights=3)
-    assert found[-1] == "  and 1997 more in flight, handed out later"
+    assert found[-1] == "  and 1997 more in flight, assigned later"
     assert all(line.isprintable() for line in found)
 
 

@@ -1,11 +1,11 @@
 """Make, check and show manifests.
 
 build            one default prompt rule for every video of a folder or bucket
-from-detections  boxes of any detector become prompts; an object keeps its number from look to look
+from-detections  boxes of any detector become prompts; an object keeps its id on later frames
 from-prompts     a flat table of prompts (Parquet, CSV, JSONL) and a table of videos become one manifest
 from-labels      masks or boxes of another tool's labels become prompts
-validate         whether jobs.label would take it, and what is in it
-show             its rows as text
+validate         check a manifest as jobs.label does, and summarize it
+show             print rows of a manifest as text
 """
 
 import argparse
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m jobs.manifest",
         description=str(__doc__).partition("\n")[0],
-        epilog="exit codes: 0 done; 3 done, but some videos or rows were left out; 2 wrong usage or manifest; 1 else",
+        epilog="exit codes: 0 done; 3 done, but some videos or rows left out; 2 wrong usage or manifest; 1 unexpected",
     )
     commands = p.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
         help="skip boxes with a lower score (default: none)",
     )
     add("--fps", type=float, metavar="X", help="frame rate of the videos, where the table has no column fps")
-    _videos(add, on_bad_row="skip")  # a detector that finds nothing in some videos is no mistake
+    _videos(add, on_bad_row="skip")  # videos without detections are no error
     _output(add)
 
     add = command("from-prompts", from_prompts, "a flat prompt table and a table of videos become one manifest")
@@ -100,8 +100,8 @@ def parser() -> argparse.ArgumentParser:
     _output(add)
 
     for name, run, text in (
-        ("validate", validate, "whether jobs.label would take a manifest, and what is in it"),
-        ("show", show, "rows of a manifest as text"),
+        ("validate", validate, "check a manifest as jobs.label does, and summarize it"),
+        ("show", show, "print rows of a manifest as text"),
     ):
         add = command(name, run, text)
         add("manifest", metavar="URI", help="Parquet manifest (path or fsspec URL)")

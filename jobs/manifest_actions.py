@@ -1,4 +1,4 @@
-"""What the commands of jobs.manifest do: each reads prompts or a manifest, and writes or prints a manifest."""
+"""The actions of jobs.manifest: each reads prompts or a manifest, and writes or prints a manifest."""
 
 import argparse
 import sys
@@ -103,7 +103,7 @@ def _size_of(given: argparse.Namespace, storage: Storage) -> Callable[[str], Siz
 
 def _join(given: argparse.Namespace, storage: Storage, prompts: pa.Table, *, file_frames: bool = False) -> int:
     if (given.videos is None) == (given.uri_template is None):
-        raise UsageError("give either --videos or --uri-template, which say where the videos lie")
+        raise UsageError("give either --videos or --uri-template, to locate the videos")
     videos = given.videos or prompting.videos_by_template(prompts, given.uri_template)
     manifest = read_manifest(videos, prompts=prompts, on_bad_row=given.on_bad_row, open_file=_open(storage))
     if file_frames and (cut := pc.filter(manifest.table["video_id"], pc.greater(manifest.table["start_s"], 0))):
@@ -180,7 +180,7 @@ def check_output(given: argparse.Namespace, storage: Storage) -> None:
     if not name:
         raise UsageError(f"--output is {redact(given.output)!r}; it must name a file")
     if not given.overwrite and Store(folder, storage=storage).exists(name):
-        raise UsageError(f"{redact(given.output)} is there already; --overwrite replaces it")
+        raise UsageError(f"{redact(given.output)} exists already; --overwrite replaces it")
 
 
 def _open(storage: Storage) -> Callable[[str], BinaryIO]:

@@ -76,7 +76,7 @@ def test_a_wrong_configuration_file_is_refused(tmp_path, text, message):
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [(["--actors", "0"], "--actors is 0; allowed: 1 or more"), (["--gpus-per-actor", "1.5"], "a fraction or a whole"),
+    [(["--actors", "0"], "--actors is 0; allowed: 1 or more"), (["--gpus-per-actor", "1.5"], "allowed: 0 to 1"),
      (["--lanes", "0"], "allowed: 1 to 256"), (["--cpus-per-actor", "0"], "a number above 0"),
      (["--max-sprinkle-area", "-3"], "allowed is 0"), (["--sample", "0%"], "above 0%")],
 )  # fmt: skip

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 
 from pipeline.labels.failures import Failure
@@ -17,6 +18,7 @@ from pipeline.runs.progress import Progress, RunReport, StoppedBy, show
 from pipeline.runs.record import record_run
 from pipeline.runs.shards import lease_folder, wait_for_overlapping
 from pipeline.runs.stops import StopConditions
+from pipeline.storage import Store
 from pipeline.storage.lease import Lease
 from pipeline.storage.paths import RUNS
 from pipeline.tables import Published, publish
@@ -30,6 +32,9 @@ log = logging.getLogger(__name__)
 LabelPending = Callable[..., list[Failure]]
 """Labels the pending videos of a run, as `label_pending` does."""
 
+MakeLease = Callable[..., AbstractContextManager[int]]
+"""Makes the lease of a run, as `Lease` does."""
+
 
 def label_corpus(
     config: RunConfig,
@@ -39,6 +44,8 @@ def label_corpus(
     retry: Callable[[Failure], bool] = lambda _: False,
     load_labeler: LoadLabeler = load_labeler,
     label_pending: LabelPending = label_pending,
+    lease: MakeLease = Lease,
+    publish: Callable[[Store], Published] = publish,
 ) -> RunReport:
     """Label the pending videos of a manifest, and publish the labels.
 
@@ -49,6 +56,8 @@ def label_corpus(
         retry: whether a failure in quarantine is retried.
         load_labeler: makes a worker's labeler, inside the worker's process.
         label_pending: labels the pending videos; by default on a pool of Ray actors.
+        lease: makes the lease that the run holds.
+        publish: publishes the labels at the end.
 
     Raises:
         UsageError: The manifest, the model or a setting cannot be used, or another run is labelling this output.
@@ -65,7 +74,7 @@ def label_corpus(
     holder = f"run of {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     with (
         StopConditions(config) as stops,
-        Lease(store, lease_folder(config.shard), who=holder, on_lost=lambda: stops.ask("lease")),
+        lease(store, lease_folder(config.shard), who=holder, on_lost=lambda: stops.ask("lease")),
     ):
         wait_for_overlapping(store, config.shard)
         progress = _begin(prepared)

@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from pipeline import logs
-from pipeline.runs import run
 from pipeline.runs.config import RunConfig
+from pipeline.runs.run import label_corpus
 from pipeline.storage.lease import Lease
 from pipeline.tables import publish
 
@@ -119,9 +119,13 @@ def main(folder):
             os.killpg(0, signal.SIGKILL)
 
     beat_s, stale_s = settings.lease
-    run.Lease = partial(Lease, beat_s=beat_s, stale_s=stale_s)
-    run.publish = partial(publish, after_table=after_table)
-    return run.label_corpus(RunConfig(**settings.config), load_labeler=load_faulty).exit_code
+    report = label_corpus(
+        RunConfig(**settings.config),
+        load_labeler=load_faulty,
+        lease=partial(Lease, beat_s=beat_s, stale_s=stale_s),
+        publish=partial(publish, after_table=after_table),
+    )
+    return report.exit_code
 
 
 if __name__ == "__main__":

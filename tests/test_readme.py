@@ -31,7 +31,7 @@ def demo(tmp_path_factory):
     return folder, done.stdout
 
 
-def test_the_demo_labels_its_corpus_and_asks_a_question(demo):
+def test_the_demo_labels_its_corpus_and_runs_a_query(demo):
     _, text = demo
     assert "labelled 10 of 10 pending videos" in text
     assert "leave-and-return" in text

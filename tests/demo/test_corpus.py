@@ -65,7 +65,7 @@ def test_every_kind_of_prompt_is_there(folder):
     assert max(videos.count(video) for video in videos) >= 3
 
 
-def test_videos_show_what_the_truth_says(folder):
+def test_videos_match_the_truth(folder):
     truth = pq.read_table(folder / "truth.parquet").to_pylist()
     for row in pq.read_table(folder / "manifest.parquet").to_pylist():
         with av.open(row["video_uri"]) as container:

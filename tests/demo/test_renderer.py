@@ -29,7 +29,7 @@ def test_moments_are_those_of_the_whole_clip():
 
 
 @pytest.mark.parametrize("number", range(8))
-def test_pixels_have_the_colours_that_the_truth_says(number):
+def test_pixels_have_the_colours_of_the_truth(number):
     seen = clip(EVAL_SEEDS + number, "eval", frames=2)
     colours = seen.frames.astype(float)
     for i, thing in enumerate(seen.objects, 1):
@@ -71,7 +71,7 @@ def test_evaluation_has_outlines_textures_and_motions_that_training_lacks():
     assert kinds(EVAL_SEEDS, "eval") == trained | held_out
 
 
-def test_a_click_lies_deep_and_a_box_lies_tight():
+def test_a_click_is_deep_inside_and_a_box_is_tight():
     mask = np.zeros((40, 60), bool)
     mask[10:31, 20:41] = True
     assert deepest(mask) == (30, 20)

@@ -34,7 +34,7 @@ def test_the_embedded_model_is_small_and_of_the_trained_shape(embedded):
 
 
 @pytest.mark.parametrize("kind", ["click", "box", "mask"])
-def test_training_sees_what_inference_sees(embedded, kind):
+def test_training_gets_the_inputs_of_inference(embedded, kind):
     """The tracker's logits equal those of transformers' own loop, an object seen and hidden included."""
     size, length = IMAGE_SIZE, 9
     clip = render(EVAL_SEEDS + 2, frames=48, height=size, width=size, split="eval", times=range(0, 36, 4))
@@ -86,7 +86,7 @@ def test_steps_on_one_batch_lower_the_loss(tmp_path):
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_training_goes_on_from_its_checkpoint(tmp_path):
+def test_training_continues_from_its_checkpoint(tmp_path):
     first = Training(tmp_path, 64, minutes=60, init=None)
     for _ in range(2):
         first.step()

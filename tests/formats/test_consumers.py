@@ -81,7 +81,7 @@ def test_ultralytics_itself_reads_it(filmed, target: Path) -> None:
         assert label["shape"] == SIZE
 
 
-def test_an_empty_split_is_said_and_named_in_no_file(
+def test_an_empty_split_is_reported_and_mentioned_in_no_file(
     filmed, tmp_path: Path, target: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = publish(filmed, tmp_path / "labels")
@@ -201,7 +201,7 @@ def test_label_studio_validates_tasks_against_the_configuration(labels, target: 
         assert all(project.validate_prediction(one) for one in task["predictions"])
 
 
-def test_formats_of_pictures_say_which_part_of_the_file_was_labelled(target: Path) -> None:
+def test_formats_of_pictures_record_the_labelled_segment(target: Path) -> None:
     labels = labels_of(part("v", {1: "cat"}, start_s=0.5, end_s=2.0), part("w", {1: "cat"}))
     for name in ("sav", "coco", "youtube-vis"):
         write(labels, target / name, name)
@@ -214,7 +214,7 @@ def test_formats_of_pictures_say_which_part_of_the_file_was_labelled(target: Pat
     assert [video.get("end_s") for video in youtube_vis["videos"]] == [2.0, None]
 
 
-def test_a_segment_whose_video_is_gone_is_left_out_and_named(target: Path) -> None:
+def test_a_segment_without_its_video_is_left_out_and_reported(target: Path) -> None:
     labels = labels_of(part("v", {1: "cat"}, start_s=0.5, uri="gone.mp4"), part("w", {1: "cat"}))
     done = write(labels, target, "cvat")
     assert [problem.video_id for problem in done.problems] == ["v"]

@@ -97,7 +97,7 @@ class FailingStore(Store):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_an_export_that_was_cut_short_goes_on_and_equals_one_that_was_not(labels, tmp_path: Path, name: str) -> None:
+def test_a_resumed_export_equals_an_uninterrupted_one(labels, tmp_path: Path, name: str) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     splits = Splits.parse(["val=0.4"])
     assert write(labels, whole, name, splits=splits).chunks == 4
@@ -141,7 +141,7 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_folder_with_files_of_others_is_refused_and_left_as_it_is(labels, target: Path, name: str) -> None:
+def test_a_folder_with_foreign_files_is_refused_and_unchanged(labels, target: Path, name: str) -> None:
     for path in ("labels/train/clip%201_000000.txt", "data.yaml", "annotations/instances_train.json", "photo.jpg"):
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         (target / path).write_bytes(b"not yours")
@@ -152,9 +152,7 @@ def test_a_folder_with_files_of_others_is_refused_and_left_as_it_is(labels, targ
 
 
 @pytest.mark.parametrize(("name", "path"), [("png", "Annotations/clip%2F2/001/00004.png"), ("yolo", "data.yaml")])
-def test_a_file_that_was_edited_or_added_after_the_export_is_never_replaced(
-    labels, target: Path, name: str, path: str
-) -> None:
+def test_files_edited_or_added_after_the_export_are_never_replaced(labels, target: Path, name: str, path: str) -> None:
     write(labels, target, name)
     (target / path).write_bytes(b"corrected by hand")
     (target / "notes.txt").write_bytes(b"mine")

@@ -180,7 +180,7 @@ def test_the_command_refuses_segments_of_formats_that_number_the_files_frames(tm
     assert "video 'street' has start_s" in capsys.readouterr().err
 
 
-def test_nothing_annotated_is_said(tmp_path: Path) -> None:
+def test_labels_without_annotations_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
     with pytest.raises(UsageError, match="nothing to prompt with"):
         import_prompts("coco", str(tmp_path))

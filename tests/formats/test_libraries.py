@@ -79,7 +79,7 @@ def test_fiftyone(labels, fiftyone) -> None:
     assert {one["index"] for one in sample.frames[4]["objects"]["detections"]} == {0, 1}
 
 
-def test_fiftyone_goes_on_with_a_dataset(labels, fiftyone) -> None:
+def test_fiftyone_continues_a_dataset(labels, fiftyone) -> None:
     write_with_library(
         LIBRARY_FORMATS["fiftyone"], labels.select(where="video_id < 'clip6'"), "corpus", splits=Splits()
     )
@@ -97,7 +97,7 @@ def test_lance(labels, tmp_path: Path) -> None:
     assert sorted(table.column("counts").to_pylist()) == sorted(labels.masks.column("counts").to_pylist())
 
 
-def test_without_the_library_it_is_said_which_is_missing(labels, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_named(labels, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, package in (("lance", "pylance"), ("fiftyone", "fiftyone")):
         monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(UsageError, match=f"needs {package}: pip install {package}"):

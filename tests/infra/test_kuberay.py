@@ -62,7 +62,7 @@ def test_workers_have_longer_to_end_than_ray_drains() -> None:
         assert float(drain["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"]) + 10 <= pod["terminationGracePeriodSeconds"], name
 
 
-def test_nothing_but_the_driver_runs_on_the_head_and_gpus_come_from_nothing() -> None:
+def test_only_the_driver_runs_on_the_head_and_gpus_scale_from_zero() -> None:
     for name, spec in cluster_specs():
         assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0", name
         gpu = spec["workerGroupSpecs"][0]
@@ -70,7 +70,7 @@ def test_nothing_but_the_driver_runs_on_the_head_and_gpus_come_from_nothing() ->
         assert spec["autoscalerOptions"]["version"] == "v2", name
 
 
-def test_pods_run_as_a_user_without_privileges_and_ask_for_memory() -> None:
+def test_pods_run_as_an_unprivileged_user_and_request_memory() -> None:
     for name, spec in cluster_specs():
         templates = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
         for pod in (each["template"]["spec"] for each in templates):
@@ -90,7 +90,7 @@ def test_secrets_are_referred_to_and_nowhere_written() -> None:
                     assert "secretKeyRef" in variable["valueFrom"]
 
 
-def test_nights_do_not_overlap_and_are_not_repeated_when_that_does_not_help() -> None:
+def test_nights_do_not_overlap_and_are_retried_only_after_exit_code_1() -> None:
     spec = only("kuberay/overlays/small", "CronJob")["spec"]
     assert spec["concurrencyPolicy"] == "Forbid"
     job = spec["jobTemplate"]["spec"]
@@ -103,7 +103,7 @@ def test_nights_do_not_overlap_and_are_not_repeated_when_that_does_not_help() ->
 
 
 @pytest.mark.parametrize("overlay", ["small", "large"])
-def test_nights_ask_for_as_many_gpus_as_there_may_be_nodes(overlay: str) -> None:
+def test_nights_request_as_many_gpus_as_the_largest_number_of_nodes(overlay: str) -> None:
     """The cluster has no GPU when a night begins; what the driver does not ask for, the autoscaler does not start."""
     label = tomllib.loads(only(f"kuberay/overlays/{overlay}", "ConfigMap")["data"]["nightly.toml"])["label"]
     group = only(f"kuberay/overlays/{overlay}", "RayCluster")["spec"]["workerGroupSpecs"][0]
@@ -173,7 +173,7 @@ def test_jobs_fit_every_kuberay_that_has_raycronjobs(kind: str, name: str) -> No
         assert errors(folder, f"{name}s", only(f"kuberay/{name}", kind)) == [], folder
 
 
-def test_the_schema_test_sees_a_misspelt_field() -> None:
+def test_the_schema_test_detects_a_misspelt_field() -> None:
     manifest = only("kuberay/overlays/small", "RayCluster")
     spec = {**manifest["spec"], "enableAutoscaling": True}
     found = errors(crds()[0], "rayclusters", {**manifest, "spec": spec})

@@ -180,7 +180,7 @@ def test_every_query_of_the_dashboard_is_answered(scraped: Seen) -> None:
     assert not unanswered
 
 
-def test_every_rule_is_evaluated_and_records_what_it_should(scraped: Seen) -> None:
+def test_every_rule_is_evaluated_and_recorded(scraped: Seen) -> None:
     prometheus = scraped.prometheus
     found = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
     assert {rule["name"]: rule["health"] for rule in found} == dict.fromkeys([r["name"] for r in found], "ok")
@@ -209,14 +209,14 @@ def test_counts_are_those_the_job_printed(scraped: Seen) -> None:
     assert 0.6 * wanted_frames < frames < wanted_frames + 1  # a worker's last ten seconds may go with it
 
 
-def test_the_last_publish_is_remembered_after_the_driver_is_gone(scraped: Seen) -> None:
+def test_the_last_publish_is_kept_after_the_driver_ended(scraped: Seen) -> None:
     prometheus = scraped.prometheus
     ages = prometheus.values("time() - sam2:published_timestamp_seconds:last")
     assert ages
     assert max(ages) < 1800, "the publish at the run's end was not seen"
 
 
-def test_a_real_run_tells_what_it_did(scraped: Seen) -> None:
+def test_a_real_run_reports_its_metrics(scraped: Seen) -> None:
     """`jobs.label` over the demo corpus of ten videos."""
     prometheus, output = scraped.prometheus, f'{{output="{scraped.output}"}}'
     labelled = prometheus.values(f'ray_sam2_videos_total{{output="{scraped.output}",outcome="labelled"}}')

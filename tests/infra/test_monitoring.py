@@ -76,7 +76,7 @@ def update(driver: metrics.DriverMetrics, **changes: Any) -> None:
     )
 
 
-def test_the_driver_says_what_it_was_told(recorded: dict[str, Recorder]) -> None:
+def test_the_driver_reports_its_metrics(recorded: dict[str, Recorder]) -> None:
     driver = metrics.DriverMetrics("r", output="o")
     update(driver, labelled=5, failed={"decode": 2})
     update(driver, labelled=7, failed={"decode": 2, "oom": 1}, deaths={"oom": 1})
@@ -110,7 +110,7 @@ def test_a_publish_is_told_again_and_again_for_ray_forgets_gauges(recorded: dict
     assert recorded["sam2_published_timestamp_seconds"].calls == 2
 
 
-def test_a_worker_says_where_its_time_went(recorded: dict[str, Recorder]) -> None:
+def test_a_worker_reports_its_time_by_stage(recorded: dict[str, Recorder]) -> None:
     worker = metrics.WorkerMetrics("r", output="o", lanes=4)
     worker.update({"frames": 10, "masks": 30, "step_s": 3.0, "starved_s": 1.0, "decode_s": 2.0}, force=True)
     worker.update({"frames": 20, "masks": 60, "step_s": 3.0, "starved_s": 1.5, "decode_s": 2.0}, force=True)
@@ -130,7 +130,7 @@ def test_frequent_updates_are_dropped(recorded: dict[str, Recorder], monkeypatch
     assert recorded["sam2_lanes"].calls == 1
 
 
-def test_timed_tells_work_from_waiting_for_the_reader() -> None:
+def test_timed_separates_work_from_waiting_for_the_reader() -> None:
     clock = iter([0.0, 3.0, 3.0, 5.0, 5.0, 6.0])  # a step of 3 s, 2 s until the next is asked for, 1 s to find the end
     totals = metrics.Totals()
     with pytest.MonkeyPatch.context() as patch:
@@ -164,7 +164,7 @@ def test_threads_lose_no_count() -> None:
     assert totals.values() == {"frames": 20_000}
 
 
-def test_rules_and_dashboard_ask_only_for_metrics_that_exist(recorded: dict[str, Recorder]) -> None:
+def test_rules_and_dashboard_use_only_existing_metrics(recorded: dict[str, Recorder]) -> None:
     metrics.DriverMetrics("r", output="o")
     metrics.WorkerMetrics("r", output="o", lanes=1)
     exported = {f"ray_{name}" for name in recorded}

@@ -102,7 +102,7 @@ def test_one_random_token_for_all_and_in_no_argument(night: Night) -> None:
     assert all(token not in line.split(": ", 1)[-1] for line in night.lines())
 
 
-def test_the_signal_before_the_end_of_time_reaches_the_driver_which_gets_its_time(night: Night) -> None:
+def test_the_signal_before_the_time_limit_reaches_the_driver(night: Night) -> None:
     process = night.start("nightly.toml", DRIVER_TENTHS="2000")
     night.wait_for_driver()
     process.send_signal(signal.SIGTERM)
@@ -112,7 +112,7 @@ def test_the_signal_before_the_end_of_time_reaches_the_driver_which_gets_its_tim
     assert sum(line.endswith("ended") for line in night.lines()) == 3
 
 
-def test_the_exit_code_of_a_driver_that_ends_before_the_script_looks_again(night: Night) -> None:
+def test_a_driver_that_ends_early_keeps_its_exit_code(night: Night) -> None:
     slow = {"BASH_FUNC_kill%%": '() { builtin kill "$@" && sleep 1; }'}
     process = night.start("nightly.toml", DRIVER_TENTHS="2000", **slow)
     night.wait_for_driver()

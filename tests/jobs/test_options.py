@@ -27,7 +27,7 @@ def test_fractions(text, share):
     [(options.duration, "soon"), (options.fraction, "120%"), (options.fraction, "x"), (options.shard, "0/4"),
      (options.shard, "5/4"), (options.moment, "26:00"), (options.moment, "tomorrow")],
 )  # fmt: skip
-def test_values_that_mean_nothing_are_refused_with_an_example(parse, text):
+def test_meaningless_values_are_refused_with_an_example(parse, text):
     with pytest.raises(argparse.ArgumentTypeError, match="write"):
         parse(text)
 

@@ -34,7 +34,7 @@ def test_large_ids_beside_a_float_stay_exact(tmp_path: Path) -> None:
     assert read["object_id"].to_pylist()[-2:] == [2**60 + 1, 2]
 
 
-def test_a_fraction_where_a_whole_number_must_be_is_left_to_the_rules(tmp_path: Path) -> None:
+def test_fractions_in_integer_columns_are_left_to_the_rules(tmp_path: Path) -> None:
     assert table(tmp_path, "w,1.5,0.5,,10,10,60,60,")["object_id"].to_pylist()[-1] == 1.5
 
 

@@ -210,7 +210,7 @@ def test_both_forms_at_once(tmp_path: Path, write: Any) -> None:
         read_manifest(write([row()]), prompts=tmp_path / "prompts.parquet")
 
 
-def test_prompts_of_other_videos_are_said_and_left(
+def test_prompts_of_unknown_videos_are_reported_and_ignored(
     tmp_path: Path, write: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_flat([*SOUND, {**SOUND[0], "video_id": "c", "x_max": -1.0}], tmp_path / "prompts.parquet")

@@ -15,7 +15,7 @@ from tests.manifest.manifest_examples import BOX, MASK, POINT, prompt, row
 from tests.video.pictures import write_folder
 
 
-def test_each_prompt_that_does_not_fit_is_listed_and_the_rest_goes_on(
+def test_each_misfitting_prompt_is_listed_and_the_check_continues(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     uri = write_clip(tmp_path / "v.mp4", frames=5)

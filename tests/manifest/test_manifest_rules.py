@@ -165,7 +165,7 @@ def test_one_id_twice(write: Any) -> None:
     assert "row 2, video_id 'a', column video_id, value 'a': row 0 has this id already; each video has one row" in text
 
 
-def test_points_off_the_object_may_go_with_a_box_or_a_point_on_it(write: Any) -> None:
+def test_negative_points_need_a_box_or_a_positive_point(write: Any) -> None:
     manifest = read_manifest(
         write([row(prompt(points=[OUTSIDE], box=BOX), prompt(object_id=2, points=[OUTSIDE, POINT]))])
     )

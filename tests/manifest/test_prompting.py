@@ -62,7 +62,7 @@ def numbers(*looks: list[tuple[float, float, float, float]], category: Any = Non
     return link(boxes, moment, categories, match_iou=match_iou).tolist()
 
 
-def test_an_object_keeps_its_number_and_a_new_one_gets_its_own() -> None:
+def test_an_object_keeps_its_id_and_a_new_one_gets_another() -> None:
     assert numbers([moving(0)], [moving(2)], [moving(4), moving(50)], [moving(50), moving(6)]) == [1, 1, 1, 2, 2, 1]
 
 

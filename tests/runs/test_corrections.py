@@ -142,7 +142,7 @@ def test_a_correction_survives_a_night_with_the_old_manifest_until_removed(corpu
     assert "(removed by bob at " in capsys.readouterr().out
 
 
-def test_a_manifest_that_goes_back_is_told_and_staged_labels_are_not_older(corpus):
+def test_returning_labels_are_reported_and_staged_ones_are_not_older(corpus):
     rows = pq.read_table(corpus / "manifest.parquet").to_pylist()
     rows[1]["prompts"][0]["points"] = MOVED
     write_manifest(corpus / "changed.parquet", rows)
@@ -184,7 +184,7 @@ def test_a_manifest_changed_since_is_told_and_the_correction_wins(corpus):
     assert "prompts in the manifest have changed since" in planned.notes[1]
 
 
-def test_a_manifest_that_took_the_correction_over_says_nothing(corpus):
+def test_a_manifest_that_includes_the_correction_gives_no_note(corpus):
     apply(corpus, {"video_id": "cat", "prompts": [red() | {"points": MOVED}, green()]})
     assert review.main(["export", str(corpus / "out"), str(corpus / "merged.parquet")]) == 0
     exported = read_manifest(str(corpus / "merged.parquet"))
@@ -217,7 +217,7 @@ def test_a_fix_that_cannot_be_used_is_left_out_with_its_line(corpus, line, reaso
     assert reason in said
 
 
-def test_a_category_alone_is_kept_and_told_to_relabel_nothing(corpus):
+def test_a_category_correction_is_stored_and_relabels_nothing(corpus):
     done = apply(corpus, {"video_id": "dog", "prompts": [red(category="hound")]})
     assert done.categories_only == ("dog",)
     assert prepare(config(corpus)).plan.count("pending") == 0
@@ -248,7 +248,7 @@ def test_a_row_that_its_corrections_make_impossible_keeps_its_labels():
     assert "keeps the labels that it has" in damaged.rule
 
 
-def test_a_record_that_cannot_be_read_stops_a_strict_run_and_names_it(corpus):
+def test_an_unreadable_record_stops_a_strict_run_and_is_named(corpus):
     apply(corpus, {"video_id": "cat", "prompts": [red() | {"points": MOVED}]})
     (path,) = (corpus / "out" / "corrections").rglob("*.json")
     path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
@@ -280,7 +280,7 @@ def test_a_removal_is_a_record_and_removing_again_is_refused(corpus, capsys):
     assert review.main(["remove", str(corpus / "out")]) == 2
 
 
-def test_only_chunks_with_corrected_rows_are_copied_and_keys_are_those_of_a_plain_manifest():
+def test_corrections_copy_only_their_chunks_and_give_keys_of_plain_manifests():
     rows = [row(f"v{i}") for i in range(6)]
     whole = manifest(*rows)
     moved = [{**rows[4]["prompts"][0], "points": MOVED}]

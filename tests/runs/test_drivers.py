@@ -78,7 +78,7 @@ def test_a_driver_killed_at_ten_random_moments_loses_nothing(tmp_path, config):
     assert again <= IN_FLIGHT * deaths
 
 
-def test_a_second_driver_is_refused_and_a_paused_one_wakes_up_to_do_no_harm(tmp_path, config):
+def test_a_second_driver_is_refused_and_a_resumed_one_changes_nothing(tmp_path, config):
     paused, refused, successor = (tmp_path / name for name in ("paused", "refused", "successor"))
     fast = (1.0, 6.0)
     first = start(paused, Settings(config=config, faults={"v03": ["wait"]}, lease=fast))

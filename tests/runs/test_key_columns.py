@@ -185,7 +185,7 @@ def test_fps_is_in_the_key_of_image_sequences_only(tmp_path: Path) -> None:
         assert (before.table["label_key"] == without.table["label_key"]) == (not reasons)
 
 
-def test_labels_of_0_1_0_without_fps_in_their_key_say_fps_changed(tmp_path: Path) -> None:
+def test_labels_of_0_1_0_without_fps_in_the_key_report_fps_changed(tmp_path: Path) -> None:
     old = planned(tmp_path, ROW | {"fps": None}).table
     old = old.set_column(old.schema.get_field_index("fps"), "fps", pa.array([10.0]))
     assert planned(tmp_path, ROW, labelled=Plan(old, np.zeros(0, np.int64))).reasons() == {"fps changed": 1}

@@ -59,7 +59,7 @@ def expected_masks(names=GOOD) -> Counter:
     return found
 
 
-def test_one_bad_video_costs_no_other_and_says_why(tmp_path):
+def test_a_bad_video_fails_alone_with_its_reason(tmp_path):
     rows = rows_of(tmp_path / "videos")
     (tmp_path / "videos" / "text.mp4").write_text("no video at all")
     clip = rows[0]["video_uri"]
@@ -95,7 +95,7 @@ def test_one_bad_video_costs_no_other_and_says_why(tmp_path):
     assert sorted(record["video_id"] for record in records) == ["beyond", "outside", "text"]
 
 
-def test_a_truncated_video_is_labelled_and_the_summary_says_so(tmp_path, capsys):
+def test_a_truncated_video_is_labelled_and_counted_in_the_summary(tmp_path, capsys):
     whole = Clip(name="whole.mkv", frames=40).write(tmp_path)
     (tmp_path / "cut.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
     write_manifest(
@@ -109,7 +109,7 @@ def test_a_truncated_video_is_labelled_and_the_summary_says_so(tmp_path, capsys)
     assert "1 truncated, 0 damaged" in capsys.readouterr().out
 
 
-def test_a_labelled_video_whose_source_was_away_for_a_night_is_no_failure_afterwards(tmp_path):
+def test_a_source_that_was_unreachable_for_a_night_leaves_no_failure(tmp_path):
     rows = rows_of(tmp_path / "videos")[:1]
     write_manifest(tmp_path / "manifest.parquet", rows)
     label_corpus(config(tmp_path))
@@ -222,7 +222,7 @@ def test_labels_from_and_to_s3_by_the_command_line(tmp_path, s3):
     assert (again.returncode, again.stdout.splitlines()[0]) == (0, "nothing pending: 4 videos were labelled before")
 
 
-def test_a_stop_saves_what_is_in_hand_and_the_next_run_goes_on(tmp_path):
+def test_a_stop_checkpoints_in_flight_videos_and_the_next_run_continues(tmp_path):
     rows = [{"video_id": "long", "video_uri": write_clip(tmp_path / "long.mp4", frames=400), "prompts": [red()]}]
     write_manifest(tmp_path / "manifest.parquet", rows)
     command = [sys.executable, "-m", "jobs.label", "--manifest", str(tmp_path / "manifest.parquet"),

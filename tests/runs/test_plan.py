@@ -131,7 +131,7 @@ def test_quarantine_holds_for_the_same_key_only():
     assert plan_of([{"video_id": "a"}], retried=bad).reasons() == {"retry due": 1}
 
 
-def test_a_source_that_is_not_there_is_not_handed_out():
+def test_a_missing_source_is_not_assigned():
     plan = plan_of([{"video_id": "a"}, {"video_id": "b"}], versions=[None, "v"])
     assert plan.table["state"].to_pylist() == ["unreadable", "pending"]
     assert plan.order.tolist() == [1]

@@ -40,14 +40,14 @@ def test_a_driver_is_refused_while_one_of_an_overlapping_shard_is_alive(store, h
         wait_for_overlapping(store, starting, **ALIVE)
 
 
-def test_drivers_of_other_shards_and_dead_ones_are_no_hindrance(store):
+def test_drivers_of_other_shards_and_dead_drivers_do_not_block(store):
     dead = {"who": "run two", "host": "elsewhere", "pids": None, "pid": 1, "born": "1", "beat": time.time()}
     store.put("leases/all/000000001.json", json.dumps(dead | {"released": False}).encode())
     with lease(store, (2, 4)), lease(store, (1, 2)):
         wait_for_overlapping(store, (1, 2), **DEAD)
 
 
-def test_of_two_that_start_at_once_at_most_one_goes_on(store):
+def test_of_two_concurrent_drivers_at_most_one_continues(store):
     with lease(store, None), lease(store, (1, 2)):
         for shard in (None, (1, 2)):
             with pytest.raises(LeaseHeldError):

@@ -120,7 +120,7 @@ def test_an_ended_process_of_this_machine_is_not_waited_for(store):
         assert time.monotonic() - started < 30
 
 
-def test_a_paused_driver_learns_that_it_was_replaced_and_keeps_the_new_lease(store):
+def test_a_resumed_driver_finds_that_it_was_replaced_and_keeps_the_lease(store):
     lost = threading.Event()
     with lease(store, on_lost=lost.set):
         record(store, 2, who="successor")
@@ -129,7 +129,7 @@ def test_a_paused_driver_learns_that_it_was_replaced_and_keeps_the_new_lease(sto
     assert not json.loads(store.read(f"{FOLDER}/000000002.json"))["released"]
 
 
-def test_heartbeats_go_on_after_storage_could_not_be_listed(store, tmp_path):
+def test_heartbeats_continue_after_a_failed_listing(store, tmp_path):
     def lead_to(target):
         (tmp_path / "new").symlink_to(target)
         (tmp_path / "new").replace(tmp_path / FOLDER)
@@ -246,7 +246,7 @@ def test_a_holder_is_alive_once_its_heartbeat_changes():
     assert judged((0, b"1"), (10, b"2"), (21, b"3"), wait_s=20) == ["wait", "wait", "held"]
 
 
-def test_a_heartbeat_is_stale_after_it_stayed_the_same_and_was_read_all_the_time():
+def test_a_heartbeat_is_stale_after_it_was_read_unchanged_for_long_enough():
     every_8_s = [(at, b"1") for at in range(0, 49, 8)]
     assert judged(*every_8_s) == ["wait"] * 6 + ["stale"]
     assert judged((0, b"1"), (46, b"1"), (54, b"1")) == ["wait"] * 3

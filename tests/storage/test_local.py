@@ -25,9 +25,7 @@ def test_local_writes_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_others_remove_meanwhile_is_created_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_concurrently_removed_folder_is_created_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mkdir, others = os.mkdir, [True]
 
     def make(folder: Path, mode: int = 0o777) -> None:

@@ -102,7 +102,7 @@ def test_a_proxy_that_refuses_is_named(monkeypatch: pytest.MonkeyPatch, closed: 
         open_source("http://s3.example/v.mp4")
 
 
-def test_a_server_that_was_reached_is_retried_when_it_goes_away(
+def test_a_server_that_was_reached_before_is_retried(
     s3: S3, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Proxy(s3.endpoint) as proxy:

@@ -57,7 +57,7 @@ def test_a_committed_label_that_was_not_published_is_published(store):
     check(store, KEYS | {"a": key("new")})
 
 
-def test_a_publication_meanwhile_is_no_disagreement(store):
+def test_a_concurrent_publication_is_no_fault(store):
     found = []
     keys = {"a": key("new"), "d": key("d")}
     for video_id, label_key in keys.items():
@@ -68,7 +68,7 @@ def test_a_publication_meanwhile_is_no_disagreement(store):
     assert examine(store) == []
 
 
-def test_a_label_that_is_missing_though_nothing_seems_to_wait_is_published(store):
+def test_an_overlooked_missing_label_is_published(store):
     commit(store, "a", key("new"))
     want(store, "2", {"a": key("new")})
     write_state(store, WANTED.empty_table(), frozenset({"1", "2"}))
@@ -104,7 +104,7 @@ def test_an_interrupted_publication_is_finished(store):
     check(store, KEYS)
 
 
-def test_a_part_that_cannot_be_read_is_found_and_dropped_for_the_next_run(store):
+def test_a_damaged_part_is_deleted_for_the_next_run(store):
     path = part_path("b", key("torn"))
     store.put(path, make_part("b", key("torn"))[:-100])
     (finding,) = examine(store)

@@ -229,7 +229,7 @@ def dataset_folder(store: Store) -> dict[str, bytes]:
     return contents
 
 
-def test_a_folder_that_holds_files_of_others_under_our_names_is_refused(
+def test_a_folder_with_foreign_files_under_output_names_is_refused(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     contents = dataset_folder(store)
@@ -281,7 +281,7 @@ def test_a_file_of_others_with_an_ordinary_name_of_ours_is_refused(tmp_path: Pat
         claim_output(store)
 
 
-def test_a_night_of_release_0_1_0_that_failed_before_its_run_is_adopted(tmp_path: Path) -> None:
+def test_an_output_of_0_1_0_with_only_a_failed_night_is_recognized(tmp_path: Path) -> None:
     store = Store(tmp_path / "out")
     for name in ("report.json", "report.html", "attempt-001/started.json", "attempt-001/report.json"):
         store.put(f"nights/2026-11-30/{name}", b"{}")
@@ -289,7 +289,7 @@ def test_a_night_of_release_0_1_0_that_failed_before_its_run_is_adopted(tmp_path
     assert check_output(store)
 
 
-def test_an_output_that_appears_while_a_folder_is_checked_is_no_folder_of_others(tmp_path: Path) -> None:
+def test_an_output_created_during_the_check_counts_as_ours(tmp_path: Path) -> None:
     first = Store(tmp_path / "out")
 
     class Late(Store):
@@ -303,7 +303,7 @@ def test_an_output_that_appears_while_a_folder_is_checked_is_no_folder_of_others
     assert check_output(Late(first.uri))
 
 
-def test_a_delta_table_of_others_is_refused_and_stays(tmp_path: Path) -> None:
+def test_a_foreign_delta_table_is_refused_and_kept(tmp_path: Path) -> None:
     store = Store(tmp_path / "out")
     write_deltalake(store.uri_of("videos"), pa.table({"video_id": ["a"], "label": ["cat"]}))
     before = {entry.path: store.read(entry.path) for entry in store.list()}
@@ -327,7 +327,7 @@ def test_a_folder_is_marked_once_with_its_format_and_an_id(store: Store) -> None
     assert store.read(MARKER) == marker
 
 
-def test_an_output_of_release_0_1_0_is_adopted_with_files_of_others_in_it(store: Store) -> None:
+def test_an_output_of_0_1_0_with_foreign_files_is_recognized(store: Store) -> None:
     make_output(store)
     store.delete(MARKER)
     foreign = sprinkle(store)

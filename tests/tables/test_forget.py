@@ -83,7 +83,7 @@ def test_a_publisher_at_work_does_not_bring_a_video_back(tmp_path):
     assert publish(store).waiting == 0
 
 
-def test_records_that_vanish_meanwhile_do_not_stop_it(tmp_path):
+def test_records_deleted_concurrently_do_not_stop_it(tmp_path):
     store = Store(tmp_path / "out")
     want(store, run_id(1), {SECRET: key("a"), OTHER: key("a")})
     store.put(progress_path(run_id(1)), b"{}")

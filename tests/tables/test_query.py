@@ -73,7 +73,7 @@ def test_pandas_reads_through_arrow(labels: Labels) -> None:
     assert frame.groupby("object_id").size().to_list() == [3, 3]
 
 
-def test_unpublished_output_is_said(tmp_path: Path) -> None:
+def test_an_unpublished_output_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"holds no published labels; publish them first: python -m jobs\.publish"):
         open_labels(tmp_path)
     assert labelled_videos(Store(tmp_path)).num_rows == 0

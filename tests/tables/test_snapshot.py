@@ -73,7 +73,7 @@ def test_a_publication_is_seen_as_a_whole_or_not_at_all(store: Store) -> None:
     assert views_of(store) == [BEFORE, BEFORE, AFTER]
 
 
-def test_what_was_asked_first_decides_what_is_seen(store: Store) -> None:
+def test_tables_keep_the_version_of_the_first_access(store: Store) -> None:
     with open_labels(store) as labels:
         assert labels.sql("SELECT count(*) FROM masks").fetchall() == [(10,)]
         publish(store)
@@ -129,7 +129,7 @@ def test_an_unfinished_batch_does_not_stop_readers_when_the_past_goes(store: Sto
         assert seen(labels) == AFTER
 
 
-def test_deleted_videos_are_seen_neither_before_nor_after_the_past_goes(store: Store) -> None:
+def test_deleted_videos_are_not_visible_after_the_history_is_dropped_either(store: Store) -> None:
     publish(store)
     assert delete_videos(store, ["v"]) == 10
     for _ in range(2):

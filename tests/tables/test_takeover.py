@@ -84,7 +84,7 @@ def test_it_is_refused_where_its_successor_had_nothing_to_write(store: Store) ->
     check(store, {"v": A})
 
 
-def test_what_it_meant_to_publish_does_not_come_back(store: Store) -> None:
+def test_its_unfinished_batch_is_not_published_again(store: Store) -> None:
     def meanwhile() -> None:
         take_over(store)
         commit(store, "v", C)
@@ -97,7 +97,7 @@ def test_what_it_meant_to_publish_does_not_come_back(store: Store) -> None:
     check(store, {"v": C})
 
 
-def test_an_intent_that_it_left_is_redone_with_what_is_wanted_by_now(store: Store) -> None:
+def test_its_intent_is_redone_with_the_labels_that_are_wanted_now(store: Store) -> None:
     publish(store)
     commit(store, "v", C)
     want(store, run_id(3), {"v": C})
@@ -109,7 +109,7 @@ def test_an_intent_that_it_left_is_redone_with_what_is_wanted_by_now(store: Stor
     assert examine(store) == []
 
 
-def test_what_it_knew_of_forgotten_videos_does_not_come_back(store: Store) -> None:
+def test_it_does_not_restore_forgotten_videos(store: Store) -> None:
     publish(store)
     want(store, run_id(3), {"v": C})
 
@@ -151,7 +151,7 @@ def test_files_that_a_vacuum_took_from_it_are_not_committed(s3: S3) -> None:
     check(store, {"v": B})
 
 
-def test_one_that_knows_only_the_dropped_past_is_refused(store: Store) -> None:
+def test_one_with_only_dropped_versions_is_refused(store: Store) -> None:
     def rows() -> Iterator[pa.Table]:
         publish(store)
         drop_history(store)

@@ -34,7 +34,7 @@ def test_equal_transformers(direction: Direction) -> None:
         compare.to_transformers(model, v.video(10), objects, direction).check()
 
 
-def test_they_change_what_follows_and_only_their_object() -> None:
+def test_they_change_only_later_frames_of_their_object() -> None:
     engine, source = Engine(sam2 := models.embedded()), v.MemorySource(models.embedded(), v.video(8))
     assert sam2.image_size == engine.image_size
     plain = [v.tracked(0, f0=v.prompt("box")), v.tracked(1, f0=v.prompt("click"))]

@@ -79,7 +79,7 @@ def test_sharded_weights_have_the_same_digest(folder: Path) -> None:
     assert modelfiles.resolve(str(folder)).digest == modelfiles.resolve("embedded").digest
 
 
-def test_wrong_models_are_refused_in_words(folder: Path, tmp_path: Path) -> None:
+def test_wrong_models_are_refused_with_an_explanation(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"No model folder at /no/such/folder; a model is `embedded`, a folder"):
         modelfiles.resolve("/no/such/folder")
     with pytest.raises(ModelError, match=r"no config\.json"):
@@ -119,7 +119,7 @@ def test_a_hub_that_does_not_answer_is_given_up_in_time(monkeypatch: pytest.Monk
     assert time.monotonic() - started < 30
 
 
-def test_a_cached_model_is_used_when_the_hub_is_away(
+def test_a_cached_model_is_used_if_the_hub_is_unreachable(
     monkeypatch: pytest.MonkeyPatch, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     import huggingface_hub

@@ -37,7 +37,7 @@ def test_another_version_than_planned_is_not_decoded(tmp_path: Path):
         shown(str(folder), planned_version=version.token())
 
 
-def test_a_prefix_of_a_bucket_is_a_folder_with_or_without_its_slash(s3):
+def test_a_bucket_prefix_is_a_folder_with_or_without_a_slash(s3):
     store = Store(s3.uri)
     for number, name in enumerate(NAMES):
         store.put(f"frames/{name}", png(number))
@@ -53,7 +53,7 @@ def test_a_prefix_of_a_bucket_is_a_folder_with_or_without_its_slash(s3):
             shown(f"{s3.uri}/{name}")
 
 
-def test_a_folder_without_pictures_says_where_some_are(tmp_path: Path):
+def test_a_folder_without_pictures_names_a_subfolder_with_some(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     write_folder(tmp_path / "nested" / "inside", NAMES)
     (tmp_path / "nested" / "notes.txt").write_text("mine")

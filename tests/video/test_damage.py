@@ -249,7 +249,7 @@ def test_no_frame_for_too_long_is_a_hang(clip: Callable[[Clip], Path], monkeypat
     assert failure(clip(GOOD), limits=limits).failure_class == "hang"
 
 
-def test_rates_and_durations_that_lie(clip: Callable[[Clip], Path], tmp_path: Path):
+def test_wrong_rates_and_durations_are_ignored(clip: Callable[[Clip], Path], tmp_path: Path):
     data = bytearray(clip(GOOD).read_bytes())
     for box in (b"mvhd", b"mdhd"):
         at = data.index(box) + 4 + 4 + 4 + 4 + 4  # version and flags, two dates, time scale

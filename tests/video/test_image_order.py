@@ -55,7 +55,7 @@ def test_litter_is_no_picture(tmp_path: Path):
             assert [number_of(frame.rgb) for frame in video.forward()] == [0, 1]
 
 
-def test_a_folder_has_the_version_it_always_had_unless_its_order_was_wrong(tmp_path: Path):
+def test_a_folder_keeps_its_version_unless_its_order_was_wrong(tmp_path: Path):
     def version(folder: Path) -> str:
         """As versions 0.1 computed it."""
         state = sorted((path.name, path.stat().st_size, path.stat().st_mtime) for path in folder.iterdir())

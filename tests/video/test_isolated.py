@@ -47,7 +47,7 @@ def test_the_same_frames_facts_and_failures(clip: Callable[[Clip], Path], shared
         assert caught.value.failure_class == "no_video_stream"
 
 
-def test_turned_clips_and_animations_are_the_same_in_a_process_of_their_own(clip: Callable[[str | Clip], Path]):
+def test_rotated_clips_and_animations_are_the_same_in_a_separate_process(clip: Callable[[str | Clip], Path]):
     turned = Clip(name="turned.mov", frames=6, matrix=(0, 1, 0, -1, 0, 0, 0, 0, 1))
     for each in (turned, "animated.gif", "variable.mkv"):
         path = clip(each)
@@ -58,7 +58,7 @@ def test_turned_clips_and_animations_are_the_same_in_a_process_of_their_own(clip
             assert (video.info, video.damage) == (plain.info, plain.damage)
 
 
-def test_many_frames_are_asked_for_at_once(clip: Callable[[Clip], Path]):
+def test_many_frames_can_be_requested_at_once(clip: Callable[[Clip], Path]):
     """More than the 128 KiB that Linux allows one argument of a process."""
     with open_video(clip(GOOD), name="isolated", isolate=True) as video:
         assert video.index_at([frame / 25 for frame in range(40)] * 1000) == list(range(40)) * 1000

@@ -26,7 +26,7 @@ def test_items_in_order_and_transformed():
         assert next(items, None) is None
 
 
-def test_it_starts_before_the_first_item_is_asked_for_and_stays_within_its_depth():
+def test_it_starts_before_the_first_request_and_respects_its_depth():
     made = []
 
     def numbers():

@@ -79,7 +79,7 @@ def test_hostile_names_are_text_and_nothing_else() -> None:
     assert not re.search(r"""(src|href|url\(|@import)""", page.replace("default-src", "").replace("style-src", ""))
 
 
-def test_the_page_tells_what_was_done_and_what_was_left_out() -> None:
+def test_the_page_lists_finished_and_skipped_work() -> None:
     record = night_record(
         report(
             planned={"labelled": 1200, "pending": 40, "quarantined": 1, "unreadable": 0},
@@ -130,7 +130,7 @@ def test_the_verdict_is_one_sentence(record: dict[str, Any], colour: str, words:
     assert verdict(record) == (colour, words)
 
 
-def test_a_value_is_compared_with_the_median_of_the_nights_that_had_one() -> None:
+def test_a_value_is_compared_with_the_median_of_nights_with_values() -> None:
     assert change(12, [10, 0, 9, 100]) == "20% above the median of 3 nights"
     assert change(5, [10]) == "50% below the night before"
     assert change(10, [10]) == "as the night before"
@@ -138,7 +138,7 @@ def test_a_value_is_compared_with_the_median_of_the_nights_that_had_one() -> Non
     assert change(5, []) == change(0, [3]) == ""
 
 
-def test_text_is_clipped_and_what_cannot_be_seen_is_shown() -> None:
+def test_text_is_clipped_and_invisible_characters_are_escaped() -> None:
     assert shown("x" * 500, 10) == "x" * 9 + "…"
     assert shown("a\u202eb\u200bc\u00a0d\r\te") == "a\\u202eb\\u200bc\\xa0d\\r\\te"
     assert shown("Füchse 狐") == "Füchse 狐"
@@ -159,7 +159,7 @@ def test_corrections_and_labels_that_return_are_told() -> None:
     assert "script" not in found.tags
 
 
-def test_lost_workers_and_what_waits_are_told() -> None:
+def test_lost_workers_and_waiting_videos_are_reported() -> None:
     published = Published(videos=1, mask_rows=300, bytes_written=2_000_000, waiting=3, seconds=61.0)
     done = report(deaths={"node": 1, "oom": 2}, published=published, failures=[failure("cat", run_id="run-1")])
     page = " ".join(parsed(render(night_record(done), attempts=[], earlier=[])).texts)

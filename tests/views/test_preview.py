@@ -21,7 +21,7 @@ from tests.views.conftest import BIG, HOSTILE
 from tests.views.labelled import write_labels
 
 
-def test_a_film_has_every_frame_at_its_time_with_its_masks_in_it(labels, tmp_path):
+def test_a_film_shows_every_frame_at_its_time_with_its_masks(labels, tmp_path):
     (labelled,) = load_videos(labels, ["calm"])
     with open_labelled(labelled.video) as reader:
         assert write_film(labelled, reader, tmp_path / "film.mp4") == 8
@@ -54,7 +54,7 @@ def test_colours_are_stable_and_neighbours_differ():
     assert len(color_of(BIG)) == 3
 
 
-def test_drawing_leaves_the_frame_alone_and_survives_any_prompt():
+def test_drawing_copies_the_frame_and_accepts_any_prompt():
     frame = np.zeros((40, 60, 3), np.uint8)
     prompts = [
         {
@@ -68,7 +68,7 @@ def test_drawing_leaves_the_frame_alone_and_survives_any_prompt():
     assert not frame.any()
 
 
-def test_the_command_names_what_it_could_not_draw(output, tmp_path, capsys):
+def test_the_command_reports_videos_that_it_could_not_draw(output, tmp_path, capsys):
     assert preview.main([str(output), "--worst", "3", "--folder", str(tmp_path)]) == 3
     said = capsys.readouterr().out
     assert "'gone' cannot be drawn" in said
@@ -124,7 +124,7 @@ def odd_output(tmp_path_factory) -> Path:
     return write_labels(root, rows)
 
 
-def test_one_video_that_cannot_be_drawn_is_named_and_the_others_are_drawn(odd_output, tmp_path, capsys):
+def test_an_undrawable_video_is_reported_and_the_others_are_drawn(odd_output, tmp_path, capsys):
     assert preview.main([str(odd_output), "--worst", "9", "--folder", str(tmp_path)]) == 3
     said = capsys.readouterr().out
     assert said.count("cannot be drawn") == 1

@@ -131,5 +131,5 @@ def test_files_of_others_in_the_folder_of_a_checkpoint_stay(store):
     assert [entry.path for entry in store.list()] == sorted(foreign)
 
 
-def test_where_nothing_was_saved_there_is_none(store):
+def test_without_a_saved_checkpoint_there_is_none(store):
     assert checkpoints(store).load(bytes) is None

@@ -88,7 +88,7 @@ def test_addresses_that_are_not_host_and_port_are_refused(address):
         check_cluster(address)
 
 
-def test_auto_without_a_cluster_says_how_to_start_one(monkeypatch, tmp_path):
+def test_auto_without_a_cluster_explains_how_to_start_one(monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr("psutil.process_iter", lambda *_: iter(()))  # other clusters may run on this machine
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))

@@ -88,7 +88,7 @@ def test_rows_scores_and_measures_agree_with_the_masks(settings, clip):
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward", "both"])
-def test_the_second_pass_comes_home_with_good_labels_and_not_with_lost_ones(settings, clip, direction):
+def test_the_second_pass_agrees_with_good_labels_and_not_with_lost_ones(settings, clip, direction):
     parameters = Parameters(direction=direction)
     prompts = [red(), green(5), {"object_id": 3, "frame_index": 5, "points": [point(3, 60)]}]  # nothing is there
     Labeler(replace(settings, parameters=parameters)).label(task(clip, prompts))
@@ -117,7 +117,7 @@ def test_the_squares_are_found(settings, clip):
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward", "both"])
-def test_an_interrupted_video_goes_on_elsewhere_as_if_nothing_had_happened(settings, tmp_path, direction):
+def test_an_interrupted_video_continues_elsewhere_with_equal_labels(settings, tmp_path, direction):
     path = tmp_path / "clip.mp4"
     write_clip(path, frames=40)
     settings = replace(settings, parameters=Parameters(direction=direction))
@@ -203,7 +203,7 @@ def test_a_source_that_is_replaced_while_it_is_labelled_leaves_no_labels(setting
     assert not Labeler(settings).label(task(clip, [red()])).was_there
 
 
-def test_a_source_that_is_gone_after_it_was_read_is_labelled(settings, clip):
+def test_a_source_deleted_after_reading_is_labelled(settings, clip):
     def remove_clip(frame_index):
         if frame_index == 3:
             clip.unlink()
@@ -279,7 +279,7 @@ def test_categories_and_extra_columns_do_not_change_a_video_record():
     assert video.extra.to_pylist() == [{"split": "val"}]
 
 
-def test_a_folder_of_images_is_a_video_with_the_rate_its_row_gives(settings, tmp_path):
+def test_a_folder_of_images_has_the_rate_of_its_row(settings, tmp_path):
     folder = tmp_path / "frames"
     folder.mkdir()
     for t in range(5):

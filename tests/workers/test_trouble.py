@@ -76,7 +76,7 @@ def test_refusals_resets_lost_answers_and_slow_ones_cost_no_video_an_attempt(tmp
     check(f"{s3.uri}/out")
 
 
-def test_a_server_that_is_killed_and_comes_back_costs_no_video_an_attempt(tmp_path, model, rows, monkeypatch):
+def test_a_server_that_restarts_costs_no_video_an_attempt(tmp_path, model, rows, monkeypatch):
     server = SeaweedFS(tmp_path / "seaweedfs")
     server.start()
     try:
@@ -94,7 +94,7 @@ def test_a_server_that_is_killed_and_comes_back_costs_no_video_an_attempt(tmp_pa
         server.kill()
 
 
-def test_a_full_disk_is_named_and_with_room_again_the_rest_is_labelled(tmp_path, model, rows):
+def test_a_full_disk_is_reported_and_a_later_run_labels_the_rest(tmp_path, model, rows):
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]

@@ -44,7 +44,7 @@ def masks(store):
         return labels.sql("SELECT * FROM masks ORDER BY video_id, object_id, frame_index").fetchall()
 
 
-def test_of_a_long_video_at_most_one_checkpoint_interval_is_done_again(tmp_path, model):
+def test_a_long_video_repeats_at_most_one_checkpoint_interval(tmp_path, model):
     rows = [{"video_id": "long", "video_uri": write_clip(tmp_path / "long.mp4", frames=LONG), "prompts": [red()]}]
     code, calm = label(tmp_path / "calm", model, rows)
     assert code == 0
@@ -109,7 +109,7 @@ def test_a_worker_that_fills_its_container_is_charged_with_memory(tmp_path, mode
     assert 2 <= tries(tmp_path / "run")["hungry"] <= 3  # not charged if it had another video beside it
 
 
-def test_a_worker_that_the_kernel_kills_for_its_memory_is_charged_with_its_death(tmp_path, model):
+def test_a_worker_killed_for_its_memory_is_charged_with_its_death(tmp_path, model):
     with limited_to(1500, f"sam2-corpus-test-{os.getpid()}") as group:
         code, store = label(
             tmp_path / "run",

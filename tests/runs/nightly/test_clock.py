@@ -20,7 +20,7 @@ BERLIN, KOLKATA = ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Kolkata")
         ("2027-01-01T03:00:00+00:00", ZoneInfo("UTC"), "2026-12-31"),
     ],
 )
-def test_a_night_lasts_from_noon_to_noon_and_is_named_by_its_evening(moment: str, zone: ZoneInfo, night: str) -> None:
+def test_a_night_lasts_from_noon_to_noon_named_after_its_evening(moment: str, zone: ZoneInfo, night: str) -> None:
     assert night_of(datetime.fromisoformat(moment), zone) == night
 
 
@@ -33,7 +33,7 @@ def test_a_night_lasts_from_noon_to_noon_and_is_named_by_its_evening(moment: str
         ("0:00", "2026-11-23T00:00:00+01:00"),
     ],
 )
-def test_the_stop_time_belongs_to_the_night_and_not_to_when_a_run_begins(at: str, moment: str) -> None:
+def test_the_stop_time_depends_on_the_night_not_on_the_start(at: str, moment: str) -> None:
     assert stop_time("2026-11-22", at, BERLIN) == datetime.fromisoformat(moment)
 
 

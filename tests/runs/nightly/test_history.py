@@ -41,12 +41,12 @@ def test_an_attempt_whose_claim_was_stored_and_not_answered_is_this_one(
         assert proxy.troubles["lost answer"] == 1
 
 
-def test_two_that_claim_an_attempt_at_the_same_second_do_not_share_it(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_attempts_get_different_numbers(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "_numbers", lambda *_: [])  # neither has seen the other
     assert [history.claim(Store(s3.uri), "2026-11-22", {"started": "22:00:00"}) for _ in range(2)] == [1, 2]
 
 
-def test_the_newest_report_of_a_night_stands_at_its_top(tmp_path: Path) -> None:
+def test_the_newest_report_is_directly_below_its_night(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for number in (1, 2):
         history.claim(store, "2026-11-22", {})
@@ -56,7 +56,7 @@ def test_the_newest_report_of_a_night_stands_at_its_top(tmp_path: Path) -> None:
     assert [attempt["attempt"] for attempt in history.read_attempts(store, "2026-11-22")] == [1, 2]
 
 
-def test_a_killed_attempt_counts_with_what_its_run_last_said(tmp_path: Path) -> None:
+def test_a_killed_attempt_counts_with_its_last_progress(tmp_path: Path) -> None:
     store = Store(tmp_path)
     history.claim(store, "2026-11-22", {})
     history.note_run(store, "2026-11-22", 1, "run-7")
@@ -69,7 +69,7 @@ def test_a_killed_attempt_counts_with_what_its_run_last_said(tmp_path: Path) -> 
     assert night.exit_code is None
 
 
-def test_a_night_is_the_sum_of_its_attempts_and_the_state_of_the_last() -> None:
+def test_a_night_sums_its_attempts_and_has_the_last_state() -> None:
     night = history.total("2026-11-22", [ended(1), ended(2, left=0, failed=0, exit_code=3)])
     assert (night.labelled, night.frames, night.gpu_hours, night.cost) == (20, 200, 1.0, 2.0)
     assert (night.left, night.failed, night.exit_code) == (0, 2, 3)

@@ -94,7 +94,7 @@ def test_the_budget_is_the_nights_and_not_each_attempts(night: NightSettings) ->
     assert (record["stopped_by"], record["exit_code"]) == ("budget", 4)
 
 
-def test_failures_and_bad_rows_are_said_by_the_exit_code(night: NightSettings, tmp_path: Path) -> None:
+def test_failures_and_bad_rows_give_exit_code_3(night: NightSettings, tmp_path: Path) -> None:
     assert run(night, Labelling(report(failures=[failure("cat", "decode", run_id="run-1")])))["exit_code"] == 3
     (tmp_path / "m" / "c.parquet").write_bytes(b"not Parquet")
     with pytest.raises(ManifestError, match=r"c\.parquet"):
@@ -108,7 +108,7 @@ def test_failures_and_bad_rows_are_said_by_the_exit_code(night: NightSettings, t
     ("error", "code", "words"),
     [(CorpusError("no workers"), 1, "no workers"), (ZeroDivisionError("oops"), 1, "ZeroDivisionError: oops")],
 )
-def test_a_night_that_breaks_says_so_and_its_run_is_not_forgotten(
+def test_a_failed_night_reports_its_error_and_run(
     night: NightSettings, error: Exception, code: int, words: str
 ) -> None:
     with pytest.raises(type(error)):
@@ -125,7 +125,7 @@ def test_earlier_nights_are_compared_with(night: NightSettings) -> None:
     assert "100% above the night before" in page
 
 
-def test_a_dry_run_says_what_is_pending_and_writes_nothing(
+def test_a_dry_run_prints_pending_videos_and_writes_nothing(
     night: NightSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "cat.mp4").write_bytes(b"video")
@@ -141,6 +141,6 @@ def test_a_dry_run_says_what_is_pending_and_writes_nothing(
     assert not Path(night.run.output).exists()
 
 
-def test_the_command_says_what_is_wrong_and_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_wrong_usage_and_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert job.main(["--config", str(tmp_path / "none.toml")]) == 2
     assert "cannot read the configuration" in capsys.readouterr().err

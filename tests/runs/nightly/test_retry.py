@@ -17,7 +17,7 @@ RULES = {"oom": 2 * 86400.0, "deadline": 7 * 86400.0}
     ("failure_class", "due"),
     [("oom", True), ("deadline", False), ("decode", False), ("storage", True)],
 )
-def test_a_class_is_due_at_its_age_and_what_blames_no_video_at_once(failure_class: str, due: bool) -> None:
+def test_classes_are_due_at_their_age_and_faultless_videos_at_once(failure_class: str, due: bool) -> None:
     assert is_due(failure("cat", failure_class), after_s=RULES, now=NOW) is due
 
 
@@ -38,9 +38,7 @@ def test_failures_are_chosen_by_class_age_and_video() -> None:
     assert chosen(every, video_ids={"dog", "fox"}, classes={"oom"}, now=NOW) == [new]
 
 
-def test_the_command_releases_what_it_is_asked_to_and_nothing_else(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_releases_only_the_requested_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(tmp_path)
     for each in (failure("cat", "oom"), failure("../dog", "oom"), failure("fox", "decode")):
         write_failure(store, each)

@@ -34,7 +34,7 @@ def status(**given: Any) -> Status:
     return Status(run_id=found.run_id, progress=json.loads(found.to_json()))
 
 
-def test_a_running_run_says_what_is_done_in_flight_failed_and_to_come() -> None:
+def test_the_status_counts_done_in_flight_failed_and_waiting_videos() -> None:
     assert lines(status(), now=1605.0) == [
         "run r2: running after 10 min 00 s, last update 5 s ago",
         "40 of 100 videos done, 3 failed, 2 in flight on 4 actors, 55 waiting",
@@ -47,14 +47,14 @@ def test_a_running_run_says_what_is_done_in_flight_failed_and_to_come() -> None:
     ]
 
 
-def test_a_run_that_says_nothing_any_more_is_silent_and_an_ended_one_is_not() -> None:
+def test_a_run_without_updates_is_silent_unless_it_has_ended() -> None:
     assert status().state(1659.0) == "running"
     assert status().state(1661.0) == "silent"
     assert status(state="ended").state(99999.0) == "ended"
     assert "ETA" not in "".join(lines(status(), now=2000.0))
 
 
-def test_many_in_flight_are_cut_to_the_oldest_and_names_cannot_break_the_line() -> None:
+def test_only_the_oldest_in_flight_videos_are_listed_with_escaped_names() -> None:
     many = [{"video_id": HOSTILE, "worker": "w", "started": 1000.0 + at} for at in range(30)]
     found = lines(status(flights=many, in_flight=2000), now=1605.0, flights=3)
     assert found[-1] == "  and 1997 more in flight, assigned later"
@@ -89,7 +89,7 @@ def test_the_newest_run_that_began_is_found(tmp_path: Path, capsys: pytest.Captu
     assert job.main([str(tmp_path), "--run", "x"]) == 2
 
 
-def test_runs_with_nothing_to_label_do_not_hide_the_last_one_that_had(tmp_path: Path) -> None:
+def test_runs_without_pending_videos_do_not_hide_an_earlier_one(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for name, videos in (("r1", 3), ("r2", 0), ("r3", 0)):
         ended = progress(run_id=name, videos=videos, state="ended", in_flight=0, flights=[])

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 COPIES = 40  # more than a stop leaves time for
 
 
-def test_a_budget_then_a_stop_time_end_a_night_whose_next_attempt_goes_on(tmp_path: Path) -> None:
+def test_a_night_stopped_by_budget_or_time_continues_in_another_attempt(tmp_path: Path) -> None:
     make_corpus(tmp_path / "corpus")
     rows = pq.read_table(tmp_path / "corpus" / "manifest.parquet").to_pylist()
     copies = [{**row, "video_id": f"{row['video_id']}-{at}"} for at in range(COPIES) for row in rows]

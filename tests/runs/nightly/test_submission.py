@@ -58,7 +58,7 @@ def test_arguments_reach_the_job_as_they_were_given() -> None:
         ({"1": False, "2": True}, Decision("label-x-1", True)),
     ],
 )
-def test_what_runs_is_followed_and_what_ended_gets_the_next_number(jobs: dict[str, bool], decision: Decision) -> None:
+def test_a_running_job_is_followed_and_an_ended_one_resubmitted(jobs: dict[str, bool], decision: Decision) -> None:
     work = make_job("label", [], environment={})
     jobs = {f"{work.name}-{number}": ended for number, ended in jobs.items()} | {"raysubmit_7": False, "label-7": False}
     expected = Decision(decision.id.replace("label-x", work.name), decision.running)
@@ -81,7 +81,7 @@ def test_credentials_in_an_argument_are_refused_without_repeating_them(argument:
 
 
 @pytest.mark.usefixtures("config")
-def test_the_value_of_a_secret_variable_is_refused_on_the_command_line_and_in_files() -> None:
+def test_secret_values_are_refused_in_arguments_and_files() -> None:
     secrets = {"AWS_SECRET_ACCESS_KEY": "sesame-open-7", "RAY_AUTH_TOKEN": "token-123456", "HOME": "/home/user"}
     with pytest.raises(UsageError, match="the value of RAY_AUTH_TOKEN") as caught:
         make_job("label", ["--model", "token-123456"], environment=secrets)
@@ -100,7 +100,7 @@ def test_a_file_outside_the_folder_travels_under_its_own_name(config: Path) -> N
         make_job("label", ["--config", "none.toml"], environment={})
 
 
-def test_an_unknown_job_is_refused_with_those_there_are() -> None:
+def test_an_unknown_job_is_refused_with_the_list_of_jobs() -> None:
     with pytest.raises(UsageError, match=r"allowed are .*label.*nightly"):
         job.read_job("../../etc/x", [], now=NOW)
     with pytest.raises(UsageError, match="no job 'submit'"):
@@ -163,7 +163,7 @@ def test_of_two_who_submit_at_once_the_slower_follows() -> None:
     assert job.submit(cluster, work) == Decision(f"{work.name}-1", running=True)
 
 
-def test_the_log_is_shown_once_through_a_broken_connection_and_the_exit_code_is_the_jobs(
+def test_a_broken_connection_repeats_no_log_line_and_keeps_the_exit_code(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(job, "POLL_S", 0.0)

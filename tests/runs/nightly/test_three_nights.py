@@ -88,7 +88,7 @@ def nights(tmp_path: Path) -> Nights:
     return made
 
 
-def test_each_night_does_what_is_new_changed_or_due_and_says_why(nights: Nights) -> None:
+def test_each_night_labels_new_changed_and_due_videos_with_reasons(nights: Nights) -> None:
     nights.put_manifest("2026-11-20", cat=1, dog=1, fox=1, broken=1)
     first = nights.run("2026-11-20")
     assert first["reasons"] == {"new video": 4}

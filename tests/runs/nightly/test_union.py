@@ -48,7 +48,7 @@ def test_manifests_may_differ_in_their_extra_columns() -> None:
     ]
 
 
-def test_an_extra_column_of_two_types_is_refused_by_the_name_of_its_manifest() -> None:
+def test_an_extra_column_of_two_types_is_refused_naming_its_manifest() -> None:
     with pytest.raises(ManifestError, match=r"^b: .*site"):
         join([("a", manifest(row("cat", site=7))), ("b", manifest(row("dog", site="north")))])
 
@@ -83,7 +83,7 @@ def test_a_relative_pattern_is_looked_for_here(tmp_path: Path, monkeypatch: pyte
     assert find_manifests(["day/a.parquet"], storage=Storage()) == ["day/a.parquet"]
 
 
-def test_a_manifest_that_is_not_parquet_stops_the_night_or_is_left_out_by_name(tmp_path: Path) -> None:
+def test_a_manifest_that_is_not_parquet_stops_the_night_or_is_reported(tmp_path: Path) -> None:
     write_manifest(tmp_path / "a.parquet", row("cat"))
     (tmp_path / "b.parquet").write_bytes(b"PAR1 still being written")
     uris = [str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]

@@ -1,4 +1,4 @@
-"""The manifest: which videos, and what to track in them."""
+"""The manifest: videos, and prompts of the objects to track."""
 
 from pipeline.manifest.bad_rows import BadRow
 from pipeline.manifest.digest import digest_records, prompt_digests

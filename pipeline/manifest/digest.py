@@ -15,7 +15,7 @@ _ROWS = 16_384
 
 
 def prompt_digests(manifest: Manifest) -> pa.Array:
-    """For each row sha256 (hex) of its prompt geometry as canonical JSON; neither category nor any order enters.
+    """For each row sha256 (hex) of its prompt geometry as canonical JSON, independent of categories and order.
 
     The JSON is a list of objects with sorted keys and without spaces: object_id, frame_index or time_s, and of each
     prompt kind and modifier its canonical JSON (see `kinds`); what is absent is left out. Prompts are sorted by

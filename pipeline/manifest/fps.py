@@ -1,4 +1,4 @@
-"""The fps of image sequences: at which sources it decides frames, so that it belongs into their label keys."""
+"""The fps of image sequences: for which sources it determines frames, and so is part of their label keys."""
 
 import re
 

@@ -42,7 +42,7 @@ class Prompt:
     """COCO RLE: (height, width) and the compressed counts; excludes the other kinds."""
     category: str | None = None
     correct: bool = False
-    """Corrects the mask tracked on this frame, with its memory, where other prompts stand alone."""
+    """Corrects the mask tracked on this frame, with its memory; other prompts run without memory."""
 
 
 class Points(PromptKind):
@@ -233,7 +233,7 @@ class Mask(PromptKind):
 
 
 class Correct(PromptField):
-    """Modifier: the prompt corrects the mask tracked on its frame and does not stand alone."""
+    """Modifier: the prompt corrects the mask tracked on its frame."""
 
     name = "correct"
     type = pa.bool_()
@@ -258,7 +258,7 @@ class Correct(PromptField):
             correct & ~starts[own],
             self.name,
             lambda _: True,
-            "nothing to correct: the object needs a prompt that stands alone (correct false or missing) to start from",
+            "nothing to correct: the object needs a prompt without correct (false or missing) to start from",
         )
 
 

@@ -12,7 +12,7 @@ _SHOWN = 3
 
 
 def normalized_rows(manifest: Manifest) -> list[int]:
-    """Places in the manifest's table of videos whose points and boxes all lie between 0 and 1: shares, not pixels."""
+    """Rows of the manifest's table whose points and boxes are all between 0 and 1: shares, not pixels."""
     found: list[int] = []
     first = 0
     for chunk in manifest.table["prompts"].chunks:

@@ -1,4 +1,4 @@
-"""The prompts of a manifest against their videos, which are opened for it."""
+"""Checks the prompts of a manifest against their opened videos."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -125,7 +125,7 @@ class PromptKind(PromptField):
 
     @abstractmethod
     def marks(self, value: Any) -> list[Mark]:
-        """What shows the prompt in a picture."""
+        """Marks that show the prompt in a picture."""
 
     def normalized(self, array: pa.Array) -> Flags:
         """Whether each value looks like shares of the frame (all between 0 and 1) instead of pixels."""

@@ -79,7 +79,7 @@ def _check_kinds(batch: PromptBatch, values: pa.StructArray, found: Findings) ->
                 batch.given(kind.name) & batch.kinds_besides(kind.name),
                 kind.name,
                 lambda i: _kinds_given(values[i].as_py()),
-                f"{kind.noun} together with {others}; {kind.noun} stands alone",
+                f"{kind.noun} together with {others}; {kind.noun} must be the only kind",
             )
             correcting = " or ".join(noun for other, noun in nouns.items() if not other.alone)
             found.prompts_where(

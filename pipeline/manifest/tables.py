@@ -33,7 +33,7 @@ def read_table(uri: str, *, open_file: OpenFile = open_any) -> pa.Table:
 
 
 def table_batches(uri: str, file: BinaryIO) -> Iterator[pa.RecordBatch]:
-    """The rows of a table whose suffix says what it is: .parquet, .csv or .jsonl."""
+    """The rows of a table in the format of its suffix: .parquet, .csv or .jsonl."""
     path = uri.partition("?")[0] if "://" in uri else uri
     match PurePosixPath(path.lower()).suffix:
         case ".csv":

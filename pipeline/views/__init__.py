@@ -1,1 +1,1 @@
-"""Labels to look at: films, contact sheets, pages."""
+"""Views of labels: films, contact sheets, pages."""

@@ -1,4 +1,4 @@
-"""Reviews: pictures of the most doubtful videos, and the prompts that made their labels, to be corrected."""
+"""Reviews: contact sheets of the most doubtful videos, and their prompts for correction."""
 
 import hashlib
 import json
@@ -53,7 +53,7 @@ def write_review(
         FOLDER/prompts.jsonl           current prompts, one video a line, for `jobs.review apply` once corrected
         FOLDER/manifest.parquet        the same as a manifest
 
-    A video whose row is left as it is keeps its label key, so that only corrected videos are labelled again.
+    A video whose row is unchanged keeps its label key, so that only corrected videos are labelled again.
     `correct` makes the current prompts of a video, by its id, from those that its labels were made with.
 
     Raises:

@@ -9,7 +9,7 @@ CLIPPED = 400
 
 
 def shown(value: object, limit: int = CLIPPED) -> str:
-    """Any value as text of at most `limit` characters; characters that cannot be seen are written as escapes."""
+    """Any value as text of at most `limit` characters; invisible characters are escaped."""
     whole = str(value)
     clipped = whole if len(whole) <= limit else f"{whole[: limit - 1]}…"
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in clipped)

@@ -43,8 +43,12 @@ BAD_PROMPTS = {
     "box infinite": (prompt(box={**BOX, "y_max": math.inf}), "prompts[1].box.y_max, value inf", "finite number"),
     "box inside out": (prompt(box={**BOX, "x_min": 200.0}), "prompts[1].box, value {'x_min': 200.0", "x_min must be l"),
     "box without height": (prompt(box={**BOX, "y_min": 80.0}), "prompts[1].box", "y_min must be less than y_max"),
-    "mask and box": (prompt(mask=MASK, box=BOX), "prompts[1].mask, value 'box, mask'", "a mask stands alone"),
-    "mask and points": (prompt(mask=MASK, points=[POINT]), "prompts[1].mask, value 'points, mask'", "stands alone"),
+    "mask and box": (prompt(mask=MASK, box=BOX), "prompts[1].mask, value 'box, mask'", "a mask must be the only kind"),
+    "mask and points": (
+        prompt(mask=MASK, points=[POINT]),
+        "prompts[1].mask, value 'points, mask'",
+        "must be the only kind",
+    ),
     "mask without size": (
         prompt(mask={"counts": "525"}),
         "prompts[1].mask.size, value None",
@@ -74,7 +78,11 @@ BAD_PROMPTS = {
         "prompts[1].correct, value True",
         "points or a box",
     ),
-    "nothing to correct": (prompt(object_id=5, correct=True), "prompts[1].correct, value True", "stands alone"),
+    "nothing to correct": (
+        prompt(object_id=5, correct=True),
+        "prompts[1].correct, value True",
+        "needs a prompt without correct",
+    ),
     "half true": (prompt(correct=0.5), "prompts[1].correct, value 0.5", "must be true or false"),
     "category": (prompt(category="cat\x1b[2J"), r"prompts[1].category, value 'cat\x1b[2J'", "control characters"),
 }

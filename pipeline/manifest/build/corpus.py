@@ -114,7 +114,7 @@ class VideoListing:
         return PurePosixPath(path).suffix.lower() in SUFFIXES
 
     def _broken_links(self) -> Iterator[CorpusError]:
-        """Links to files that are not there, which a local listing leaves out."""
+        """Broken links, which a local listing leaves out."""
         root = local_path(self._store.uri)
         if root is None:
             return
@@ -174,7 +174,7 @@ def manifest_rows(
 
     waiting = iter(videos)
     with ThreadPoolExecutor(threads) as pool:
-        while some := list(islice(waiting, 100 * threads)):  # a million must not all stand in the pool's queue
+        while some := list(islice(waiting, 100 * threads)):  # limits the pool's queue, for corpora of a million videos
             yield from pool.map(row, some)
 
 

@@ -1,4 +1,4 @@
-"""Default prompts: the same for every video, without a detector or a person."""
+"""Default prompts: the same for every video, without detections or clicks."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ SIDES = ("x_min", "y_min", "x_max", "y_max")
 
 @dataclass(frozen=True, kw_only=True)
 class PromptRule:
-    """The same prompts for every video, in its first frame; each point or box is an object of its own, from 1 on."""
+    """The same prompts for every video, in its first frame; each point or box is a separate object, from 1 on."""
 
     kind: Kind
     rows: int = 1

@@ -44,7 +44,7 @@ def render(
 
 
 def _complete(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with all fields that the page names: an attempt that failed early has few."""
+    """The record with all fields of the page; an attempt that failed early has few."""
     lists: dict[str, Any] = {name: record.get(name) or [] for name in ABSENT_LISTS}
     mappings: dict[str, Any] = {name: record.get(name) or {} for name in ABSENT_MAPPINGS}
     return {**ABSENT, "labelled": 0, "left": 0, **record, **lists, **mappings}
@@ -60,7 +60,7 @@ def _tiles(night: Night, earlier: Sequence[Night], currency: str, *, hours: str)
     tiles = [
         ("Labelled", number(night.labelled), change(night.labelled, (n.labelled for n in earlier))),
         ("Failed", number(night.failed), "in quarantine or unreachable" if night.failed else ""),
-        ("Left", number(night.left), "the next night goes on" if night.left else ""),
+        ("Left", number(night.left), "the next night continues" if night.left else ""),
         ("Frames/s", short(night.frames_per_s), change(night.frames_per_s, (n.frames_per_s for n in earlier))),
         ("Masks made", large(night.masks), f"on {large(night.frames)} {'frame' if night.frames == 1 else 'frames'}"),
         (
@@ -87,7 +87,7 @@ def _skipped(record: Mapping[str, Any]) -> list[tuple[int, str]]:
         (record.get("bad_row_count", 0), "left out of a manifest because a rule is broken"),
         (record.get("truncated", 0), "labelled up to where the file ends too early"),
         (record.get("damaged", 0), "labelled with damaged frames"),
-        (record.get("absent", 0), "labelled, but named by no manifest any more; the labels stay"),
+        (record.get("absent", 0), "labelled, but in no manifest any longer; the labels are kept"),
     ]
     return [(amount, what) for amount, what in lines if amount]
 

@@ -16,9 +16,9 @@ from pipeline.views.preview.draw import Rgb, draw_frame, font_of
 from pipeline.views.preview.labelled import LabelledVideo
 
 PROMPT_SHOWN_S = 0.4
-"""Time that a prompt stays in the film: on one frame alone it would be missed."""
+"""Seconds for which a prompt is shown in the film; on a single frame it would be overlooked."""
 MAX_GAP_S = 10.0
-"""Longest time that a film shows one frame; captions tell the true times."""
+"""Longest time that a film shows one frame; captions have the true times."""
 MAX_TILE_RATIO = 4
 """Tiles of a contact sheet are at most this many times as high as they are wide."""
 

@@ -21,7 +21,7 @@ class LabelledVideo:
     frames: Mapping[int, Sequence[Mapping[str, Any]]]
     """Rows of the masks table by frame index, in order of their object ids."""
     prompts: Sequence[Mapping[str, Any]]
-    """As in the manifest; empty where older labels did not keep them."""
+    """As in the manifest; empty for older labels without prompts."""
 
     @property
     def video_id(self) -> str:

@@ -6,8 +6,8 @@
     FOLDER/thumbs/N.jpg        the most doubtful videos' worst frames
     FOLDER/clips/N.mp4         small copies of the clips, where asked for
 
-No page asks a server for anything but files beside it, by script tags, since browsers refuse other requests on file://.
-Whatever comes from the labels reaches a page as JSON or escaped, and is shown as text.
+Pages load only files beside them, by script tags, since browsers refuse other requests on file://. Values from labels
+are JSON or escaped, and are shown as text.
 """
 
 from pipeline.views.report.site import Report, write_report

@@ -20,7 +20,7 @@ BINS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """What the first page says."""
+    """The numbers of the first page."""
 
     videos: int
     objects: int

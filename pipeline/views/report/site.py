@@ -27,7 +27,7 @@ OLDER_REPORT = b"SAM 2 labels, "
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What was written."""
+    """Result of writing a report."""
 
     videos: int
     thumbnails: int

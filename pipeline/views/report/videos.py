@@ -1,4 +1,4 @@
-"""What the pages of single videos show, read from the tables for many videos at once."""
+"""Data of the pages of single videos, read from the tables for many videos at once."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -52,7 +52,7 @@ def read_chunks(labels: Labels, videos: Sequence[dict[str, Any]]) -> Iterator[Ch
 def page_data(
     video: dict[str, Any], masklets: Sequence[dict[str, Any]], masks: pa.Table | None, source: str | None
 ) -> dict[str, Any]:
-    """What a video's page shows: per object its frames, RLE counts, areas (pixels) and scores."""
+    """Data of a video's page: per object its frames, RLE counts, areas (pixels) and scores."""
     objects = []
     times: dict[int, float] = {}
     if masks is not None:

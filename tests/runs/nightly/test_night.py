@@ -94,7 +94,7 @@ def test_the_budget_is_the_nights_and_not_each_attempts(night: NightSettings) ->
     assert (record["stopped_by"], record["exit_code"]) == ("budget", 4)
 
 
-def test_failures_and_bad_rows_give_exit_code_3(night: NightSettings, tmp_path: Path) -> None:
+def test_failures_give_exit_code_3_and_bad_manifests_2(night: NightSettings, tmp_path: Path) -> None:
     assert run(night, Labelling(report(failures=[failure("cat", "decode", run_id="run-1")])))["exit_code"] == 3
     (tmp_path / "m" / "c.parquet").write_bytes(b"not Parquet")
     with pytest.raises(ManifestError, match=r"c\.parquet"):

@@ -1,6 +1,7 @@
 """Failed attempts: their causes, how many a video has, and the records of videos that have used them up."""
 
 import json
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -10,6 +11,8 @@ from typing import Any
 from pipeline.storage import Store, failure_path
 from pipeline.storage.ownership import is_ours
 from pipeline.storage.paths import FAILURES
+
+log = logging.getLogger(__name__)
 
 WORKER_FATAL = frozenset({"cuda"})
 """Causes after which the worker process must be replaced: CUDA stays unusable after any error but out of memory."""
@@ -85,8 +88,17 @@ def write_failure(store: Store, failure: Failure) -> None:
 
 
 def read_failures(store: Store) -> list[Failure]:
-    """All failure records of an output, in the order of their paths."""
+    """All failure records of an output, in the order of their paths; a damaged one is ignored with a warning."""
     paths = [entry.path for shard in store.list_sharded(FAILURES) for entry in shard if is_ours(entry.path)]
     with ThreadPoolExecutor(READERS) as threads:
         found = threads.map(store.read_or_none, paths)  # jobs.retry may delete one during the listing
-        return [Failure(**json.loads(data)) for data in found if data is not None]
+        records = [_parsed(path, data) for path, data in zip(paths, found, strict=True) if data is not None]
+    return [record for record in records if record]
+
+
+def _parsed(path: str, data: bytes) -> Failure | None:
+    try:
+        return Failure(**json.loads(data))
+    except (ValueError, TypeError) as error:
+        log.warning("cannot read the failure record %s, so its video is tried again: %s", path, error)
+        return None

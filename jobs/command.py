@@ -40,10 +40,17 @@ def open_storage(given: argparse.Namespace) -> "Storage":
 
 
 def open_store(given: argparse.Namespace) -> "Store":
-    """The labels at OUTPUT."""
-    from pipeline.storage import Store
+    """The labels at OUTPUT.
 
-    return Store(given.output, storage=open_storage(given))
+    Raises:
+        UsageError: OUTPUT is not an output: no run has written there, or it is another folder.
+    """
+    from pipeline.storage import Store
+    from pipeline.tables.output import require_output
+
+    store = Store(given.output, storage=open_storage(given))
+    require_output(store)
+    return store
 
 
 def command_names() -> list[str]:

@@ -68,6 +68,16 @@ def unfinished_writes(store: Store) -> list[Entry]:
     return [entry for entry in found if is_unfinished_write(entry.path)]
 
 
+def require_output(store: Store) -> None:
+    """Refuse a folder that is not an output, such as a misspelled one. Writes nothing.
+
+    Raises:
+        UsageError: Nothing at this place is ours; or as `claim_output`.
+    """
+    if not check_output(store) and not set(OUTPUT_FOLDERS) & set(store.list_dirs("")):
+        raise UsageError(f"{store} is not an output: no run has written labels there; check the path")
+
+
 def _made_by_earlier_release(store: Store) -> bool:
     """Whether the folder has one of our tables or a run's record; every output of release 0.1.0 has the latter."""
     folders = store.list_dirs("")

@@ -13,6 +13,7 @@ from deltalake import DeltaTable
 from pipeline.errors import UsageError
 from pipeline.storage import Storage, Store
 from pipeline.tables import TABLES, as_dataset, open_tables
+from pipeline.tables.output import require_output
 from pipeline.tables.records import read_failures, read_runs
 
 
@@ -25,6 +26,7 @@ class Labels:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        require_output(store)
         if not set(TABLES) & set(store.list_dirs("")):
             raise UsageError(f"{store} holds no published labels; publish them first: python -m jobs.publish {store}")
         self._connection = duckdb.connect(

@@ -1,5 +1,6 @@
 """sam2-corpus COMMAND: lists the commands, runs one, and says what is wrong."""
 
+import importlib
 import subprocess
 import sys
 import tomllib
@@ -66,3 +67,23 @@ def test_wrong_arguments_of_a_job_are_refused_before_it_is_submitted(arguments, 
 
 def test_the_version_is_that_of_the_installed_package():
     assert sam2_corpus("--version").stdout == f"sam2-corpus {metadata.version('sam2-corpus')}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("doctor",), ("publish",), ("review", "list"), ("retry", "--all"), ("status",), ("query", "--describe"),
+        ("report",), ("review",), ("preview", "--worst", "1"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_folder_that_no_run_wrote_is_refused(tmp_path, capsys, arguments):
+    name, *rest = arguments
+    run = importlib.import_module(f"jobs.{name}").main
+    assert run([*rest, str(tmp_path / "misspelled")]) == 2
+    assert "misspelled is not an output: no run has written labels there" in capsys.readouterr().err
+    (tmp_path / "corpus" / "videos").mkdir(parents=True)
+    (tmp_path / "corpus" / "videos" / "drone.mp4").write_bytes(b"theirs")
+    assert run([*rest, str(tmp_path / "corpus")]) == 2
+    assert "holds files of others under names that an output uses: videos/drone.mp4" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "corpus"]

@@ -74,6 +74,7 @@ def test_pandas_reads_through_arrow(labels: Labels) -> None:
 
 
 def test_an_unpublished_output_is_an_error(tmp_path: Path) -> None:
+    want(Store(tmp_path), "1", {"later": A})
     with pytest.raises(UsageError, match=r"holds no published labels; publish them first: python -m jobs\.publish"):
         open_labels(tmp_path)
     assert labelled_videos(Store(tmp_path)).num_rows == 0
@@ -93,6 +94,7 @@ def test_sql_that_cannot_be_answered(tmp_path: Path, query: str) -> None:
 
 def test_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(tmp_path / "out")
+    want(store, "0", {"later": A})
     assert query_job.main([str(store), "SELECT 1"]) == 2
     assert "holds no published labels" in capsys.readouterr().err
     commit(store, "v", A)

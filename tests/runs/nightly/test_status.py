@@ -10,6 +10,7 @@ from pipeline.errors import UsageError
 from pipeline.runs.nightly.status import Status, lines, read_status
 from pipeline.runs.progress import Progress
 from pipeline.storage import Store
+from pipeline.tables.output import claim_output
 from pipeline.views.words import duration
 from tests.runs.nightly.examples import HOSTILE
 
@@ -73,6 +74,7 @@ def test_the_newest_run_that_began_is_found(tmp_path: Path, capsys: pytest.Captu
     store = Store(tmp_path)
     with pytest.raises(UsageError, match="no run that labelled anything"):
         read_status(store)
+    claim_output(store)
     for name in ("r1", "r2"):
         store.put(f"runs/{name}/progress.json", progress(run_id=name, now=time.time()).to_json())
     store.put("runs/r3/run.json", b"{}")

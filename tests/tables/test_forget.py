@@ -55,7 +55,7 @@ def test_a_forgotten_video_is_nowhere_in_the_output(tmp_path, capsys):
     assert traces == []
     check(store, {OTHER: key(OTHER + "new")})
     assert examine(store) == []
-    assert Checkpoints(store=store, video_id=OTHER, label_key=key("next")).load().frames == 3
+    assert Checkpoints(store=store, video_id=OTHER, label_key=key("next")).load(bytes).frames == 3
 
 
 def test_a_publisher_at_work_does_not_bring_a_video_back(tmp_path):

@@ -111,7 +111,7 @@ def show_report(report: "RunReport") -> None:
         out.print(f"  ... and {len(report.failures) - FAILURES_SHOWN} more in {report.output}/failures", markup=False)
     for row in report.bad_rows[:FAILURES_SHOWN]:
         out.print(f"bad row left out: {row}", markup=False)
-    if report.published:
-        out.print(f"tables masks, masklets and videos are in {report.output}", markup=False)
-    else:
+    if report.published is None:
         out.print(f"parts are in {report.output}/parts; jobs.publish makes the tables", markup=False)
+    elif report.published.videos or report.planned["labelled"]:
+        out.print(f"tables masks, masklets and videos are in {report.output}", markup=False)

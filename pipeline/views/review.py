@@ -17,6 +17,7 @@ from pipeline.errors import CorpusError, UsageError
 from pipeline.labels import VIDEOS
 from pipeline.manifest import SCHEMA, digest_records
 from pipeline.storage import Storage
+from pipeline.storage.parquet import read_parquet
 from pipeline.tables.query import Labels
 from pipeline.video.content import content_version, open_labelled
 from pipeline.views.preview import contact_sheet, load_videos, save_sheet
@@ -149,7 +150,7 @@ def _check_replaceable(folder: Path) -> None:
 def _is_untouched(prompts: Path, manifest: Path) -> bool:
     """Whether both files of a review have the prompts with which it wrote them."""
     try:
-        table = pq.read_table(manifest)
+        table = read_parquet(manifest.read_bytes())
         if (table.schema.metadata or {}).get(PROMPTS_DIGEST) != _digest_of(prompts):
             return False
         reviewed = [json.loads(line)["reviewed_prompts"] for line in prompts.read_text().splitlines()]

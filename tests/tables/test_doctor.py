@@ -150,7 +150,7 @@ def test_what_belongs_to_labelled_videos_is_cleared_away_and_nothing_else(store)
         write_failure(store, failure_of(attempts, video_id=video_id, label_key=label_key, run_id="1"))
     assert kinds(examine(store, repair=True)) == ["obsolete failure", "orphan checkpoint"]
     assert examine(store) == []
-    assert Checkpoints(store=store, video_id="a", label_key=key("unfinished")).load().frames == 3
+    assert Checkpoints(store=store, video_id="a", label_key=key("unfinished")).load(bytes).frames == 3
 
 
 def test_what_a_killed_process_was_writing_is_removed_once_it_is_old(store):

@@ -161,7 +161,7 @@ def commands(tmp_path: Path) -> dict[str, Callable[[Store], object]]:
 
 def _remove_checkpoints(store: Store) -> None:
     made = Checkpoints(store=store, video_id="w", label_key=key("unfinished"))
-    made.load()
+    made.load(bytes)
     made.save(new_rows=MASKS.empty_table(), tracker=b"state", frames=4)
     made.remove()
 

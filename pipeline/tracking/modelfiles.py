@@ -5,7 +5,7 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,8 @@ EMBEDDED = Path(__file__).parents[1] / "demo" / "embedded"
 HUB_TIMEOUT_S = 15.0
 """The hub counts as unreachable if it does not answer within this time."""
 
-_FILES = ["config.json", "*processor_config.json", "*.safetensors", "*.safetensors.index.json"]
+FILES = ("config.json", "*processor_config.json", "*.safetensors", "*.safetensors.index.json")
+"""Patterns of the files of a checkpoint that are downloaded."""
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _ALLOWED = (
     "a model is `embedded`, a folder with config.json and safetensors, or a hub id such as facebook/sam2.1-hiera-tiny"
@@ -49,25 +50,40 @@ class ResolvedModel:
 
 def resolve(name: str, *, revision: str | None = None, timeout_s: float = HUB_TIMEOUT_S) -> ResolvedModel:
     """Find a model's files, downloading them when `name` is a hub id, and digest its weights. Loads nothing."""
-    folder = _find(name, revision, timeout_s)
-    config = _read_config(folder, name)
-    return ResolvedModel(
-        name=name, model_type=config["model_type"], folder=folder, digest=_digest(folder, config, name)
-    )
+    folder = find_folder(name, revision=revision, timeout_s=timeout_s)
+    config = read_config(folder, name)
+    kind = config.get("model_type")
+    if kind not in FAMILIES:
+        allowed = ", ".join(f"{key!r} ({family.title})" for key, family in FAMILIES.items())
+        raise ModelError(f"Model {name} at {folder} has model_type {kind!r}. Supported values are {allowed}.")
+    digest = digest_weights(folder, _settings(folder, config), name)
+    return ResolvedModel(name=name, model_type=kind, folder=folder, digest=digest)
 
 
-def _find(name: str, revision: str | None, timeout_s: float) -> Path:
+def find_folder(
+    name: str,
+    *,
+    revision: str | None = None,
+    timeout_s: float = HUB_TIMEOUT_S,
+    embedded: Path = EMBEDDED,
+    files: Sequence[str] = FILES,
+) -> Path:
+    """The folder of a checkpoint; files that match `files` are downloaded where `name` is a hub id.
+
+    Raises:
+        ModelError: There is no such folder or hub id, or the hub cannot be reached.
+    """
     if name == "embedded":
-        return EMBEDDED
+        return embedded
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
     if not _HUB_ID.fullmatch(name):
         raise ModelError(f"No model folder at {name}; {_ALLOWED}.")
-    return _download(name, revision, timeout_s)
+    return _download(name, revision, timeout_s, list(files))
 
 
-def _download(name: str, revision: str | None, timeout_s: float) -> Path:
+def _download(name: str, revision: str | None, timeout_s: float, files: list[str]) -> Path:
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -75,7 +91,7 @@ def _download(name: str, revision: str | None, timeout_s: float) -> Path:
 
     def cached() -> Path | None:
         try:
-            return Path(snapshot_download(name, revision=revision, allow_patterns=_FILES, local_files_only=True))
+            return Path(snapshot_download(name, revision=revision, allow_patterns=files, local_files_only=True))
         except (OSError, ValueError):
             return None
 
@@ -83,7 +99,7 @@ def _download(name: str, revision: str | None, timeout_s: float) -> Path:
     try:
         # The hub's client retries an unreachable hub for minutes, so one small file is requested with a deadline first.
         _within(timeout_s, lambda: hf_hub_download(name, "config.json", revision=revision, etag_timeout=timeout_s))
-        return Path(snapshot_download(name, revision=revision, allow_patterns=_FILES, etag_timeout=timeout_s))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=files, etag_timeout=timeout_s))
     except (TimeoutError, LocalEntryNotFoundError, OSError) as error:
         if isinstance(error, HfHubHTTPError) and error.response is not None:
             raise ModelError(f"The hub refuses model {at}: {first_line(error)} {_ALLOWED.capitalize()}.") from error
@@ -119,7 +135,12 @@ def _within(seconds: float, call: Callable[[], T]) -> T:
     return outcome[0]
 
 
-def _read_config(folder: Path, name: str) -> dict[str, Any]:
+def read_config(folder: Path, name: str) -> dict[str, Any]:
+    """The settings in config.json; {} where it holds no object.
+
+    Raises:
+        ModelError: It is missing or damaged.
+    """
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text())
@@ -127,19 +148,19 @@ def _read_config(folder: Path, name: str) -> dict[str, Any]:
         raise ModelError(f"Model {name}: no config.json in {folder}; {_ALLOWED}.") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"Model {name}: {path} is not readable JSON: {first_line(error)}") from error
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind not in FAMILIES:
-        allowed = ", ".join(f"{key!r} ({family.title})" for key, family in FAMILIES.items())
-        raise ModelError(f"Model {name} at {folder} has model_type {kind!r}. Supported values are {allowed}.")
-    return dict(config)
+    return dict(config) if isinstance(config, dict) else {}
 
 
-def _digest(folder: Path, config: Mapping[str, Any], name: str) -> str:
-    """sha256 over the checkpoint's tensors (name, dtype, shape, bytes, in name order) and its family's settings."""
+def digest_weights(folder: Path, settings: Mapping[str, Any], name: str) -> str:
+    """sha256 over the settings and the checkpoint's tensors: name, dtype, shape and bytes, in the order of names.
+
+    Raises:
+        ModelError: There are no safetensors, or they are damaged.
+    """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ModelError(f"Model {name}: no *.safetensors in {folder} (pickled weights are not loaded).")
-    digest = hashlib.sha256(json.dumps(_settings(folder, config), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     try:
         where = {key: (path, tensor) for path in files for key, tensor in _tensors(path).items()}
         for key in sorted(where):

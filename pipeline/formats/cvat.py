@@ -1,10 +1,14 @@
-"""CVAT's XML for video tasks (`CVAT for video 1.1`): a track for each object, a polygon for each frame."""
+"""CVAT's XML for video tasks (`CVAT for video 1.1`): a track for each object, a polygon for each frame.
+
+It is read with polygons, boxes and masks. `cvat_masks` writes masks.
+"""
 
 import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import ClassVar
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape, quoteattr
 
@@ -37,26 +41,30 @@ class CvatFormat(Format):
     """
 
     name = "cvat"
-    about = "polygons for CVAT's video tasks (CVAT for video 1.1)"
+    about = "polygon tracks for CVAT's video tasks (CVAT for video 1.1)"
+    shape: ClassVar[str] = "polygon"
+    """Type of the labels, as CVAT names it."""
     has_polygons = True
     numbers_file_frames = True
 
     def pieces(self, video: VideoMasks, context: ExportContext) -> Iterator[Piece]:
+        in_file = video.in_file(context.storage)
+        head = _HEAD.format(**_about(video, context, in_file, shape=self.shape))
+        written = "".join([head, *self.tracks(video, context, in_file), "</annotations>\n"])
+        yield Piece(f"{video.split}/{video.name}.xml", written.encode())
+
+    def tracks(self, video: VideoMasks, context: ExportContext, in_file: FileFrames) -> Iterator[str]:
+        """Lines of the video's track elements."""
         tracks: dict[int, list[tuple[int, Points]]] = {}
         for frame, rows in video.by_frame():
             for row in rows:
                 ring = polygon(row["counts"], video.size, tolerance=context.tolerance)
                 tracks.setdefault(row["object_id"], []).append((frame, ring))
-        in_file = video.in_file(context.storage)
-        written = [_HEAD.format(**_about(video, context, in_file))]
         for number, (object_id, name) in enumerate(video.categories().items()):
-            attribute = f'<attribute name="{ID_ATTRIBUTE}">{object_id}</attribute>'
-            written.append(f'  <track id="{number}" label={quoteattr(_legal(name))} source="auto">\n')
+            yield f'  <track id="{number}" label={quoteattr(legal(name))} source="auto">\n'
             for frame, ring in _closed(tracks[object_id], context.every, in_file):
-                written.append(_shape(frame, ring).format(attribute))
-            written.append("  </track>\n")
-        written.append("</annotations>\n")
-        yield Piece(f"{video.split}/{video.name}.xml", "".join(written).encode())
+                yield _shape(frame, ring).format(id_attribute(object_id))
+            yield "  </track>\n"
 
     def image_path(self, video: VideoMasks, frame_index: int) -> str:
         return f"images/{video.name}/frame_{frame_index:06d}.jpg"
@@ -102,8 +110,8 @@ class CvatShape:
     """Runs of a mask, along the rows of its box."""
 
     def mask(self, size: tuple[int, int]) -> str:
-        """RLE counts of the shape in its frame; a box covers its inside."""
-        if self.counts is not None:
+        """RLE counts of the shape in its frame, empty where it is outside; a box covers its inside."""
+        if self.counts is not None and not self.outside:
             return self.counts
         ring = self.ring
         if self.box is not None:
@@ -136,7 +144,7 @@ def read_cvat(data: bytes, *, name: str = "CVAT XML") -> CvatVideo:
         if size_of is None:
             raise ValueError("it has no original_size; only video tasks are read")
         size = rle.check_size((int(size_of.findtext("height") or ""), int(size_of.findtext("width") or "")))
-        shapes = tuple(shape for track in root.iter("track") for shape in _shapes(track, size))
+        shapes = _without_closing([shape for track in root.iter("track") for shape in _shapes(track, size)])
         return CvatVideo(name=task.findtext("name") or "", size=size, shapes=shapes)
     except (ElementTree.ParseError, KeyError, ValueError, TypeError, OverflowError, CorpusError) as error:
         raise UsageError(f"{name} is not CVAT's XML for video: {error}") from error
@@ -149,6 +157,25 @@ def masks_of(video: CvatVideo, video_id: str) -> pa.Table:
         if shape.box is None:
             rows.add(video_id, shape.object_id, shape.frame_index, video.size, shape.mask(video.size), shape.category)
     return rows.table()
+
+
+def id_attribute(object_id: int) -> str:
+    """The element of a shape that holds the object's own id."""
+    return f'<attribute name="{ID_ATTRIBUTE}">{object_id}</attribute>'
+
+
+def legal(text: str) -> str:
+    """The text without characters that XML cannot hold."""
+    return _ILLEGAL.sub("\ufffd", text)
+
+
+def _without_closing(shapes: list[CvatShape]) -> tuple[CvatShape, ...]:
+    """The shapes without those that only end a track where another track of the object continues.
+
+    CVAT writes each mask as a track of one frame, which it ends on the next frame.
+    """
+    visible = {(shape.object_id, shape.frame_index) for shape in shapes if not shape.outside}
+    return tuple(one for one in shapes if not one.outside or (one.object_id, one.frame_index) not in visible)
 
 
 def _video_id(path: str) -> str:
@@ -217,30 +244,25 @@ def _shape(frame: int, ring: Points) -> str:
     )
 
 
-def _about(video: VideoMasks, context: ExportContext, in_file: FileFrames) -> dict[str, object]:
+def _about(video: VideoMasks, context: ExportContext, in_file: FileFrames, *, shape: str) -> dict[str, object]:
     height, width = video.size
     attribute = (
         f"<attribute><name>{ID_ATTRIBUTE}</name><mutable>False</mutable><input_type>number</input_type>"
         "<default_value>0</default_value><values>0\n9223372036854775807\n1</values></attribute>"
     )
     labels = "".join(
-        f"<label><name>{escape(_legal(name))}</name><type>polygon</type><attributes>{attribute}</attributes></label>"
+        f"<label><name>{escape(legal(name))}</name><type>{shape}</type><attributes>{attribute}</attributes></label>"
         for name in context.categories
     )
     return {
-        "name": escape(_legal(video.video_id)),
+        "name": escape(legal(video.video_id)),
         "frames": in_file.count,
         "last": max(in_file.count - 1, 0),
         "labels": labels,
         "width": width,
         "height": height,
-        "source": escape(_legal(str(video.facts.get("uri") or video.video_id))),
+        "source": escape(legal(str(video.facts.get("uri") or video.video_id))),
     }
-
-
-def _legal(text: str) -> str:
-    """The text without characters that XML cannot hold."""
-    return _ILLEGAL.sub("\ufffd", text)
 
 
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -3,6 +3,7 @@
 from pipeline.errors import UsageError
 from pipeline.formats.coco import CocoFormat
 from pipeline.formats.cvat import CvatFormat
+from pipeline.formats.cvat_masks import CvatMaskFormat
 from pipeline.formats.davis import DavisFormat
 from pipeline.formats.fiftyone import FiftyOneFormat
 from pipeline.formats.format import Format
@@ -23,6 +24,7 @@ FORMATS: dict[str, Format] = {
         DavisFormat(),
         ObjectPngFormat(),
         CvatFormat(),
+        CvatMaskFormat(),
         SavFormat(),
         YouTubeVisFormat(),
         CocoFormat(),

@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pyarrow.compute as pc
 import pytest
 import yaml
@@ -17,6 +18,7 @@ from pipeline.formats.importing import import_prompts
 from pipeline.formats.registry import format_of
 from pipeline.formats.segments import file_frames
 from pipeline.formats.split import Splits
+from pipeline.masks import rle
 from pipeline.storage import Store
 from tests.formats.conftest import SIZE, TIMES, VIDEOS, labels_of, part, write_clip
 from tests.formats.test_export import publish
@@ -147,17 +149,47 @@ def test_cvat_shows_tracks_only_where_they_are_labelled(target: Path, case: str)
     assert found == {object_id: set(frames) for object_id, frames in expected.items()}
 
 
+def masks_that_cvat_keeps(data: bytes) -> dict[tuple[int, int], tuple[str, tuple[int, ...]]]:
+    """Masks by object and frame: label, runs and box, of the one shape that CVAT's reader keeps of a track of masks.
+
+    `load_anno` of cvat/apps/dataset_manager/formats/cvat.py: the first shape; the box has inclusive maxima.
+    """
+    found = {}
+    for track in ElementTree.fromstring(data).iter("track"):
+        first = next(iter(track))
+        left, top, width, height = (int(first.attrib[name]) for name in ("left", "top", "width", "height"))
+        points = (*map(int, first.attrib["rle"].split(",")), left, top, left + width - 1, top + height - 1)
+        found[int(first.findtext("attribute") or ""), int(first.attrib["frame"])] = (track.attrib["label"], points)
+    return found
+
+
+def test_cvat_keeps_every_mask_and_its_exact_pixels(labels, target: Path) -> None:
+    write(labels, target, "cvat-masks")
+    found = masks_that_cvat_keeps((target / "train/clip%201.xml").read_bytes())
+    expected = {}
+    for row in labels.masks.filter(pc.field("video_id") == "clip 1").to_pylist():
+        if row["area"]:
+            expected[row["object_id"], row["frame_index"]] = rle.decode(row["counts"], SIZE)
+    assert found.keys() == expected.keys()
+    for key, (_, (*runs, left, top, right, bottom)) in found.items():
+        drawn = np.zeros(SIZE, np.bool_)
+        pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+        drawn[top : bottom + 1, left : right + 1] = pixels.reshape(bottom + 1 - top, right + 1 - left)
+        assert np.array_equal(drawn, expected[key])
+    assert {object_id: label for (object_id, _), (label, _) in found.items()} == {0: "cat", 1: "dog", 7: "object"}
+
+
 def numbered(target: Path, name: str) -> list[int]:
     """The frame numbers, from 0, that an export gives to its one object."""
-    if name == "cvat":
-        root = ElementTree.parse(target / "train/v.xml").getroot()
-        return [int(one.attrib["frame"]) for one in root.iter("polygon") if one.attrib["outside"] == "0"]
+    if name in ("cvat", "cvat-masks"):
+        shapes = itertools.chain.from_iterable(ElementTree.parse(target / "train/v.xml").getroot().iter("track"))
+        return [int(one.attrib["frame"]) for one in shapes if one.attrib["outside"] == "0"]
     (task,) = json.loads((target / "train/v.json").read_text())
     return [one["frame"] - 1 for one in task["predictions"][0]["result"][0]["value"]["sequence"]]
 
 
 @pytest.mark.parametrize("end_s", [None, 0.75])
-@pytest.mark.parametrize("name", ["cvat", "label-studio"])
+@pytest.mark.parametrize("name", ["cvat", "cvat-masks", "label-studio"])
 def test_frames_of_a_segment_are_those_of_the_file(tmp_path: Path, target: Path, name: str, end_s) -> None:
     times = [t / 20 for t in range(20)]
     segment = times[10 : None if end_s is None else 15]

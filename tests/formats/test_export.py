@@ -32,7 +32,7 @@ from tests.formats.conftest import SIZE, VIDEOS, labels_of, part
 OURS = {FORMAT_PROPERTY: "1"}
 """Properties of a published table."""
 
-FORMATS = ("sav", "davis", "png", "coco", "youtube-vis", "yolo", "mots", "label-studio", "cvat")
+FORMATS = ("sav", "davis", "png", "coco", "youtube-vis", "yolo", "mots", "label-studio", "cvat", "cvat-masks")
 
 
 def write(labels, target: Path | Store, name: str = "coco", **options):
@@ -206,7 +206,7 @@ def test_broken_masks_in_the_labels_are_named_and_the_other_videos_written(label
     counts = labels.masks.column("counts").to_pylist()
     counts[5] = "!broken"
     masks = labels.masks.set_column(labels.masks.schema.get_field_index("counts"), "counts", pa.array(counts))
-    for name in ("davis", "png", "yolo", "cvat", "sav", "mots"):
+    for name in ("davis", "png", "yolo", "cvat", "cvat-masks", "sav", "mots"):
         done = write(labels._replace(masks=masks), target / name, name)
         assert [problem.video_id for problem in done.problems] == [VIDEOS[0]], name
         assert "malformed or truncated" in done.problems[0].message

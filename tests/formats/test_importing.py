@@ -19,7 +19,7 @@ from pipeline.masks import rle
 from pipeline.storage import Store
 from tests.formats.conftest import write_clip
 
-NAMES = ("sav", "davis", "png", "coco", "youtube-vis", "yolo", "mots", "label-studio", "cvat")
+NAMES = ("sav", "davis", "png", "coco", "youtube-vis", "yolo", "mots", "label-studio", "cvat", "cvat-masks")
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -91,7 +91,7 @@ def test_boxes_are_those_of_the_masks(name: str, labels, tmp_path: Path) -> None
     assert all(expected[key] == pytest.approx(box) for key, box in boxes(table).items())
 
 
-@pytest.mark.parametrize("name", ["sav", "png", "cvat"])
+@pytest.mark.parametrize("name", ["sav", "png", "cvat", "cvat-masks"])
 def test_masks_are_prompts_as_they_are(name: str, labels, tmp_path: Path) -> None:
     export_labels(labels.select(every=format_of(name).default_stride), Store(tmp_path), format_of(name))
     table = import_prompts(name, str(tmp_path))
@@ -124,6 +124,33 @@ def test_cvats_own_boxes_and_masks(tmp_path: Path) -> None:
     assert (box["object_id"], box["frame_index"], box["x_min"], box["category"]) == (3, 2, 1.5, "car")
     drawn = rle.decode(mask["mask_counts"], (10, 20))
     assert {(int(y), int(x)) for y, x in np.argwhere(drawn)} == {(4, 4), (4, 5), (5, 5)}
+
+
+CVAT_MASKS = """<?xml version="1.0" encoding="utf-8"?>
+<annotations><version>1.1</version><meta><task><id>7</id><name>street.mp4</name><size>9</size>
+<original_size><width>20</width><height>10</height></original_size></task></meta>
+<track id="0" label="dog" source="file" group_id="1">
+  <mask frame="5" keyframe="1" outside="0" occluded="0" rle="0, 6" left="3" top="4" width="3" height="2" z_order="0">
+    <attribute name="object_id">8</attribute></mask>
+  <mask frame="6" keyframe="1" outside="1" occluded="0" rle="0, 6" left="3" top="4" width="3" height="2" z_order="0">
+    <attribute name="object_id">8</attribute></mask>
+</track>
+<track id="1" label="dog" source="file" group_id="1">
+  <mask frame="6" keyframe="1" outside="0" occluded="0" rle="0, 4" left="3" top="4" width="2" height="2" z_order="0">
+    <attribute name="object_id">8</attribute></mask>
+  <mask frame="7" keyframe="1" outside="1" occluded="0" rle="0, 4" left="3" top="4" width="2" height="2" z_order="0">
+    <attribute name="object_id">8</attribute></mask>
+</track></annotations>"""
+"""Masks as CVAT writes them back: a track for each, ended on the next frame."""
+
+
+def test_a_mask_track_that_cvat_ends_does_not_hide_the_next_mask(tmp_path: Path) -> None:
+    (tmp_path / "street.xml").write_text(CVAT_MASKS)
+    tables, _ = open_masks(str(tmp_path)).read(["street"])
+    rows = tables["street"].to_pylist()
+    assert [(row["object_id"], row["frame_index"], rle.area(row["counts"])) for row in rows] == [
+        (8, 5, 6), (8, 6, 4), (8, 7, 0),
+    ]  # fmt: skip
 
 
 def test_yolos_own_boxes(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def round_trip(labels, name: str, target: Path, **options):
     return summarise(result)
 
 
-@pytest.mark.parametrize("name", ["sav", "png", "coco", "youtube-vis", "cvat"])
+@pytest.mark.parametrize("name", ["sav", "png", "coco", "youtube-vis", "cvat", "cvat-masks"])
 def test_lossless_formats(labels, target: Path, name: str) -> None:
     assert round_trip(labels, name, target).overall.j_and_f == 1
 

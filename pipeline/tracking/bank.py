@@ -16,7 +16,7 @@ class BankLimits:
     """Number of prompted frames attended, the closest ones; -1 for all of them."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class MemoryContext:
     """What a frame attends to, in transformers' order: prompted frames, then the farthest to the nearest."""
 
@@ -28,6 +28,10 @@ class MemoryContext:
     """Per pointer: its distance in frames."""
     max_pointers: int
     """min(video length, the model's limit). Distances are divided by this number minus one."""
+    frame: int
+    reverse: bool
+    bank: "MemoryBank"
+    """The bank that these were chosen from, as it is before the frame is tracked."""
 
 
 @dataclass(kw_only=True)
@@ -88,6 +92,9 @@ class MemoryBank:
             pointers=pointers,
             distances=tuple(distances),
             max_pointers=max_pointers,
+            frame=frame,
+            reverse=reverse,
+            bank=self,
         )
 
     def _closest_prompted(self, frame: int) -> list[int]:

@@ -11,15 +11,22 @@ from pipeline.tracking.lanes import Lanes
 from pipeline.tracking.objects import Direction, FramePrompt, FrameSource, TrackedObject
 from pipeline.tracking.propagation import Propagation
 from pipeline.tracking.results import Results
-from pipeline.tracking.stepping import Features, LoadedModel, ModelPrompt, StepRequest, StepResult
+from pipeline.tracking.stepping import EngineKind, Features, LoadedModel, ModelPrompt, Stepper, StepRequest, StepResult
 from pipeline.tracking.transfer import mark
 
 
 class Engine:
     """Propagates prompted objects through videos. Call `propagate` from as many threads as there are lanes."""
 
-    def __init__(self, model: LoadedModel, *, dtype: torch.dtype = torch.float32, lanes: int = 1) -> None:
-        """`lanes` is the maximum number of videos stepped in one batch."""
+    def __init__(
+        self,
+        model: LoadedModel,
+        *,
+        dtype: torch.dtype = torch.float32,
+        lanes: int = 1,
+        stepper: Stepper | None = None,
+    ) -> None:
+        """`lanes` is the maximum number of videos stepped in one batch; `stepper` replaces the model's own."""
         if dtype not in (torch.float32, torch.bfloat16):
             raise ValueError(f"Invalid dtype ({dtype}). Supported values are torch.float32, torch.bfloat16.")
         if lanes < 1:
@@ -28,8 +35,13 @@ class Engine:
         self.image_size = model.image_size
         if self.device.type == "cuda":
             use_ieee_float32()
-        self._stepper = model.stepper(dtype=dtype)
+        self._stepper = stepper or model.stepper(dtype=dtype)
         self._lanes: Lanes[StepRequest, StepResult] = Lanes(self._run, max_lanes=lanes, clock=batch_clock(model.device))
+
+    @property
+    def kind(self) -> EngineKind:
+        """Which of the two engines steps the videos."""
+        return self._stepper.engine
 
     @property
     def limits(self) -> BankLimits:

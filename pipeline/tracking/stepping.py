@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from pipeline.tracking.bank import BankLimits, MemoryContext
 from pipeline.tracking.objects import FramePrompt
 from pipeline.tracking.results import Results
+
+EngineKind = Literal["fast", "reference"]
+"""fast: this project's own steps on transformers' weights; reference: transformers' own loop (`reference.py`)."""
 
 Features: TypeAlias = Any
 """One encoded frame, in a form that only the model family knows."""
@@ -56,6 +59,8 @@ class Stepper(Protocol):
     """What the engine needs of a model family: batches of frames, prompts, tracks and corrections."""
 
     @property
+    def engine(self) -> EngineKind: ...
+    @property
     def limits(self) -> BankLimits: ...
     @property
     def max_pointers(self) -> int: ...
@@ -73,6 +78,14 @@ class LoadedModel(Protocol):
     """A model of any family, in memory."""
 
     @property
+    def model(self) -> Any:
+        """transformers' video model."""
+
+    @property
+    def processor(self) -> Any:
+        """transformers' processor of the model."""
+
+    @property
     def name(self) -> str: ...
     @property
     def digest(self) -> str: ...
@@ -81,7 +94,9 @@ class LoadedModel(Protocol):
     @property
     def device(self) -> torch.device: ...
     def resize(self, rgb: NDArray[np.uint8]) -> torch.Tensor: ...
-    def stepper(self, *, dtype: torch.dtype) -> Stepper: ...
+    def stepper(self, *, dtype: torch.dtype) -> Stepper:
+        """The family's fast stepper, or a `ReferenceStepper` if it has none."""
+        ...
 
 
 class SteppedModel(Protocol):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.tracking import Direction, Engine, MaskPostprocessor, TrackedFrame, TrackedObject
-from pipeline.tracking.sam2.model import Sam2
+from pipeline.tracking.stepping import LoadedModel
 from tests.tracking import reference
 from tests.tracking.videos import MemorySource
 
@@ -44,7 +44,7 @@ class Difference:
 
 
 def to_transformers(
-    sam2: Sam2,
+    sam2: LoadedModel,
     video: Sequence[NDArray[np.uint8]],
     objects: Sequence[TrackedObject],
     direction: Direction,

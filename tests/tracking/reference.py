@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.tracking import Direction, FramePrompt, TrackedObject
-from pipeline.tracking.sam2.model import Sam2
+from pipeline.tracking.stepping import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Row:
 
 
 def rows(
-    sam2: Sam2, video: Sequence[NDArray[np.uint8]], objects: Sequence[TrackedObject], direction: Direction
+    sam2: LoadedModel, video: Sequence[NDArray[np.uint8]], objects: Sequence[TrackedObject], direction: Direction
 ) -> dict[tuple[int, int], Row]:
     """By object id and frame index."""
     found: dict[tuple[int, int], Row] = {}
@@ -32,7 +32,7 @@ def rows(
 
 
 def _one_object(
-    sam2: Sam2, video: Sequence[NDArray[np.uint8]], tracked: TrackedObject, direction: Direction
+    sam2: LoadedModel, video: Sequence[NDArray[np.uint8]], tracked: TrackedObject, direction: Direction
 ) -> Iterator[tuple[int, Row]]:
     model: Any = sam2.model
     processor: Any = sam2.processor

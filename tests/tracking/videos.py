@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.tracking import FramePrompt, TrackedObject
-from pipeline.tracking.sam2.model import Sam2
+from pipeline.tracking.stepping import LoadedModel
 
 HEIGHT, WIDTH = 90, 140
 
@@ -37,7 +37,7 @@ def video(frames: int, *, seed: int = 0, height: int = HEIGHT, width: int = WIDT
 class MemorySource:
     """A FrameSource over frames in memory that counts what is read."""
 
-    def __init__(self, sam2: Sam2, frames: Sequence[NDArray[np.uint8]]) -> None:
+    def __init__(self, sam2: LoadedModel, frames: Sequence[NDArray[np.uint8]]) -> None:
         self.height, self.width = frames[0].shape[:2]
         self._frames = [sam2.resize(f) for f in frames]
         self.read = 0

@@ -21,7 +21,7 @@ from pipeline.tracking.sam2.kernels import SETTING, attend_memories
 from pipeline.tracking.sam2.memory import MemoryEncoder
 from pipeline.tracking.sam2.prompts import ModelPrompt, to_model
 from pipeline.tracking.sam2.weights import Weights
-from pipeline.tracking.stepping import Correction
+from pipeline.tracking.stepping import Correction, EngineKind
 from pipeline.tracking.transfer import FrameUpload, to_device
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ _FRAMES_AHEAD = 8
 
 class Sam2Stepper:
     """Runs batches of frames, prompts, tracks and corrections. The methods must be called inside `inference`."""
+
+    engine: EngineKind = "fast"
 
     def __init__(self, sam2: "Sam2", *, dtype: torch.dtype) -> None:
         model: Any = sam2.model

@@ -18,12 +18,17 @@ def load(
     Raises:
         ModelError: The model or the device cannot be found, or the model's weights are incomplete.
     """
-    place = _device(device)
+    place = device_of(device)
     resolved = resolve(name, revision=revision, timeout_s=timeout_s)
     return FAMILIES[resolved.model_type].load(resolved, place)
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device of a name: `auto` (CUDA if PyTorch sees a device), `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        ModelError: There is no such device.
+    """
     if name not in ("auto", "cpu", "cuda") and not re.fullmatch(r"cuda:\d+", name):
         raise ModelError(f"Invalid device ({name}). Supported values are auto, cpu, cuda.")
     if name == "auto":

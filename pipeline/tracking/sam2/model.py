@@ -74,7 +74,7 @@ def load(resolved: ResolvedModel, device: torch.device) -> Sam2:
     """
     name, folder = resolved.name, resolved.folder
     try:
-        with _no_progress_bar():
+        with no_progress_bar():
             loaded: Any = Sam2VideoModel.from_pretrained(
                 folder,
                 dtype=torch.float32,  # a half-precision checkpoint would otherwise load as float16
@@ -113,7 +113,7 @@ def _size(size: Any) -> Any:
 
 
 @contextmanager
-def _no_progress_bar() -> Iterator[None]:
+def no_progress_bar() -> Iterator[None]:
     """Keep transformers' progress bar off stderr."""
     switch: Any = transformers_logging
     was_on = switch.is_progress_bar_enabled()

@@ -1,0 +1,76 @@
+"""Find a detector's files and digest them: what a driver needs to know of a detector. Does not import torch."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.detection.families import class_numbers, family_of
+from pipeline.detection.settings import DetectionParameters
+from pipeline.tracking import modelfiles
+from pipeline.tracking.modelfiles import HUB_TIMEOUT_S, ResolvedModel
+
+EMBEDDED = Path(__file__).parents[1] / "demo" / "embedded" / "detector"
+
+_TEXT_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt",
+    "vocab.txt", "added_tokens.json")  # fmt: skip
+_VOLATILE = frozenset({"transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype", "use_cache"})
+"""Settings of config.json and processors that change no detection."""
+
+
+def resolve_detector(
+    name: str, parameters: DetectionParameters, *, revision: str | None = None, timeout_s: float = HUB_TIMEOUT_S
+) -> ResolvedModel:
+    """Find a detector's files, downloading them when `name` is a hub id, and digest them. Loads nothing.
+
+    With `parameters.everything` the model is a tracker's: its own mask generation finds the objects.
+
+    Raises:
+        ModelError: The model cannot be found, is no detector, or does not know a class.
+    """
+    if parameters.everything:
+        return modelfiles.resolve(name, revision=revision, timeout_s=timeout_s)
+    folder = modelfiles.find_folder(
+        name,
+        revision=revision,
+        timeout_s=timeout_s,
+        embedded=EMBEDDED,
+        files=(*modelfiles.FILES, *_TEXT_FILES),
+    )
+    config = modelfiles.read_config(folder, name)
+    if family_of(config, name).kind == "closed":
+        class_numbers(config, parameters.classes, name)
+    settings = {"config": _lasting(config), **_other_files(folder)}
+    digest = modelfiles.digest_weights(folder, settings, name)
+    return ResolvedModel(name=name, model_type=config["model_type"], folder=folder, digest=digest)
+
+
+def default_threshold(name: str, *, revision: str | None = None, timeout_s: float = HUB_TIMEOUT_S) -> float:
+    """The least score of a detection that suits a detector's family; its config.json is read.
+
+    Raises:
+        ModelError: The model cannot be found, or is no detector.
+    """
+    folder = modelfiles.find_folder(
+        name, revision=revision, timeout_s=timeout_s, embedded=EMBEDDED, files=(*modelfiles.FILES, *_TEXT_FILES)
+    )
+    return family_of(modelfiles.read_config(folder, name), name).threshold
+
+
+def _other_files(folder: Path) -> dict[str, Any]:
+    """What the processors and the tokenizer decide: settings of the first, digests of the second."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.glob("*processor_config.json")):
+        found[path.name] = _lasting(json.loads(path.read_text()))
+    for name in _TEXT_FILES:
+        if (path := folder / name).is_file():
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def _lasting(settings: Any) -> Any:
+    """Settings without those that change no detection."""
+    if not isinstance(settings, Mapping):
+        return settings
+    return {key: _lasting(value) for key, value in settings.items() if key not in _VOLATILE}

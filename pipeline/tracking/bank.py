@@ -41,6 +41,8 @@ class MemoryBank:
     limits: BankLimits
     keep_start: bool
     """Keep the frames right after `start` during the forward pass, for the backward pass that follows."""
+    max_prompted: int | None = None
+    """Attend to so many prompted frames, the latest that the pass has reached. None: all, or the model's limit."""
     prompted: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     """Memory (HW, C) bf16 and pointer (D,) fp32 by frame, in frame order."""
     memories: dict[int, torch.Tensor] = field(default_factory=dict)
@@ -48,6 +50,11 @@ class MemoryBank:
 
     def add_prompted(self, frame: int, memory: torch.Tensor, pointer: torch.Tensor) -> None:
         self.prompted[frame] = (_own(memory), _own(pointer))
+        if self.max_prompted is not None:
+            kept = list(self.prompted)
+            early = self.max_prompted if self.keep_start else 0
+            for old in kept[early : -self.max_prompted]:
+                del self.prompted[old]
 
     def add_tracked(self, frame: int, memory: torch.Tensor, pointer: torch.Tensor, *, reverse: bool) -> None:
         """Add a tracked frame, and drop the frames that no later frame of this pass or the next one attends."""
@@ -64,22 +71,22 @@ class MemoryBank:
     def context(self, frame: int, *, reverse: bool, max_pointers: int) -> MemoryContext:
         """The memories that `frame` attends to. `max_pointers` is min(video length, the model's limit)."""
         sign = -1 if reverse else 1
-        chosen = self._closest_prompted(frame)
+        chosen = self._closest_prompted(frame) if self.max_prompted is None else self._latest_prompted(frame, sign)
         memories = [self.prompted[t][0] for t in chosen]
         ages = [0] * len(chosen)
         for age in range(self.limits.memories, 0, -1):
             t = frame - sign * age
             memory = self.memories.get(t)
-            if memory is None and t in self.prompted and t not in chosen:
+            if memory is None and self.max_prompted is None and t in self.prompted and t not in chosen:
                 memory = self.prompted[t][0]
             if memory is not None:
                 memories.append(memory)
                 ages.append(age)
         pointers = []
         distances = []
-        for t, (_, pointer) in self.prompted.items():
+        for t in self.prompted if self.max_prompted is None else chosen:
             if (frame - t) * sign >= 0:
-                pointers.append(pointer)
+                pointers.append(self.prompted[t][1])
                 distances.append((frame - t) * sign)
         for distance in range(1, max_pointers):
             tracked = self.pointers.get(frame - sign * distance)
@@ -109,6 +116,11 @@ class MemoryBank:
         chosen += [t for t in (min((t for t in self.prompted if t >= frame), default=None),) if t is not None]
         rest = sorted((t for t in self.prompted if t not in chosen), key=lambda t: abs(t - frame))
         return chosen + rest[: limit - len(chosen)]
+
+    def _latest_prompted(self, frame: int, sign: int) -> list[int]:
+        """The attended prompted frames in frame order: the latest that the pass has reached before `frame`."""
+        reached = sorted((t for t in self.prompted if (frame - t) * sign > 0), key=lambda t: abs(frame - t))
+        return sorted(reached[: self.max_prompted])
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
         tensors = {}

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import torch
 
 from pipeline.tracking.bank import BankLimits
+from pipeline.tracking.causal import CausalPropagation
 from pipeline.tracking.clocks import batch_clock
+from pipeline.tracking.decisions import Decider
 from pipeline.tracking.environment import use_ieee_float32
 from pipeline.tracking.lanes import Lanes
 from pipeline.tracking.objects import Direction, FramePrompt, FrameSource, TrackedObject
@@ -73,12 +75,33 @@ class Engine:
         *,
         direction: Direction = "forward",
         resume: bytes | None = None,
+        max_conditioning_frames: int | None = None,
+        decider: Decider | None = None,
     ) -> Propagation:
         """Tracked frames: the forward pass ascending, then the backward pass descending.
 
-        `resume` is a `Propagation.checkpoint()` of the same objects: the frames after it follow, bit by bit the same.
+        Args:
+            source: the video's frames.
+            objects: the prompted objects.
+            direction: forward, backward or both.
+            resume: a `Propagation.checkpoint()` of the same objects: the frames after it follow, bit by bit the same.
+            max_conditioning_frames: attend to so many prompted frames, the latest ones that the pass has reached;
+                None: to all, also to later ones, up to the model's own limit.
+            decider: decides on more objects and prompts; needs `max_conditioning_frames`.
         """
-        return Propagation(self, source, objects, direction=direction, resume=resume)
+        if max_conditioning_frames is None:
+            if decider is not None:
+                raise ValueError("A decider needs max_conditioning_frames.")
+            return Propagation(self, source, objects, direction=direction, resume=resume)
+        return CausalPropagation(
+            self,
+            source,
+            objects,
+            direction=direction,
+            resume=resume,
+            max_conditioning_frames=max_conditioning_frames,
+            decider=decider,
+        )
 
     def prepare(self, prompt: FramePrompt, *, height: int, width: int) -> ModelPrompt:
         return self._stepper.prepare(prompt, height=height, width=width)

@@ -44,6 +44,8 @@ class TrackedObject:
     corrections: Mapping[int, FramePrompt] = field(default_factory=dict)
     """By frame index: points or a box; negative points alone are allowed. A correction runs with the frame's memory and
     with the logits that were just tracked on it, as in Meta's interactive predictor."""
+    end: int | None = None
+    """The object has no row from this frame on. Another `TrackedObject` of the same id may begin there or later."""
 
     def __post_init__(self) -> None:
         if not self.prompts:
@@ -92,7 +94,7 @@ class TrackedFrame:
     """On a GPU: when and on which stream the tensors can be read without waiting for later steps."""
 
 
-def check(objects: Sequence[TrackedObject], direction: str) -> None:
+def check(objects: Sequence[TrackedObject], direction: str, *, some_needed: bool = True) -> None:
     """Refuse what cannot be tracked.
 
     Raises:
@@ -101,7 +103,7 @@ def check(objects: Sequence[TrackedObject], direction: str) -> None:
     """
     if direction not in ("forward", "backward", "both"):
         raise ValueError(f"Invalid direction ({direction}). Supported values are forward, backward, both.")
-    if not objects:
+    if not objects and some_needed:
         raise ValueError("There is no object to track.")
     if len({o.object_id for o in objects}) != len(objects):
         raise ValueError("Object ids must be unique.")

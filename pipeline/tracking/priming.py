@@ -30,11 +30,11 @@ def prime(
         PromptError: The video ends before a prompt or a correction.
     """
     if last := max((t for o in objects for t in o.corrections), default=None):
-        _read(source, [last])  # fails before hours of tracking, not after them
+        read_prompted(source, [last])  # fails before hours of tracking, not after them
     frames = sorted({t for o in objects for t in o.prompts})
     for first in range(0, len(frames), FRAMES_AT_ONCE):
         chunk = frames[first : first + FRAMES_AT_ONCE]
-        pixels = _read(source, chunk)
+        pixels = read_prompted(source, chunk)
         request = StepRequest(encode=[pixels[t] for t in chunk])
         prompted = [(t, i) for t in chunk for i, o in enumerate(objects) if t in o.prompts]
         for t, i in prompted:
@@ -50,7 +50,12 @@ def prime(
     state.primed = True
 
 
-def _read(source: FrameSource, frames: Sequence[int]) -> Mapping[int, torch.Tensor]:
+def read_prompted(source: FrameSource, frames: Sequence[int]) -> Mapping[int, torch.Tensor]:
+    """The pixels of prompted frames.
+
+    Raises:
+        PromptError: The video ends before one of them.
+    """
     pixels = source.at(frames)
     for t in frames:
         if t not in pixels:

@@ -1,7 +1,7 @@
 """The order of a propagation: prompted frames, then the forward pass, then the backward pass."""
 
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from types import TracebackType
 
 import torch
@@ -12,7 +12,7 @@ from pipeline.tracking.priming import prime
 from pipeline.tracking.reading import Frame, PendingFrame, chain, closing, read_on
 from pipeline.tracking.results import Results
 from pipeline.tracking.state import Rows, State
-from pipeline.tracking.stepping import Correction, Features, SteppedModel, StepRequest
+from pipeline.tracking.stepping import Correction, Features, SteppedModel, StepRequest, StepResult
 from pipeline.tracking.transfer import Ready, result_stream
 
 
@@ -31,16 +31,17 @@ class Propagation(Iterator[TrackedFrame]):
         direction: Direction,
         resume: bytes | None,
     ) -> None:
-        check(objects, direction)
+        check(objects, direction, some_needed=self._needs_objects)
         self._model = model
         self._source = source
-        self._objects = tuple(objects)
+        self._objects, self._given = list(objects), len(objects)
         self._direction = direction
         reverse = direction == "backward"
         self._state = State(
-            banks=[MemoryBank(start=o.start, limits=model.limits, keep_start=direction == "both") for o in objects],
+            banks=[self._make_bank(o.start) for o in objects],
             reverse=reverse,
             next=self._first(reverse=reverse),
+            make_bank=self._make_bank,
         )
         if resume is not None:
             self._state.load(resume, self._identity(), model.device)
@@ -69,10 +70,17 @@ class Propagation(Iterator[TrackedFrame]):
         """The state after the frames yielded so far, as safetensors. Call it between two frames."""
         return self._state.to_bytes(self._identity())
 
+    @property
+    def _needs_objects(self) -> bool:
+        return True
+
+    def _make_bank(self, start: int) -> MemoryBank:
+        return MemoryBank(start=start, limits=self._model.limits, keep_start=self._direction == "both")
+
     def _identity(self) -> dict[str, object]:
         return {
             "direction": self._direction,
-            "objects": [[o.object_id, *sorted([*o.prompts, *o.corrections])] for o in self._objects],
+            "objects": [[o.object_id, *sorted([*o.prompts, *o.corrections])] for o in self._objects[: self._given]],
         }
 
     def _first(self, *, reverse: bool) -> int:
@@ -90,8 +98,7 @@ class Propagation(Iterator[TrackedFrame]):
 
     def _passes(self) -> Iterator[TrackedFrame]:
         if not self._state.primed:
-            earliest_only = self._direction == "backward"
-            prime(self._state, self._objects, self._source, self._model, self._lane, earliest_only=earliest_only)
+            self._prime()
         if not self._state.reverse:
             yield from self._pass(self._source.forward(self._state.next))
             if self._direction == "forward":
@@ -103,6 +110,10 @@ class Propagation(Iterator[TrackedFrame]):
         self._count_frames()
         yield from self._pass(self._source.backward(self._state.next))
 
+    def _prime(self) -> None:
+        earliest_only = self._direction == "backward"
+        prime(self._state, self._objects, self._source, self._model, self._lane, earliest_only=earliest_only)
+
     def _pass(self, frames: Iterator[Frame]) -> Iterator[TrackedFrame]:
         pending: deque[PendingFrame] = deque()
         with closing(frames if self._state.reverse else self._peek(frames)) as frames:
@@ -111,7 +122,8 @@ class Propagation(Iterator[TrackedFrame]):
                     self._fill(pending, frames)
                 if not pending:
                     return
-                yield self._step(pending)
+                if (frame := self._step(pending)) is not None:
+                    yield frame
 
     def _fill(self, pending: deque[PendingFrame], frames: Iterator[Frame]) -> None:
         """Read frames until there is a batch of them for the encoder."""
@@ -134,12 +146,14 @@ class Propagation(Iterator[TrackedFrame]):
         own_row = self._direction == "backward"
         return [(i, o) for i, o in enumerate(self._objects) if t < o.start or (own_row and t == o.start)]
 
-    def _step(self, pending: deque[PendingFrame]) -> TrackedFrame:
-        """Step the first pending frame and remove it."""
+    def _step(self, pending: deque[PendingFrame]) -> TrackedFrame | None:
+        """Step the first pending frame and remove it; None if no object has a row on it."""
         t = pending[0].index
         active = self._active(t)
         tracked = [i for i, o in active if t not in o.prompts]
         results, done = self._track(pending, tracked) if tracked else (None, None)
+        if results is not None:
+            self._remember(t, list(enumerate(tracked)), results)
         pending.popleft()
         rows = self._rows(t, active, tracked, results)
         # From here on a checkpoint continues after frame t.
@@ -157,28 +171,38 @@ class Propagation(Iterator[TrackedFrame]):
     def _track(
         self, pending: Sequence[PendingFrame], tracked: Sequence[int]
     ) -> tuple[Results, torch.cuda.Event | None]:
-        """Track objects on the first pending frame and add the results to their banks.
+        """Track objects on the first pending frame.
 
-        Encodes all pending frames that are not encoded yet. Returns the results and the event after which they can be
-        read, if they are as the batch left them.
+        Returns the results and the event after which they can be read, if they are as the batch left them.
         """
         first = pending[0]
         contexts = [self._context(i, first.index) for i in tracked]
-        new = [frame for frame in pending if frame.pixels is not None] if first.features is None else []
-        features: Features | int = first.features if first.features is not None else 0
-        request = StepRequest(
-            encode=[frame.pixels for frame in new if frame.pixels is not None],
-            tracks=[(features, context) for context in contexts],
-        )
-        result = self._model.submit(self._lane, request)
-        for frame, encoded in zip(new, result.features, strict=True):
-            frame.features, frame.pixels = encoded, None
+        request, features = self._request(pending)
+        request.tracks = [(features, context) for context in contexts]
+        result = self._submit(pending, request)
         assert result.tracks is not None
         results = self._corrected(first, tracked, contexts, result.tracks)
-        for n, i in enumerate(tracked):
-            bank = self._state.banks[i]
-            bank.add_tracked(first.index, results.memory[n], results.pointer[n], reverse=self._state.reverse)
         return results, result.done if results is result.tracks else None
+
+    def _request(self, pending: Sequence[PendingFrame]) -> tuple[StepRequest, Features | int]:
+        """A request that encodes all pending frames unless the first one is, and the place of the first's features."""
+        if pending[0].features is not None:
+            return StepRequest(), pending[0].features
+        return StepRequest(encode=[frame.pixels for frame in pending if frame.pixels is not None]), 0
+
+    def _submit(self, pending: Sequence[PendingFrame], request: StepRequest) -> StepResult:
+        result = self._model.submit(self._lane, request)
+        if request.encode:
+            new = [frame for frame in pending if frame.pixels is not None]
+            for frame, encoded in zip(new, result.features, strict=True):
+                frame.features, frame.pixels = encoded, None
+        return result
+
+    def _remember(self, t: int, tracked: Iterable[tuple[int, int]], results: Results) -> None:
+        """Add results to the banks: `tracked` has their rows and the positions of their objects."""
+        for n, i in tracked:
+            bank = self._state.banks[i]
+            bank.add_tracked(t, results.memory[n], results.pointer[n], reverse=self._state.reverse)
 
     def _context(self, position: int, t: int) -> MemoryContext:
         assert self._state.max_pointers is not None
@@ -238,4 +262,4 @@ class Propagation(Iterator[TrackedFrame]):
         self._state.max_pointers = min(known, limit)
 
     def _known_frames(self) -> int:
-        return 1 + max(t for o in self._objects for t in o.prompts)
+        return 1 + max((t for o in self._objects for t in o.prompts), default=-1)

@@ -1,7 +1,7 @@
 """The state of a propagation between two frames: all that another propagation needs to continue from there."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ class Rows(NamedTuple):
 
 @dataclass(kw_only=True)
 class State:
-    banks: Sequence[MemoryBank]
+    banks: list[MemoryBank]
     """In the objects' order."""
     reverse: bool
     """Whether the propagation is in its backward pass."""
@@ -37,6 +37,10 @@ class State:
     """min(video length, the model's limit), or None before it is known."""
     prompted: dict[tuple[int, int], Rows] = field(default_factory=dict)
     """Rows of prompted frames that are not yet yielded, by frame and position of the object."""
+    decisions: dict[str, Any] | None = None
+    """What was decided while tracking, as JSON values: the objects that began as [id, start, end] under "objects"."""
+    make_bank: Callable[[int], MemoryBank] | None = None
+    """Makes the bank of a decided object from its start."""
 
     def to_bytes(self, owner: Mapping[str, Any]) -> bytes:
         """The state as safetensors; `owner` (JSON values) identifies the propagation it belongs to.
@@ -46,7 +50,14 @@ class State:
         tensors = {f"{i}/{name}": t for i, bank in enumerate(self.banks) for name, t in bank.to_tensors().items()}
         for (frame, i), row in self.prompted.items():
             tensors |= {f"row/{frame}/{i}/{n}": part for n, part in enumerate(row)}
-        place = {"primed": self.primed, "reverse": self.reverse, "next": self.next, "max_pointers": self.max_pointers}
+        place: dict[str, Any] = {
+            "primed": self.primed,
+            "reverse": self.reverse,
+            "next": self.next,
+            "max_pointers": self.max_pointers,
+        }
+        if self.decisions is not None:
+            place["decisions"] = self.decisions
         header = {"propagation": json.dumps({**owner, **place})}
         return save({name: t.contiguous().cpu() for name, t in tensors.items()}, header)
 
@@ -67,6 +78,10 @@ class State:
         if {name: place[name] for name in owner} != owner:
             raise ValueError("This checkpoint belongs to other objects, prompts or direction.")
         tensors = {name: t.to(device) for name, t in load(data).items()}
+        self.decisions = place.get("decisions")
+        for _, start, _ in self.decisions["objects"] if self.decisions else ():
+            assert self.make_bank is not None
+            self.banks.append(self.make_bank(start))
         for i, bank in enumerate(self.banks):
             own = f"{i}/"
             bank.load({name.removeprefix(own): t for name, t in tensors.items() if name.startswith(own)})

@@ -1,0 +1,184 @@
+"""Propagation that attends to the latest prompted frames, so that prompts can be decided while it runs.
+
+A frame attends to at most N prompted frames, the latest that its pass has reached. Ordinary propagation runs all
+prompts first and attends to later ones too. Here a prompt runs on its own frame, and what is tracked before it does not
+depend on it. So a prompt that is decided there gives the same masks as the same prompt in a manifest, and memory and
+time do not grow with the number of prompts. Objects that are prompted again are tracked on that frame first and then
+replaced, so that batches are the same in both cases.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from pipeline.tracking.bank import MemoryBank
+from pipeline.tracking.decisions import Decider
+from pipeline.tracking.objects import Direction, FramePrompt, FrameSource, TrackedFrame, TrackedObject
+from pipeline.tracking.priming import prime, read_prompted
+from pipeline.tracking.propagation import Propagation
+from pipeline.tracking.reading import Frame, PendingFrame
+from pipeline.tracking.results import Results
+from pipeline.tracking.state import Rows
+from pipeline.tracking.stepping import SteppedModel
+from pipeline.tracking.transfer import Ready
+
+_RUN = FramePrompt(box=np.zeros(4, np.float32))
+"""Stands for a decided prompt that has run: its memory is in the bank, and it may have held a large mask."""
+
+
+class CausalPropagation(Propagation):
+    """Tracked frames of one video; a frame attends to the latest prompted frames that its pass has reached."""
+
+    def __init__(
+        self,
+        model: SteppedModel,
+        source: FrameSource,
+        objects: Sequence[TrackedObject],
+        *,
+        direction: Direction,
+        resume: bytes | None,
+        max_conditioning_frames: int,
+        decider: Decider | None = None,
+    ) -> None:
+        if max_conditioning_frames < 1:
+            raise ValueError(f"Invalid max_conditioning_frames ({max_conditioning_frames}). It must be at least 1.")
+        if decider is not None and direction == "backward":
+            raise ValueError("Objects are decided in a forward pass; the direction must be forward or both.")
+        self._max_prompted = max_conditioning_frames
+        self._decider = decider
+        super().__init__(model, source, objects, direction=direction, resume=resume)
+        if decider is not None and self._state.decisions is not None:
+            decider.restore(self._state.decisions["decider"])
+            self._objects += [
+                TrackedObject(object_id=object_id, prompts={start: _RUN}, end=end)
+                for object_id, start, end in self._state.decisions["objects"]
+            ]
+
+    def checkpoint(self) -> bytes:
+        if self._decider is not None:
+            decided = [[o.object_id, o.start, o.end] for o in self._objects[self._given :]]
+            self._state.decisions = {"objects": decided, "decider": self._decider.state()}
+        return super().checkpoint()
+
+    @property
+    def _needs_objects(self) -> bool:
+        return self._decider is None
+
+    def _make_bank(self, start: int) -> MemoryBank:
+        return replace(super()._make_bank(start), max_prompted=self._max_prompted)
+
+    def _identity(self) -> dict[str, object]:
+        given = super()._identity()
+        return {**given, "max_prompted": self._max_prompted, "decides": self._decider is not None}
+
+    def _first(self, *, reverse: bool) -> int:
+        wanted = [] if reverse or self._decider is None else [self._decider.first or 0]
+        return min([super()._first(reverse=reverse), *wanted]) if self._objects else (wanted or [-1])[0]
+
+    def _prime(self) -> None:
+        if self._direction == "backward":
+            nearest = [replace(o, prompts=_earliest(o.prompts, self._max_prompted)) for o in self._objects]
+            prime(self._state, nearest, self._source, self._model, self._lane, earliest_only=True)
+            return
+        if last := max((t for o in self._objects for t in (*o.prompts, *o.corrections)), default=None):
+            read_prompted(self._source, [last])  # fails before hours of tracking, not after them
+        self._state.primed = True
+
+    def _fill(self, pending: deque[PendingFrame], frames: Iterator[Frame]) -> None:
+        if self._state.reverse:
+            super()._fill(pending, frames)
+            return
+        while len(pending) < self._model.frames_ahead and (frame := next(frames, None)) is not None:
+            pending.append(PendingFrame(index=frame[0], pixels=frame[1]))
+
+    def _active(self, t: int) -> list[tuple[int, TrackedObject]]:
+        return [(i, o) for i, o in super()._active(t) if o.end is None or t < o.end]
+
+    def _step(self, pending: deque[PendingFrame]) -> TrackedFrame | None:
+        if self._state.reverse:
+            return super()._step(pending)
+        t = pending[0].index
+        tracked = [i for i, o in self._active(t) if o.start < t]
+        results, done = self._track(pending, tracked) if tracked else (None, None)
+        prompts = {i: o.prompts[t] for i, o in self._active(t) if t in o.prompts}
+        if self._decider is not None and self._decider.looks_at(t):
+            prompts |= self._decided(self._decider, t, tracked, results, done)
+        prompted = self._prompt(pending, prompts) if prompts else None
+        kept = [(n, i) for n, i in enumerate(tracked) if i not in prompts]
+        if results is not None:
+            self._remember(t, kept, results)
+        pending.popleft()
+        self._state.next = t + 1
+        row_of = {i: (results, n) for n, i in kept} | {i: (prompted, n) for n, i in enumerate(prompts)}
+        if not row_of:
+            return None
+        whole = results if results is not None and not prompts else None
+        rows = Rows(whole.logits, whole.object_logit, whole.predicted_iou) if whole else _joined(row_of)
+        positions = sorted(row_of)
+        objects = [self._objects[i] for i in positions]
+        return TrackedFrame(
+            frame_index=t,
+            object_ids=tuple(o.object_id for o in objects),
+            is_prompted=tuple(i in prompts or o.is_prompted(t) for i, o in zip(positions, objects, strict=True)),
+            logits=rows.logits,
+            object_logit=rows.object_logit,
+            predicted_iou=rows.predicted_iou,
+            ready=Ready.of(self._result_stream, done if whole else None),
+        )
+
+    def _decided(
+        self, decider: Decider, t: int, tracked: Sequence[int], results: Results | None, done: torch.cuda.Event | None
+    ) -> dict[int, FramePrompt]:
+        """The prompts that are decided on frame t, by position of their object; new objects are added."""
+        seen = None
+        if results is not None:
+            seen = TrackedFrame(
+                frame_index=t,
+                object_ids=tuple(self._objects[i].object_id for i in tracked),
+                is_prompted=(False,) * len(tracked),
+                logits=results.logits,
+                object_logit=results.object_logit,
+                predicted_iou=results.predicted_iou,
+                ready=Ready.of(self._result_stream, done),
+            )
+        decision = decider.decide(t, seen)
+        place = {o.object_id: i for i, o in enumerate(self._objects) if i >= self._given}
+        prompts = {}
+        for object_id, prompt in decision.prompts.items():
+            if object_id not in place:
+                place[object_id] = len(self._objects)
+                self._objects.append(TrackedObject(object_id=object_id, prompts={t: _RUN}))
+                self._state.banks.append(self._make_bank(t))
+            prompts[place[object_id]] = prompt
+        for object_id in decision.ended:
+            i = place[object_id]
+            self._objects[i] = replace(self._objects[i], end=t + 1)
+        return prompts
+
+    def _prompt(self, pending: Sequence[PendingFrame], prompts: Mapping[int, FramePrompt]) -> Results:
+        """Run prompts on the first pending frame, without memory, and add them to their objects' banks."""
+        request, features = self._request(pending)
+        size = {"height": self._source.height, "width": self._source.width}
+        request.prompts = [(features, self._model.prepare(prompt, **size)) for prompt in prompts.values()]
+        results = self._submit(pending, request).prompts
+        assert results is not None
+        for n, i in enumerate(prompts):
+            self._state.banks[i].add_prompted(pending[0].index, results.memory[n], results.pointer[n])
+        return results
+
+
+def _earliest(prompts: Mapping[int, FramePrompt], count: int) -> dict[int, FramePrompt]:
+    return {t: prompts[t] for t in sorted(prompts)[:count]}
+
+
+def _joined(row_of: Mapping[int, tuple[Results | None, int]]) -> Rows:
+    """The rows in the order of their objects."""
+    rows = []
+    for _, (results, n) in sorted(row_of.items()):
+        assert results is not None
+        row = results.rows(n, n + 1)
+        rows.append((row.logits, row.object_logit, row.predicted_iou))
+    return Rows(*(torch.cat(parts) for parts in zip(*rows, strict=True)))

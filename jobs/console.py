@@ -9,9 +9,11 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from pipeline.views.words import duration
+from jobs.command import counted
+from pipeline.views.words import duration, money, short
 
 if TYPE_CHECKING:  # only for types: importing these would load torch before --help is shown
+    from pipeline.runs.estimate import Estimate
     from pipeline.runs.prepare import Prepared
     from pipeline.runs.progress import Progress, RunReport
 
@@ -63,8 +65,8 @@ def _line(progress: "Progress") -> str:
     )
 
 
-def show_plan(prepared: "Prepared") -> None:
-    """Print the plan of a dry run."""
+def show_plan(prepared: "Prepared", *, price_per_hour: float | None = None, currency: str = "") -> None:
+    """Print the plan of a dry run, with its price if the run has a calibration and GPUs a price."""
     plan = prepared.plan
     if not len(plan.order):
         out.print(f"nothing pending: {plan.count('labelled')} videos are labelled")
@@ -74,6 +76,8 @@ def show_plan(prepared: "Prepared") -> None:
         for reason, count in plan.reasons().items():
             out.print(f"  {count:8} {reason}", markup=False)
         out.print(f"{plan.count('labelled')} labelled")
+        if prepared.estimate:
+            out.print(_estimate_line(prepared.estimate, price_per_hour, currency), markup=False)
     for note in prepared.notes:
         out.print(note, markup=False)
     for state, meaning in (("quarantined", "in quarantine"), ("unreadable", "whose source cannot be found")):
@@ -81,6 +85,20 @@ def show_plan(prepared: "Prepared") -> None:
             out.print(f"{plan.count(state)} {meaning}")
     for row in prepared.manifest.bad_rows[:FAILURES_SHOWN]:
         out.print(f"bad row left out: {row}", markup=False)
+
+
+def _estimate_line(estimate: "Estimate", price_per_hour: float | None, currency: str) -> str:
+    hours = estimate.gpu_hours or estimate.actor_hours
+    amount = (
+        ""
+        if price_per_hour is None
+        else f", {money(estimate.price(price_per_hour), currency).strip()} at {price_per_hour:g} an hour"
+    )
+    return (
+        f"estimate: {duration(estimate.seconds)} with {counted(estimate.actors, 'actor')}, {short(hours)} "
+        f"{'GPU' if estimate.gpu_hours else 'actor'} hours{amount}; measured on {estimate.device} with "
+        f"{counted(estimate.lanes, 'lane')}; actors start in {duration(estimate.start_s)} in addition"
+    )
 
 
 def show_report(report: "RunReport") -> None:

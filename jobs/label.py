@@ -65,6 +65,10 @@ def parser() -> argparse.ArgumentParser:
         help="time for checkpoints when the run is stopped (default: 60s)")  # fmt: skip
     add("--stop-at", type=options.moment, metavar="TIME", help="checkpoint and stop at 06:00, or at an ISO 8601 time")
     add("--budget-gpu-hours", type=float, metavar="X", help="checkpoint and stop after X GPU hours (default: no limit)")
+    add("--calibration", metavar="URI", help="file that jobs.calibrate wrote for this model: --dry-run estimates time, "
+        "and videos are ordered by it (default: relative costs by the size of the model)")  # fmt: skip
+    add("--price-per-hour", type=float, metavar="X", help="price of one GPU for an hour, or of one actor where actors "
+        "have no GPU; --dry-run with --calibration estimates the price of the run")  # fmt: skip
     add("--sample", type=options.fraction, metavar="X%", help="label only this share of the videos, by a hash of "
         "video_id")  # fmt: skip
     add("--shard", type=options.shard, metavar="I/N", help="label only the I-th of N parts; shards may run at once")
@@ -103,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
     from pipeline.runs.run import label_corpus
 
     if dry_run:
-        console.show_plan(prepare(config))
+        console.show_plan(prepare(config), price_per_hour=config.price_per_hour)
         return 0
     with console.Display() as display:
         report = label_corpus(config, watch=display.update)

@@ -81,7 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
     from pipeline.views.night import verdict
 
     if options.dry_run:
-        console.show_plan(night.plan_night(settings)[1])
+        price = settings.price_per_gpu_hour if settings.run.price_per_hour is None else settings.run.price_per_hour
+        console.show_plan(night.plan_night(settings)[1], price_per_hour=price, currency=settings.currency)
         return 0
     with console.Display() as display:
         record = night.run_night(settings, night=options.night, watch=display.update)

@@ -10,6 +10,9 @@ OnBadRow = Literal["fail", "skip"]
 OnDamaged = Literal["label", "fail"]
 Device = Literal["auto", "cpu", "cuda"]
 
+GPU_LANES, CPU_LANES = 8, 1
+"""Videos that one actor labels at a time, unless the configuration says otherwise."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -57,6 +60,10 @@ class RunConfig:
     """Track every object backward, too, and store how well the two passes agree in the column drift."""
     allow_uri: tuple[str, ...] = ()
     """URI prefixes that a manifest may name; all when empty."""
+    calibration: str | None = None
+    """Path or URI of a file that jobs.calibrate wrote: estimates time and orders videos by it."""
+    price_per_hour: float | None = None
+    """Price of a GPU (of an actor, where actors have no GPU) for an hour, for the estimate of a dry run."""
     storage: str | None = None
     """storage.toml: endpoints and credentials by URI prefix."""
 
@@ -75,6 +82,8 @@ class RunConfig:
         self._require("budget_gpu_hours", self.budget_gpu_hours is None or self.budget_gpu_hours > 0, "above 0")
         self._require("sample", self.sample is None or 0 < self.sample <= 1, "above 0%, up to 100%")
         self._require("shard", self.shard is None or 1 <= self.shard[0] <= self.shard[1], "i/n with i from 1 to n")
+        price = self.price_per_hour
+        self._require("price_per_hour", price is None or 0 <= price < float("inf"), "0 or more")
         self._require("max_relabel", self.max_relabel is None or self.max_relabel >= 0, "0% or more")
         for name in ("manifest", "output", "model"):
             kind = type(getattr(self, name))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pipeline.labels.failures import RETRY_SOLO, Attempt, Failure, failure_of, write_failure
 from pipeline.manifest import Manifest, Video
-from pipeline.runs.config import RunConfig
+from pipeline.runs.config import CPU_LANES, GPU_LANES, RunConfig
 from pipeline.runs.prepare import Prepared
 from pipeline.runs.progress import FLIGHTS_SHOWN, Progress, show
 from pipeline.runs.stops import StopConditions
@@ -26,7 +26,6 @@ PROGRESS_EVERY_S = 5.0
 """Seconds between two writes of progress.json."""
 VIDEOS_AHEAD = 64
 """Rows of the manifest that become Python objects at once."""
-GPU_LANES = 8
 
 LoadLabeler = Callable[[LabelerSettings], LabelerProtocol]
 """Makes a worker's labeler, inside the worker's process."""
@@ -86,7 +85,7 @@ def join_cluster(config: RunConfig, stops: StopConditions) -> Resources:
 
 def _make_pool(prepared: Prepared, run_id: str, resources: Resources, load_labeler: LoadLabeler) -> Pool:
     config = prepared.config
-    lanes = config.lanes or (GPU_LANES if resources.gpus else 1)
+    lanes = config.lanes or (GPU_LANES if resources.gpus else CPU_LANES)
     return Pool(
         partial(load_labeler, _settings(prepared, run_id, lanes, resources)),
         limits=Limits(workers=resources.actors, in_flight=lanes + 1, deadline_floor_s=config.deadline_floor_s),

@@ -5,7 +5,7 @@ changes of a manifest or deployment (paths, categories, package versions, number
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 from pipeline.labels.key import ALGORITHM_VERSION, KEY_COLUMNS, Parameters, label_key
 from pipeline.manifest.fps import rates
 
-ENCODER_COST, OBJECT_COST = 1.0, 2.0
-"""Relative cost per frame: for hiera-tiny at 1024 px an object costs twice the encoder (606 and 293 GFLOP)."""
+Numbers = npt.NDArray[np.float64]
+Costs = Callable[[Numbers, npt.NDArray[np.int64]], Numbers]
+"""Cost of videos from their numbers of frames and objects, in any one unit."""
 
 BYTES_PER_FRAME = 20_000
 """Estimates the length of a video without num_frames: about 5 Mbit/s at 30 frames a second."""
@@ -67,6 +68,7 @@ def make_plan(
     quarantined: Collection[tuple[str, str]],
     retried: Collection[tuple[str, str]] = (),
     corrected: Collection[str] = (),
+    costs: Costs,
 ) -> Plan:
     """Compare a manifest with what is labelled; returns the state of every video.
 
@@ -82,6 +84,7 @@ def make_plan(
         quarantined: (video_id, label_key) of failures that are not retried.
         retried: (video_id, label_key) of failures that are retried.
         corrected: videos whose prompts are not the manifest's own, but corrected ones.
+        costs: cost of videos, by which they are ordered.
     """
     settings = parameters.to_json()
     table = pa.table(
@@ -122,7 +125,7 @@ def make_plan(
         .append_column("reason", reasons.take(places_of(pending, manifest.num_rows)))
         .append_column("frames", pa.array(frames))
         .append_column("objects", pa.array(objects))
-        .append_column("cost", pa.array(frames * (ENCODER_COST + objects * OBJECT_COST)))
+        .append_column("cost", pa.array(costs(frames, objects)))
     )
     priority = manifest["priority"].fill_null(0).to_numpy()[pending]
     cost = table["cost"].to_numpy()[pending]

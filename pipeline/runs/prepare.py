@@ -17,8 +17,10 @@ from pipeline.labels.failures import RETRIED_UNASKED, Failure, read_failures
 from pipeline.manifest import BadRow, Manifest, prompt_digests, read_manifest
 from pipeline.manifest.bad_rows import clip
 from pipeline.manifest.normalized import normalized_notes
+from pipeline.runs.calibration import read_calibration
 from pipeline.runs.config import RunConfig
 from pipeline.runs.corrections import Overlay, overlay_manifest, read_corrections
+from pipeline.runs.estimate import Estimate, costs_of, estimate
 from pipeline.runs.plan import CORRECTED, Plan, make_plan, places_of
 from pipeline.runs.returns import describe_returns, find_returns
 from pipeline.storage import Entry, Storage, Store, open_source, parse_path
@@ -50,6 +52,8 @@ class Prepared:
     """Videos whose published labels are replaced by older ones, by the run that made the older ones."""
     notes: list[str] = field(default_factory=list)
     """Notes on the plan, one line each: coordinates between 0 and 1, corrections, returning labels."""
+    estimate: Estimate | None = None
+    """Time that the pending videos take, if the configuration has a calibration."""
 
 
 def prepare(
@@ -79,6 +83,10 @@ def prepare(
     overlay = _corrected(_select(_allowed(manifest, config), config), config, store)
     manifest = overlay.manifest
     model = resolve(config.model, revision=config.revision)
+    calibration = None
+    if config.calibration:
+        dtype = config.parameters.dtype
+        calibration = read_calibration(config.calibration, model=model, dtype=dtype, storage=storage)
     versions, sizes = _versions(manifest, storage)
     failures = {(failure.video_id, failure.label_key): failure for failure in read_failures(store)}
     retried = {key for key, f in failures.items() if f.failure_class in RETRIED_UNASKED or retry(f)}
@@ -95,6 +103,7 @@ def prepare(
         quarantined=failures.keys() - retried,
         retried=retried,
         corrected=overlay.corrected,
+        costs=costs_of(calibration, object_cost=model.object_cost, lanes=config.lanes),
     )
     returns = find_returns(store, plan, labelled)
     _refuse_large_relabel(plan, config, labelled.num_rows, returns)
@@ -111,6 +120,7 @@ def prepare(
         failures={v: list(group) for v, group in itertools.groupby(failures.values(), lambda f: f.video_id)},
         returns=returns,
         notes=[*normalized_notes(manifest), *overlay.notes(), *describe_returns(returns)],
+        estimate=estimate(plan, calibration, config) if calibration else None,
     )
 
 

@@ -105,6 +105,8 @@ def _log_plan(prepared: Prepared) -> None:
     log.info("%d of %d videos pending%s", len(plan.order), plan.table.num_rows, f": {reasons}" if reasons else "")
     for note in prepared.notes:
         log.info(note)
+    if prepared.estimate and len(plan.order):
+        log.info("estimate: %.2f hours with %d actors", prepared.estimate.seconds / 3600, prepared.estimate.actors)
 
 
 def _begin(prepared: Prepared) -> Progress:

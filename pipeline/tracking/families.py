@@ -4,10 +4,10 @@ A family is a folder below `pipeline/tracking/` with two modules: `settings.py`,
 digest, and `model.py` with `load(resolved, device)`, which returns a `LoadedModel` (`stepping.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.tracking.sam2 import settings as sam2
 
@@ -28,6 +28,8 @@ class Family:
     """Names of the settings in config.json that change masks, by section."""
     processor_in_digest: str
     """The same for the video processor's settings."""
+    object_cost: Callable[[Mapping[str, Any]], float]
+    """From config.json, the cost of tracking one object on a frame in units of the frame's fixed cost."""
 
     def load(self, resolved: "ResolvedModel", device: "torch.device") -> "LoadedModel":
         model: LoadedModel = import_module(f"pipeline.tracking.{self.folder}.model").load(resolved, device)
@@ -40,5 +42,6 @@ FAMILIES = {
         folder="sam2",
         config_in_digest=sam2.CONFIG_IN_DIGEST,
         processor_in_digest=sam2.PROCESSOR_IN_DIGEST,
+        object_cost=sam2.object_cost,
     ),
 }

@@ -46,6 +46,8 @@ class ResolvedModel:
     folder: Path
     digest: str
     """sha256 of the weights and of the settings that change masks. It does not depend on the name or the folder."""
+    object_cost: float
+    """Estimated cost of tracking one object on a frame, in units of a frame's fixed cost."""
 
 
 def resolve(name: str, *, revision: str | None = None, timeout_s: float = HUB_TIMEOUT_S) -> ResolvedModel:
@@ -57,7 +59,8 @@ def resolve(name: str, *, revision: str | None = None, timeout_s: float = HUB_TI
         allowed = ", ".join(f"{key!r} ({family.title})" for key, family in FAMILIES.items())
         raise ModelError(f"Model {name} at {folder} has model_type {kind!r}. Supported values are {allowed}.")
     digest = digest_weights(folder, _settings(folder, config), name)
-    return ResolvedModel(name=name, model_type=kind, folder=folder, digest=digest)
+    object_cost = FAMILIES[kind].object_cost(config)
+    return ResolvedModel(name=name, model_type=kind, folder=folder, digest=digest, object_cost=object_cost)
 
 
 def find_folder(

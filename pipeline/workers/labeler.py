@@ -16,6 +16,7 @@ from pipeline.storage import Store, Version, part_path
 from pipeline.tracking import Engine, MaskPostprocessor
 from pipeline.tracking.environment import environment
 from pipeline.tracking.model import load
+from pipeline.tracking.stepping import LoadedModel
 from pipeline.video import VideoReader, keep_freed_memory
 from pipeline.video.content import content_version, open_uri
 from pipeline.workers.checkpoint import Checkpoints
@@ -61,6 +62,10 @@ class Labeler:
         self._stopping = threading.Event()
         self._totals = Totals()
         self._metrics = WorkerMetrics(settings.run_id, output=str(self._store), lanes=settings.lanes)
+
+    @property
+    def model(self) -> LoadedModel:
+        return self._model
 
     def progress(self) -> dict[str, float]:
         """Frames and masks labelled so far, and seconds by stage."""

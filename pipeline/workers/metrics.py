@@ -134,7 +134,7 @@ class WorkerMetrics:
             "sam2_blocked_seconds_total", "seconds that lanes waited for masks to be encoded", labels
         )
         self._lanes = _gauge("sam2_lanes", "videos that the worker labels concurrently", labels)
-        self._rss = _gauge("sam2_worker_rss_bytes", "resident memory of the worker", labels)
+        self._rss = _gauge("sam2_workerrss_bytes", "resident memory of the worker", labels)
         self._gpu = _gauge("sam2_worker_gpu_memory_peak_bytes", "peak GPU memory of the worker", labels)
         self._lane_count = lanes
         self._throttle = _Throttle()
@@ -157,8 +157,8 @@ class WorkerMetrics:
         self._starved.set(starved)
         self._blocked.set(totals.get("blocked_s", 0.0))
         self._lanes.set(self._lane_count)
-        self._rss.set(_rss_bytes())
-        self._gpu.set(_gpu_peak_bytes())
+        self._rss.set(rss_bytes())
+        self._gpu.set(gpu_peak_bytes())
 
 
 class Totals:
@@ -264,15 +264,16 @@ def _state(worker: Worker) -> str:
     return "starting" if not worker.ready else "busy" if worker.in_flight else "idle"
 
 
-def _rss_bytes() -> float:
+def rss_bytes() -> float:
+    """Resident memory of this process."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except OSError:  # not Linux: the peak, in KiB
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _gpu_peak_bytes() -> float:
-    """0 without CUDA, and if torch is not loaded; does not import it."""
+def gpu_peak_bytes() -> float:
+    """Peak GPU memory of this process; 0 without CUDA, and if torch is not loaded; does not import it."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return 0.0

@@ -14,8 +14,10 @@ from pipeline.labels.key import Parameters
 from pipeline.manifest import PROMPT, SCHEMA, prompt_digests, read_manifest
 from pipeline.masks import rle
 from pipeline.runs.config import RunConfig
+from pipeline.runs.estimate import costs_of
 from pipeline.runs.plan import Plan, make_plan
 from pipeline.runs.prepare import prepare
+from tests.calibrations import calibration, rate
 from tests.clips import write_clip, write_manifest
 
 Place = tuple[str | int, ...]
@@ -99,6 +101,8 @@ OPTIONS_NOT_IN_KEY: dict[str, Any] = {
     "max_relabel": 1.0,
     "check_drift": True,
     "allow_uri": ("/",),
+    "calibration": "calibration.json",
+    "price_per_hour": 2.0,
 }
 OPTIONS_THAT_ARE_INPUTS = {"manifest", "prompts", "output", "storage", "model", "revision", "parameters"}
 """By their content: columns, weights (test_plan) and the fields of Parameters; output and storage say where it is."""
@@ -116,6 +120,7 @@ def planned(folder: Path, row: dict[str, Any], *, labelled: Plan | None = None, 
         labelled=labelled.table if labelled else VIDEOS.empty_table(),
         committed=(),
         quarantined=(),
+        costs=costs_of(None, object_cost=1.39, lanes=None),
     )
 
 
@@ -159,7 +164,9 @@ def test_every_parameter_makes_the_video_pending(tmp_path: Path, name: str) -> N
     assert after.reasons() == {"parameters changed": 1}
 
 
-def test_no_other_option_changes_a_key(tmp_path: Path) -> None:
+def test_no_other_option_changes_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("calibration.json").write_bytes(calibration(rate(1, 1, 10)).to_json())
     row = ROW | {"video_uri": write_clip(tmp_path / "v.mp4", frames=2), "video_version": None}
     config = RunConfig(
         manifest=write_manifest(tmp_path / "m.parquet", [row]), output=str(tmp_path / "out"), model="embedded"

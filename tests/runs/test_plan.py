@@ -6,6 +6,7 @@ import pytest
 from pipeline.errors import UsageError
 from pipeline.labels.key import KEY_COLUMNS, Parameters, label_key
 from pipeline.manifest import PROMPT, SCHEMA
+from pipeline.runs.estimate import costs_of
 from pipeline.runs.plan import make_plan
 
 INPUTS = {"version": "10-a", "start_s": None, "end_s": None, "prompts": "p", "weights": "w", "parameters": "{}"}
@@ -39,6 +40,7 @@ def plan_of(rows, *, versions=None, sizes=None, labelled=(), weights="w", parame
         labelled=pa.Table.from_pylist(list(labelled), schema=LABELLED),
         committed=given.pop("committed", ()),
         quarantined=given.pop("quarantined", ()),
+        costs=costs_of(None, object_cost=1.39, lanes=None),
         **given,
     )
 

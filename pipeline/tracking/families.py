@@ -28,7 +28,7 @@ class Family:
     """Names of the settings in config.json that change masks, by section."""
     processor_in_digest: str
     """The same for the video processor's settings."""
-    object_cost: Callable[[Mapping[str, Any]], float]
+    object_cost: Callable[[Mapping[str, Any]], float] = sam2.object_cost
     """From config.json, the cost of tracking one object on a frame in units of the frame's fixed cost."""
 
     def load(self, resolved: "ResolvedModel", device: "torch.device") -> "LoadedModel":
@@ -42,6 +42,5 @@ FAMILIES = {
         folder="sam2",
         config_in_digest=sam2.CONFIG_IN_DIGEST,
         processor_in_digest=sam2.PROCESSOR_IN_DIGEST,
-        object_cost=sam2.object_cost,
     ),
 }

@@ -46,8 +46,8 @@ class ResolvedModel:
     folder: Path
     digest: str
     """sha256 of the weights and of the settings that change masks. It does not depend on the name or the folder."""
-    object_cost: float
-    """Estimated cost of tracking one object on a frame, in units of a frame's fixed cost."""
+    object_cost: float = 0.0
+    """Estimated cost of tracking one object on a frame, in units of a frame's fixed cost; 0 for a detector."""
 
 
 def resolve(name: str, *, revision: str | None = None, timeout_s: float = HUB_TIMEOUT_S) -> ResolvedModel:

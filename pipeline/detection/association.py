@@ -1,0 +1,281 @@
+"""Association while tracking: which objects begin, are prompted again and end, decided look by look.
+
+At a look every live object was tracked. Detections are matched to the tracked masks one to one, with the best total
+overlap, within a category. Then
+
+* a matched detection whose overlap is poor repairs the object: it prompts it again;
+* an object that is absent, or whose mask lies on another matched object, is matched by where detections last saw it,
+  and repaired;
+* a detection that matches nothing begins an object, if another look agrees with it or its score is high, and if it does
+  not lie on a tracked object;
+* an object that is absent and was not seen for long ends.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.detection.links import Links, same_category
+from pipeline.detection.looks import BoxSides, Detection, Look, boxes_of
+from pipeline.detection.matching import best_matches, nearness, overlaps
+from pipeline.detection.thresholds import Association
+from pipeline.masks import rle
+from pipeline.tracking.decisions import Decision
+from pipeline.tracking.objects import FramePrompt, TrackedFrame
+
+MATCH = 0.2
+"""Least overlap of a detection with the mask of the object that it shows."""
+REPAIR = 0.5
+"""An object whose overlap with its detection is below this is prompted again."""
+ON_ANOTHER = 0.7
+"""With this overlap two masks, or a mask and a detection, show the same thing."""
+LOST = 2
+"""Looks after which an object whose mask lies on another one ends."""
+
+MasksOf = Callable[[TrackedFrame], npt.NDArray[np.bool_]]
+"""The masks (O, H, W) of a tracked frame at display size."""
+
+
+@dataclass(kw_only=True)
+class Masklet:
+    """A live object that association began."""
+
+    object_id: int
+    category: str | None
+    box: BoxSides
+    """Of the last detection that showed it."""
+    seen: tuple[int, int]
+    """That detection: its look and its place there."""
+    present_s: float
+    """When it was last seen by a look, or its mask was last not empty at one."""
+    shadows: int = 0
+    """Consecutive looks at which its mask lay on another object."""
+
+
+class Associator:
+    """The `Decider` of one video with detections."""
+
+    def __init__(
+        self,
+        looks: Sequence[Look],
+        settings: Association,
+        *,
+        size: tuple[int, int],
+        masks_of: MasksOf,
+        time_of: Callable[[int], float],
+        first_id: int = 1,
+    ) -> None:
+        """`time_of` gives the time in seconds of a frame that is being tracked; ids count from `first_id`."""
+        self.prompts: list[dict[str, Any]] = []
+        """The decided prompts as records of a manifest, with `why`: start, repair or found again."""
+        self.dropped: Counter[str] = Counter()
+        """Detections that began nothing, by reason."""
+        self._looks = {look.frame: (n, look) for n, look in enumerate(looks)}
+        self._links = Links(looks)
+        self._settings, self._size, self._masks_of, self._time_of = settings, size, masks_of, time_of
+        self._next_id = first_id
+        self._first_id = first_id
+        self._live: list[Masklet] = []
+
+    @property
+    def first(self) -> int | None:
+        return min(self._looks, default=None)
+
+    def looks_at(self, frame: int) -> bool:
+        return frame in self._looks
+
+    def decide(self, frame: int, tracked: TrackedFrame | None) -> Decision:
+        number, look = self._looks[frame]
+        detections, now = look.detections, self._time_of(frame)
+        ids = tracked.object_ids if tracked else ()
+        scene = _Scene(detections, self._masks_of(tracked) if tracked else np.zeros((0, *self._size), np.bool_))
+        place = {object_id: n for n, object_id in enumerate(ids)}
+        rows = [place[m.object_id] for m in self._live]
+        prompts: dict[int, tuple[Detection, str]] = {}
+
+        kinds = same_category(detections, [Detection(box=m.box, category=m.category) for m in self._live])
+        scores = scene.iou[:, rows] * kinds
+        taken = dict(best_matches(scores, least=MATCH))
+        """Live masklet by detection."""
+        matched = set(taken.values())
+        lost = [m for m in range(len(self._live)) if m not in matched and self._is_lost(m, rows, matched, scene)]
+        taken |= self._found_again(number, detections, lost, taken)
+        for d, m in taken.items():
+            masklet = self._live[m]
+            if m in matched and (scores[d, m] >= REPAIR or not self._may_repair(number, d, masklet)):
+                why = None
+            else:
+                why = "repair" if m in matched else "found again"
+            if why:
+                prompts[masklet.object_id] = (detections[d], why)
+            masklet.box, masklet.seen, masklet.present_s = detections[d].box, (number, d), now
+            masklet.shadows = 0
+        ended = self._retired(rows, set(taken.values()), set(lost), scene, now)
+        self._begin(number, detections, taken, scene, prompts, now=now, tracked=len(ids) - len(ended))
+        return self._decision(frame, prompts, ended)
+
+    def _is_lost(self, m: int, rows: Sequence[int], matched: set[int], scene: "_Scene") -> bool:
+        """Whether an unmatched masklet is absent, or its mask lies on that of a matched one."""
+        if not scene.is_present(rows[m]):
+            return True
+        others = [rows[other] for other in matched]
+        return bool(others) and float(scene.mask_iou(rows[m], others).max()) >= ON_ANOTHER
+
+    def _found_again(
+        self, number: int, detections: Sequence[Detection], lost: Sequence[int], taken: Mapping[int, int]
+    ) -> dict[int, int]:
+        """Lost masklets by the unmatched detection that continues the last one which showed them."""
+        free = [d for d in range(len(detections)) if d not in taken]
+        if not free or not lost:
+            return {}
+        last = [Detection(box=self._live[m].box, category=self._live[m].category) for m in lost]
+        some = [detections[d] for d in free]
+        near = nearness(boxes_of(some), boxes_of(last)) * same_category(some, last)
+        for n, d in enumerate(free):
+            for k, m in enumerate(lost):
+                if self._links.earlier(number, d) == self._live[m].seen:
+                    near[n, k] += 1.0
+        return {free[n]: lost[k] for n, k in best_matches(near, least=0.05)}
+
+    def _may_repair(self, number: int, d: int, masklet: Masklet) -> bool:
+        """Whether a detection with a poor overlap shows this masklet: it continues no detection of another one."""
+        earlier = self._links.earlier(number, d)
+        return earlier is None or earlier == masklet.seen
+
+    def _retired(self, rows: Sequence[int], seen: set[int], lost: set[int], scene: "_Scene", now: float) -> list[int]:
+        """Masklets that end on this look; they are no longer live."""
+        ended = set()
+        for m, masklet in enumerate(self._live):
+            if m in seen:
+                continue
+            present = scene.is_present(rows[m])
+            masklet.shadows = masklet.shadows + 1 if m in lost and present else 0
+            if present and m not in lost:
+                masklet.present_s = now
+            limit = self._settings.retire_after_s
+            if masklet.shadows >= LOST or (limit is not None and not present and now - masklet.present_s >= limit):
+                ended.add(m)
+        gone = [self._live[m].object_id for m in sorted(ended)]
+        self._live = [masklet for m, masklet in enumerate(self._live) if m not in ended]
+        return gone
+
+    def _begin(
+        self,
+        number: int,
+        detections: Sequence[Detection],
+        taken: Mapping[int, int],
+        scene: "_Scene",
+        prompts: dict[int, tuple[Detection, str]],
+        *,
+        now: float,
+        tracked: int,
+    ) -> None:
+        """Begin an object for every unmatched detection that is confirmed and lies on no other object."""
+        begun: list[Detection] = []
+        for d, detection in enumerate(detections):
+            if d in taken:
+                continue
+            if why := self._not_begun(number, d, detection, scene, [*begun, *(x for x, _ in prompts.values())]):
+                self.dropped[why] += 1
+                continue
+            if self._next_id - self._first_id >= self._settings.max_objects:
+                self.dropped["max_objects"] += 1
+                continue
+            if tracked + len(begun) >= self._settings.max_objects_per_frame:
+                self.dropped["max_objects_per_frame"] += 1
+                continue
+            begun.append(detection)
+            prompts[self._next_id] = (detection, "start")
+            self._live.append(
+                Masklet(
+                    object_id=self._next_id,
+                    category=detection.category,
+                    box=detection.box,
+                    seen=(number, d),
+                    present_s=now,
+                )
+            )
+            self._next_id += 1
+
+    def _not_begun(
+        self, number: int, d: int, detection: Detection, scene: "_Scene", prompted: Sequence[Detection]
+    ) -> str | None:
+        """Why a detection begins no object; None if it does."""
+        if scene.lies_on_a_mask(d):
+            return "on_an_object"
+        iou, contained = overlaps(boxes_of([detection]), boxes_of(prompted))
+        if prompted and max(float(iou.max()) / ON_ANOTHER, float(contained.max()) / 0.9) >= 1:
+            return "on_an_object"
+        sure = detection.score is not None and detection.score >= self._settings.confirm_score
+        return None if sure or self._links.agrees(number, d) else "unconfirmed"
+
+    def _decision(self, frame: int, prompts: Mapping[int, tuple[Detection, str]], ended: Sequence[int]) -> Decision:
+        found = {}
+        for object_id, (detection, why) in sorted(prompts.items()):
+            record = {"object_id": object_id, "frame_index": frame, **detection.record(), "why": why}
+            self.prompts.append(record)
+            found[object_id] = FramePrompt(**detection.arrays(self._size))
+        for object_id in ended:
+            last = next(p for p in reversed(self.prompts) if p["object_id"] == object_id)
+            last["until_frame"] = frame + 1
+        return Decision(prompts=found, ended=ended)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "next_id": self._next_id,
+            "live": [asdict(masklet) for masklet in self._live],
+            "prompts": self.prompts,
+            "dropped": dict(self.dropped),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._next_id, self.prompts = state["next_id"], [dict(prompt) for prompt in state["prompts"]]
+        self.dropped = Counter(state["dropped"])
+        self._live = [
+            Masklet(**{**values, "box": tuple(values["box"]), "seen": tuple(values["seen"])})
+            for values in state["live"]
+        ]
+
+
+class _Scene:
+    """The overlaps of a look's detections with the masks that were tracked there."""
+
+    def __init__(self, detections: Sequence[Detection], masks: npt.NDArray[np.bool_]) -> None:
+        self._masks = masks
+        boxes = np.array([_box(mask) for mask in masks], np.float64).reshape(-1, 4)
+        self.iou, self._contained = overlaps(boxes_of(detections), boxes)
+        """(D, O): of a detection's box with the mask's box, of its mask with the mask."""
+        for d, detection in enumerate(detections):
+            if detection.mask is not None:
+                own = rle.decode(detection.mask[1], detection.mask[0])
+                shared = (masks & own).sum(axis=(1, 2))
+                areas, area = masks.sum(axis=(1, 2)), own.sum()
+                self.iou[d] = shared / np.maximum(areas + area - shared, 1)
+                self._contained[d] = shared / np.maximum(np.minimum(areas, area), 1)
+
+    def is_present(self, n: int) -> bool:
+        return bool(self._masks[n].any())
+
+    def lies_on_a_mask(self, d: int) -> bool:
+        """Whether a detection shows what a tracked mask shows."""
+        if not self.iou.shape[1]:
+            return False
+        return bool(self.iou[d].max() >= ON_ANOTHER or (self._contained[d].max() >= 0.9 and self.iou[d].max() >= 0.2))
+
+    def mask_iou(self, one: int, others: Sequence[int]) -> npt.NDArray[np.float64]:
+        """IoU of one mask with others."""
+        shared = (self._masks[others] & self._masks[one]).sum(axis=(1, 2))
+        joined = (self._masks[others] | self._masks[one]).sum(axis=(1, 2))
+        return np.asarray(shared / np.maximum(joined, 1))
+
+
+def _box(mask: npt.NDArray[np.bool_]) -> BoxSides:
+    """The box of a mask; an empty one at the origin."""
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    if not len(columns):
+        return (0.0, 0.0, 0.0, 0.0)
+    return (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))

@@ -49,6 +49,9 @@ def parser() -> argparse.ArgumentParser:
         help="GPUs reserved per actor, 0 to 1 (default: 1, on CPUs 0)",
     )
     add("--lanes", type=int, metavar="N", help="videos that one actor labels at a time (default: 8 on GPUs, 1 on CPUs)")
+    add("--worker-group", type=options.worker_group, action="append", metavar="name=...",
+        help="a kind of workers: name=large,gpus=1,label=KEY=VALUE,actors=N,lanes=N,memory=GIB; repeatable, the "
+        "smallest first; label is one of Ray's nodes (default: one kind, on any node)")  # fmt: skip
     add("--address", metavar="ADDR", help="Ray cluster to join, e.g. auto (default: start a local Ray)")
     add("--on-bad-row", choices=get_args(OnBadRow), help="stop at bad manifest rows, or skip them (default: fail)")
     add("--on-damaged", choices=get_args(OnDamaged), help="label damaged videos as far as they decode, or fail them "
@@ -94,7 +97,7 @@ def read_options(arguments: list[str]) -> tuple[RunConfig, bool]:
         raise UsageError(f"{', '.join(missing)} missing; give each on the command line or in --config")
     dry_run = bool(given.pop("dry_run", False))
     values: dict[str, Any] = {"publish": not given.pop("no_publish", False)}
-    values["allow_uri"] = tuple(given.pop("allow_uri", ()))
+    values |= {name: tuple(given.pop(name, ())) for name in ("allow_uri", "worker_group")}
     values["parameters"] = Parameters(**{name: given.pop(name) for name in PARAMETER_NAMES if name in given})
     return RunConfig(**values, **given), dry_run
 

@@ -6,6 +6,7 @@ import re
 from datetime import datetime, timedelta
 
 from pipeline.errors import UsageError
+from pipeline.runs.groups import WorkerGroup
 from pipeline.runs.values import parse_duration
 
 
@@ -34,6 +35,14 @@ def shard(text: str) -> tuple[int, int]:
     if not found or not 1 <= int(found[1]) <= int(found[2]):
         raise argparse.ArgumentTypeError(f"{text!r} is no shard; write i/n with i from 1 to n, such as 2/4")
     return int(found[1]), int(found[2])
+
+
+def worker_group(text: str) -> WorkerGroup:
+    """A kind of workers: `name=large,gpus=1,label=KEY=VALUE,memory=80`."""
+    try:
+        return WorkerGroup.parse(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def moment(text: str, *, now: datetime | None = None) -> float:

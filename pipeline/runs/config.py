@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 
 from pipeline.errors import UsageError
 from pipeline.labels.key import Parameters
+from pipeline.runs.groups import WorkerGroup, check_groups
 
 OnBadRow = Literal["fail", "skip"]
 OnDamaged = Literal["label", "fail"]
@@ -36,6 +37,8 @@ class RunConfig:
     """GPUs reserved per actor (default: 1, on CPUs 0)."""
     lanes: int | None = None
     """Videos that one actor labels at a time (default: 8 on GPUs, 1 on CPUs)."""
+    worker_group: tuple[WorkerGroup, ...] = ()
+    """Kinds of workers (default: one kind, on any node)."""
     address: str | None = None
     on_bad_row: OnBadRow = "fail"
     on_damaged: OnDamaged = "label"
@@ -76,6 +79,9 @@ class RunConfig:
         gpus = self.gpus_per_actor
         one = "0 to 1; an actor uses one GPU or, with a fraction, a part of one; --actors starts more of them"
         self._require("gpus_per_actor", gpus is None or 0 <= gpus <= 1, one)
+        for name in ("actors", "gpus_per_actor") if self.worker_group else ():
+            self._require(name, getattr(self, name) is None, "none beside --worker-group, which says it for each group")
+        check_groups(self.worker_group)
         self._require("checkpoint_every_s", self.checkpoint_every_s > 0, "seconds above 0")
         self._require("deadline_floor_s", self.deadline_floor_s > 0, "seconds above 0")
         self._require("grace_s", self.grace_s >= 0, "0 seconds or more")

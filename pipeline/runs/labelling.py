@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from pipeline.labels.failures import RETRY_SOLO, Attempt, Failure, failure_of, write_failure
 from pipeline.manifest import Manifest, Video
 from pipeline.runs.config import CPU_LANES, GPU_LANES, RunConfig
+from pipeline.runs.groups import WorkerGroup, smallest_groups, sorted_groups
 from pipeline.runs.prepare import Prepared
 from pipeline.runs.progress import FLIGHTS_SHOWN, Progress, show
 from pipeline.runs.stops import StopConditions
@@ -18,8 +20,8 @@ from pipeline.workers.checkpoint import remove_finished, unfinished
 from pipeline.workers.cluster import Resources, connect
 from pipeline.workers.loading import load_labeler
 from pipeline.workers.metrics import DriverMetrics
-from pipeline.workers.pool import Event, Finished, Pool
-from pipeline.workers.scheduler import Limits
+from pipeline.workers.pool import Crew, Event, Finished, Pool
+from pipeline.workers.scheduler import Kind, Limits
 from pipeline.workers.task import LabelerSettings, Task
 
 PROGRESS_EVERY_S = 5.0
@@ -53,7 +55,7 @@ def label_pending(
     pool = _make_pool(prepared, progress.run_id, join_cluster(prepared.config, stops), load_labeler)
     tasks, outcomes = _Tasks(prepared), _Outcomes(prepared, progress)
     reporting = _Reporting(prepared, progress, pool, watch=watch, metrics=metrics)
-    for event in pool.run(prepared.plan.order, outcomes.costs, make_task=tasks.make):
+    for event in pool.run(prepared.plan.order, outcomes.costs, make_task=tasks.make, **_fit(prepared)):
         if event is not None:
             outcomes.add(event)
             continue
@@ -66,30 +68,57 @@ def label_pending(
     return outcomes.failures
 
 
-def join_cluster(config: RunConfig, stops: StopConditions) -> Resources:
+def join_cluster(config: RunConfig, stops: StopConditions) -> list[Resources]:
     """Connect to Ray by the configuration, and restore the run's signal handlers after it.
+
+    Returns what an actor of each kind of workers reserves, smallest kind first.
 
     Raises:
         PoolError: The cluster cannot be reached or has too few resources.
     """
-    resources = connect(
-        config.address,
-        cpus=config.cpus_per_actor,
-        gpus=config.gpus_per_actor,
-        actors=config.actors,
-        device=config.device,
-    )
+    resources = [
+        connect(
+            config.address,
+            cpus=config.cpus_per_actor,
+            gpus=group.gpus,
+            actors=group.actors,
+            device=config.device,
+            label=group.label,
+        )
+        for group in _groups(config)
+    ]
     stops.listen()
     return resources
 
 
-def _make_pool(prepared: Prepared, run_id: str, resources: Resources, load_labeler: LoadLabeler) -> Pool:
+def _groups(config: RunConfig) -> tuple[WorkerGroup, ...]:
+    """The kinds of workers, smallest first; without groups one kind on any node."""
+    one = WorkerGroup(name="worker", gpus=config.gpus_per_actor, actors=config.actors)
+    return sorted_groups(config.worker_group or (one,))
+
+
+def _fit(prepared: Prepared) -> dict[str, Any]:
+    """Which kinds of workers may take each video, and the priorities, where there are several kinds."""
+    groups = _groups(prepared.config)
+    if len(groups) == 1:
+        return {}
+    return {
+        "smallest": smallest_groups(groups, prepared.plan.table["objects"].to_numpy()),
+        "priorities": prepared.manifest.table["priority"].fill_null(0).to_numpy(),
+    }
+
+
+def _make_pool(prepared: Prepared, run_id: str, resources: list[Resources], load_labeler: LoadLabeler) -> Pool:
     config = prepared.config
-    lanes = config.lanes or (GPU_LANES if resources.gpus else CPU_LANES)
+    crews, kinds = [], []
+    for group, reserved in zip(_groups(config), resources, strict=True):
+        lanes = group.lanes or config.lanes or (GPU_LANES if reserved.gpus else CPU_LANES)
+        build = partial(load_labeler, _settings(prepared, run_id, lanes, reserved))
+        crews.append(Crew(build=build, resources=reserved))
+        kinds.append(Kind(workers=reserved.actors, in_flight=lanes + 1, name=group.name))
     return Pool(
-        partial(load_labeler, _settings(prepared, run_id, lanes, resources)),
-        limits=Limits(workers=resources.actors, in_flight=lanes + 1, deadline_floor_s=config.deadline_floor_s),
-        resources=resources,
+        crews,
+        limits=Limits(kinds=tuple(kinds), deadline_floor_s=config.deadline_floor_s),
         grace_s=config.grace_s,
         log_ids={"run_id": run_id},
     )
@@ -230,7 +259,7 @@ class _Reporting:
         progress.frames, progress.masks = totals.get("frames", 0), totals.get("masks", 0)
         progress.workers, progress.deaths = pool.workers, dict(pool.deaths)
         progress.actor_hours = pool.actor_seconds / 3600
-        progress.gpu_hours = progress.actor_hours * pool.resources.gpus
+        progress.gpu_hours = pool.gpu_seconds / 3600
         progress.now = time.time()
 
     def _measure(self, *, force: bool = False) -> None:

@@ -21,6 +21,7 @@ from pipeline.runs.calibration import read_calibration
 from pipeline.runs.config import RunConfig
 from pipeline.runs.corrections import Overlay, overlay_manifest, read_corrections
 from pipeline.runs.estimate import Estimate, costs_of, estimate
+from pipeline.runs.groups import describe_groups, sorted_groups
 from pipeline.runs.plan import CORRECTED, Plan, make_plan, places_of
 from pipeline.runs.returns import describe_returns, find_returns
 from pipeline.storage import Entry, Storage, Store, open_source, parse_path
@@ -51,7 +52,7 @@ class Prepared:
     returns: dict[str, int] = field(default_factory=dict)
     """Videos whose published labels are replaced by older ones, by the run that made the older ones."""
     notes: list[str] = field(default_factory=list)
-    """Notes on the plan, one line each: coordinates between 0 and 1, corrections, returning labels."""
+    """Notes on the plan, one line each: coordinates between 0 and 1, corrections, returning labels, groups."""
     estimate: Estimate | None = None
     """Time that the pending videos take, if the configuration has a calibration."""
 
@@ -109,6 +110,8 @@ def prepare(
     _refuse_large_relabel(plan, config, labelled.num_rows, returns)
     kept = plan.table.filter(pc.equal(plan.table["state"], "quarantined"))
     keys = zip(kept["video_id"].to_pylist(), kept["label_key"].to_pylist(), strict=True)
+    pending_objects = plan.table["objects"].to_numpy()[plan.order]
+    groups = describe_groups(sorted_groups(config.worker_group), pending_objects)
     return Prepared(
         config=config,
         store=store,
@@ -119,7 +122,7 @@ def prepare(
         quarantined=[failures[key] for key in keys],
         failures={v: list(group) for v, group in itertools.groupby(failures.values(), lambda f: f.video_id)},
         returns=returns,
-        notes=[*normalized_notes(manifest), *overlay.notes(), *describe_returns(returns)],
+        notes=[*normalized_notes(manifest), *overlay.notes(), *describe_returns(returns), *groups],
         estimate=estimate(plan, calibration, config) if calibration else None,
     )
 

@@ -25,6 +25,13 @@ class Resources:
     cpus: float
     gpus: float
     """GPUs an actor reserves; a fraction shares one."""
+    label: str | None = None
+    """KEY=VALUE of the nodes where actors run; None for any node."""
+
+    def options(self) -> dict[str, Any]:
+        """Ray's options of such an actor."""
+        key, _, value = (self.label or "").partition("=")
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus} | ({"label_selector": {key: value}} if key else {})
 
 
 def start_local(**options: Any) -> None:
@@ -58,7 +65,13 @@ def start_local(**options: Any) -> None:
 
 
 def connect(
-    address: str | None, *, cpus: float, gpus: float | None, actors: int | None, device: Literal["auto", "cpu", "cuda"]
+    address: str | None,
+    *,
+    cpus: float,
+    gpus: float | None,
+    actors: int | None,
+    device: Literal["auto", "cpu", "cuda"],
+    label: str | None = None,
 ) -> Resources:
     """Join the Ray cluster at `address` (or RAY_ADDRESS), or start a local Ray; returns what actors reserve.
 
@@ -68,9 +81,11 @@ def connect(
         gpus: GPUs per actor; None for 1 if there are GPUs and the device is not the CPU, else 0.
         actors: number of actors; None for one per GPU of the cluster, or two without GPUs.
         device: where the model runs.
+        label: KEY=VALUE of the nodes where actors run, whose GPUs count; None for any node.
 
     Raises:
-        PoolError: Ray cannot be joined or started, or a local Ray has fewer GPUs than one actor needs.
+        PoolError: Ray cannot be joined or started, a local Ray has fewer GPUs than one actor needs, or no node has the
+            label and the number of actors is not given.
     """
     local = is_local(address)
     if not ray.is_initialized():
@@ -78,12 +93,28 @@ def connect(
             start_local(num_cpus=max(os.cpu_count() or 1, math.ceil(cpus)))
         else:
             _join(address)
-    available = ray.cluster_resources().get("GPU", 0)
+    available = ray.cluster_resources().get("GPU", 0) if label is None else _gpus_with(label, local, actors)
     if gpus is None:
         gpus = 0.0 if device == "cpu" else 1.0 if device == "cuda" or available else 0.0
     if local and gpus > available:
         raise PoolError(f"an actor needs {gpus:g} GPUs and this machine has {available:g}; try --device cpu")
-    return Resources(actors=actors or (max(1, int(available / gpus)) if gpus else 2), cpus=cpus, gpus=gpus)
+    return Resources(actors=actors or (max(1, int(available / gpus)) if gpus else 2), cpus=cpus, gpus=gpus, label=label)
+
+
+def _gpus_with(label: str, local: bool, actors: int | None) -> float:
+    """GPUs of the nodes with this label."""
+    key, _, value = label.partition("=")
+    nodes = [node for node in ray.nodes() if node["Alive"] and node.get("Labels", {}).get(key) == value]
+    if not nodes and (local or actors is None):
+        raise PoolError(
+            f"no node of this Ray has the label {label}; start a node with ray start --labels={label}, or give the "
+            "worker group actors=N to wait for N workers on such nodes"
+            if not local
+            else f"a local Ray has no nodes with the label {label}; worker groups with labels need --address"
+        )
+    if not nodes:
+        log.warning("no node has the label %s now; workers that need it start when one joins", label)
+    return float(sum(node["Resources"].get("GPU", 0) for node in nodes))
 
 
 def _join(address: str | None) -> None:

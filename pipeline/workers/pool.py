@@ -58,6 +58,16 @@ class Finished:
     attempts: tuple[Attempt, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Crew:
+    """Workers of one kind."""
+
+    build: Callable[[], LabelerProtocol]
+    """Makes a worker's labeler, inside the worker's process."""
+    resources: Resources
+    """What an actor reserves."""
+
+
 Event = Finished | Quarantine
 Answer = tuple[str, int | None, Future[Any]]
 """A worker, the index of a video or None for the worker's start, and the result."""
@@ -67,37 +77,37 @@ class Pool:
     """Labels videos on Ray actors as the scheduler decides.
 
     Args:
-        build: makes a worker's labeler, inside the worker's process.
+        crews: the kinds of workers, smallest first.
         limits: workers, videos in flight, deadlines.
-        resources: what an actor reserves.
         grace_s: seconds that actors have to checkpoint after `stop`.
         log_ids: fields of every JSON log line of the workers, besides the worker's name.
     """
 
     def __init__(
         self,
-        build: Callable[[], LabelerProtocol],
+        crews: Sequence[Crew],
         *,
         limits: Limits,
-        resources: Resources,
         grace_s: float,
         log_ids: Mapping[str, str] | None = None,
     ) -> None:
-        self._build, self._limits, self.resources, self._grace_s = build, limits, resources, grace_s
+        self._crews, self._limits, self._grace_s = crews, limits, grace_s
         self._log_ids = log_ids or {}
         self._stop_at = math.inf
         self._stop_asked = threading.Event()
-        self._started_at: dict[str, float] = {}
-        self._actor_seconds = 0.0
-        self._actor_class: Any = ray.remote(Actor).options(
-            num_cpus=resources.cpus,
-            num_gpus=resources.gpus,
-            max_restarts=0,
-            max_task_retries=0,
-            max_concurrency=limits.in_flight + 2,
-            runtime_env={"env_vars": ENVIRONMENT},
-            enable_task_events=False,  # Ray would report every video and every poll to its dashboard
-        )
+        self._started_at: dict[str, tuple[int, float]] = {}  # kind of the worker, and when it was started
+        self._ended_s = [0.0] * len(crews)
+        self._actor_classes: list[Any] = [
+            ray.remote(Actor).options(
+                **crew.resources.options(),
+                max_restarts=0,
+                max_task_retries=0,
+                max_concurrency=kind.in_flight + 2,
+                runtime_env={"env_vars": ENVIRONMENT},
+                enable_task_events=False,  # Ray would report every video and every poll to its dashboard
+            )
+            for crew, kind in zip(crews, limits.kinds, strict=True)
+        ]
         self._actors: dict[str, Any] = {}
         self._nodes: dict[str, str] = {}
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
@@ -108,7 +118,13 @@ class Pool:
         """Workers that died or could not start, by cause."""
 
     def run(
-        self, order: Numbers, costs: Numbers, *, make_task: Callable[[int, Sequence[Attempt]], Any]
+        self,
+        order: Numbers,
+        costs: Numbers,
+        *,
+        make_task: Callable[[int, Sequence[Attempt]], Any],
+        smallest: Numbers | None = None,
+        priorities: Numbers | None = None,
     ) -> Iterator[Event | None]:
         """Label the videos at `order`; yields each video that is labelled or in quarantine, and None every half second.
 
@@ -116,11 +132,13 @@ class Pool:
             order: indices of the videos, in the order in which they are assigned.
             costs: cost of every video by index.
             make_task: makes a worker's task from the index of a video and its failed attempts.
+            smallest: of every video by index the smallest kind of workers that it fits (default: 0).
+            priorities: of every video by index, where there are several kinds.
 
         Raises:
             PoolError: Workers cannot start.
         """
-        self.scheduler = Scheduler(order, costs, limits=self._limits)
+        self.scheduler = Scheduler(order, costs, limits=self._limits, smallest=smallest, priorities=priorities)
         ticked = looked = time.monotonic()
         try:
             while True:
@@ -160,13 +178,25 @@ class Pool:
     @property
     def actor_seconds(self) -> float:
         """Seconds for which actors have been held so far, summed over actors."""
-        return self._actor_seconds + sum(time.monotonic() - started for started in self._started_at.values())
+        return sum(self._seconds())
+
+    @property
+    def gpu_seconds(self) -> float:
+        """Seconds for which GPUs have been held so far, summed over actors."""
+        return sum(seconds * crew.resources.gpus for seconds, crew in zip(self._seconds(), self._crews, strict=True))
 
     def progress(self) -> dict[str, float]:
         """Sum of all workers' running totals, ended ones included."""
         return self._progress.totals()
 
     # --- inside ---
+
+    def _seconds(self) -> list[float]:
+        """Seconds for which actors have been held so far, by kind."""
+        seconds, now = list(self._ended_s), time.monotonic()
+        for kind, started in self._started_at.values():
+            seconds[kind] += now - started
+        return seconds
 
     def _act(self, make_task: Callable[[int, Sequence[Attempt]], Any]) -> Iterator[Event]:
         """Carry out the scheduler's actions; yields quarantined videos."""
@@ -190,9 +220,11 @@ class Pool:
                     raise PoolError(f"workers cannot start: {reason}")
 
     def _start(self, worker: str) -> None:
-        self._actors[worker] = actor = self._actor_class.remote()
-        self._started_at[worker] = time.monotonic()
-        self._expect(worker, None, actor.start.remote(self._build, {**self._log_ids, "worker": worker}))
+        assert self.scheduler
+        kind = self.scheduler.workers[worker].kind
+        self._actors[worker] = actor = self._actor_classes[kind].remote()
+        self._started_at[worker] = kind, time.monotonic()
+        self._expect(worker, None, actor.start.remote(self._crews[kind].build, {**self._log_ids, "worker": worker}))
 
     def _expect(self, worker: str, index: int | None, reference: "ray.ObjectRef[Any]") -> None:
         """Put the result into the queue when it arrives, so that the driver polls nothing."""
@@ -203,7 +235,8 @@ class Pool:
         if worker not in self._actors:
             return  # it has died, and only the cause is undecided
         ray.kill(self._actors.pop(worker))
-        self._actor_seconds += time.monotonic() - self._started_at.pop(worker)
+        kind, started = self._started_at.pop(worker)
+        self._ended_s[kind] += time.monotonic() - started
         self._progress.end(worker)
 
     def _listen(self, timeout_s: float) -> Iterator[Finished]:

@@ -15,6 +15,7 @@ from pipeline.manifest import PROMPT, SCHEMA, prompt_digests, read_manifest
 from pipeline.masks import rle
 from pipeline.runs.config import RunConfig
 from pipeline.runs.estimate import costs_of
+from pipeline.runs.groups import WorkerGroup
 from pipeline.runs.plan import Plan, make_plan
 from pipeline.runs.prepare import prepare
 from tests.calibrations import calibration, rate
@@ -87,6 +88,7 @@ OPTIONS_NOT_IN_KEY: dict[str, Any] = {
     "cpus_per_actor": 2.0,
     "gpus_per_actor": 0.0,
     "lanes": 4,
+    "worker_group": (WorkerGroup(name="large"),),
     "address": "auto",
     "on_bad_row": "skip",
     "on_damaged": "fail",

@@ -143,3 +143,33 @@ def processes(folder, index):
     """Ids of the processes that attempted the video, in order."""
     names = [path.name.split("-") for path in folder.glob(f"{index}-*")]
     return [int(pid) for _, _, pid in sorted(names, key=lambda name: int(name[1]))]
+
+
+@dataclass
+class NodeLabeler:
+    """Makes labelers for a real run that write the label `kind` of their node to a file for each attempt.
+
+    A video whose column `memory` is 1 runs out of memory on nodes of the kind small.
+    """
+
+    folder: Path
+
+    def __call__(self, _settings):
+        import ray
+
+        self.kind = ray.get_runtime_context().get_node_labels()["kind"]
+        return self
+
+    def label(self, task):
+        video_id = task.video.video_id
+        (self.folder / f"{video_id}~{self.kind}~{time.time_ns()}").touch()
+        time.sleep(0.1)
+        if self.kind == "small" and task.video.extra["memory"][0].as_py():
+            raise MemoryError
+        return Outcome(video_id=video_id, frames=1, masks=1, seconds=0.0, was_there=False)
+
+    def progress(self):
+        return {"frames": 0.0, "masks": 0.0}
+
+    def stop(self):
+        raise AssertionError("not stopped in these tests")

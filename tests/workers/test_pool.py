@@ -8,7 +8,7 @@ from ray.cluster_utils import Cluster
 
 from pipeline.workers.address import PoolError
 from pipeline.workers.cluster import Resources
-from pipeline.workers.pool import Finished, Pool
+from pipeline.workers.pool import Crew, Finished, Pool
 from pipeline.workers.scheduler import Limits, Quarantine
 from tests.workers.simulated import HeapLabeler, SimulatedLabeler, SimulatedTask, processes, tries
 
@@ -17,8 +17,9 @@ SMALL = Resources(actors=2, cpus=0.1, gpus=0)
 
 def run(folder, faults, *, videos=4, broken="", on_event=None, resources=SMALL, seconds=0.0, grace_s=5.0, **limits):
     """Label simulated videos; returns the labelled ones and the causes of the others' attempts."""
-    given = Limits(**{"workers": resources.actors, **limits})
-    pool = Pool(partial(SimulatedLabeler, folder, broken), limits=given, resources=resources, grace_s=grace_s)
+    given = Limits.of(**{"workers": resources.actors, **limits})
+    crew = Crew(build=partial(SimulatedLabeler, folder, broken), resources=resources)
+    pool = Pool([crew], limits=given, grace_s=grace_s)
     done, quarantined = [], {}
     tasks = pool.run(
         range(videos),
@@ -108,7 +109,8 @@ def test_progress_is_summed_over_workers(tmp_path):
 @pytest.mark.usefixtures("local_ray")
 def test_all_threads_of_a_worker_share_one_heap(tmp_path):
     one = Resources(actors=1, cpus=0.1, gpus=0)
-    pool = Pool(partial(HeapLabeler, tmp_path / "heaps"), limits=Limits(workers=1), resources=one, grace_s=5.0)
+    crew = Crew(build=partial(HeapLabeler, tmp_path / "heaps"), resources=one)
+    pool = Pool([crew], limits=Limits.of(workers=1), grace_s=5.0)
     ended = [event for event in pool.run([0], [1.0], make_task=lambda *_: 4) if event]
     assert [event.outcome for event in ended] == [1]
 

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from pipeline.labels.failures import Attempt
-from pipeline.workers.scheduler import Abort, Assign, Kill, Limits, Quarantine, Scheduler, Start, Stop
+from pipeline.workers.scheduler import Abort, Assign, Kill, Kind, Limits, Quarantine, Scheduler, Start, Stop
 
 
 class Simulation:
@@ -15,10 +15,19 @@ class Simulation:
     A fault is "ok", "hang", a cause that the worker reports, or "die:CAUSE", which ends the worker.
     """
 
-    def __init__(self, costs, *, faults=None, starts=None, **limits):
-        self.limits = Limits(**limits)
-        self.scheduler = Scheduler(range(len(costs)), costs, limits=self.limits)
-        self.costs, self.faults, self.starts = costs, faults or {}, list(starts or [])
+    def __init__(
+        self, costs, *, faults=None, starts=None, kinds=(), speeds=None, smallest=None, priorities=None, **limits
+    ):
+        self.limits = Limits(kinds=kinds, **limits) if kinds else Limits.of(**limits)
+        self.scheduler = Scheduler(
+            range(len(costs)), costs, limits=self.limits, smallest=smallest, priorities=priorities
+        )
+        self.speeds, self.who = speeds or {}, {}  # cost per second, and videos in the order of assignment, by kind
+        self.costs, self.faults, self.starts = (
+            costs,
+            faults or {},
+            starts if isinstance(starts, set) else list(starts or []),
+        )
         self.now, self.events, self.attempts_at, self.tick = 0.0, [], Counter(), 0
         self.done, self.quarantined, self.started, self.stopped = [], {}, [], []
         self.alone = []  # videos that ran with nothing beside them, from start to end
@@ -36,7 +45,7 @@ class Simulation:
                 match action:
                     case Start(worker):
                         self.started.append(worker)
-                        self.later(1, self.starts.pop(0) if self.starts else "ready", worker)
+                        self.later(1, self.start(worker), worker)
                     case Assign(worker, index):
                         self.assign(worker, index)
                     case Stop(worker):
@@ -57,14 +66,21 @@ class Simulation:
                 self.now += 1
         raise AssertionError("the simulation does not end")
 
+    def start(self, worker):
+        if isinstance(self.starts, set):  # names of kinds that cannot start
+            return "broken" if worker.partition("-")[0] in self.starts else "ready"
+        return self.starts.pop(0) if self.starts else "ready"
+
     def assign(self, worker, index):
         self.attempts_at[index] += 1
+        kind = self.limits.kinds[self.scheduler.workers[worker].kind].name
+        self.who.setdefault(kind, []).append(index)
         plan = self.faults.get(index, [])
         what = plan[self.attempts_at[index] - 1] if self.attempts_at[index] <= len(plan) else "ok"
         if len(self.scheduler.workers[worker].in_flight) == 1 and self.scheduler.workers[worker].solo:
             self.alone.append(index)
         if what != "hang":
-            self.later(self.costs[index], what, worker, index)
+            self.later(self.costs[index] / self.speeds.get(kind, 1), what, worker, index)
 
     def handle(self, event, worker, index=None):
         if event == "ready":
@@ -92,7 +108,7 @@ def test_few_videos_are_spread_over_workers_before_any_is_queued():
 
 
 def test_no_video_is_queued_behind_the_most_expensive_one():
-    scheduler = Scheduler(range(6), [60, 5, 4, 3, 2, 1], limits=Limits(workers=3, in_flight=2))
+    scheduler = Scheduler(range(6), [60, 5, 4, 3, 2, 1], limits=Limits.of(workers=3, in_flight=2))
     given = {}
     for start in scheduler.decide(0.0):
         scheduler.worker_ready(start.worker)
@@ -148,7 +164,7 @@ def test_other_videos_continue_while_suspects_wait_for_a_new_worker():
         handle(event, worker, index)
 
     run.handle = notice
-    run.scheduler.limits = run.limits = Limits(workers=2, in_flight=2, deadline_floor_s=300)
+    run.scheduler.limits = run.limits = Limits.of(workers=2, in_flight=2, deadline_floor_s=300)
     run.run()
     assert sorted(run.done) == list(range(42))
     in_time = [index for index in range(42) if ends[index] < 100]
@@ -221,3 +237,80 @@ def test_makespan_of_64_workers_is_within_5_percent_of_the_bound():
     run = Simulation(costs, workers=64, in_flight=1).run()
     bound = max(sum(costs) / 64, costs[0])
     assert run.now - 1 <= 1.05 * bound
+
+
+def fleet(small=2, large=1, in_flight=1):
+    return (
+        Kind(name="small", workers=small, in_flight=in_flight),
+        Kind(name="large", workers=large, in_flight=in_flight),
+    )
+
+
+def test_the_largest_kind_takes_expensive_videos_and_smaller_kinds_cheap_ones():
+    costs = sorted((2 * (1 - (i + 0.5) / 300) ** (-1 / 1.8) for i in range(300)), reverse=True)
+    run = Simulation(costs, kinds=fleet(small=4, large=2), speeds={"large": 4}).run()
+    assert sorted(run.done) == list(range(300))
+    assert set(run.attempts_at.values()) == {1}
+    assert run.who["large"] == sorted(run.who["large"])
+    assert max(run.who["large"]) - min(run.who["small"]) < 12, "they meet in one place of the order"
+    bound = max(sum(costs) / (4 + 2 * 4), costs[0] / 4)
+    assert run.now - 1 <= 1.1 * bound
+
+
+def test_a_video_too_large_for_a_kind_never_runs_on_it():
+    needs_large = [index % 5 == 0 for index in range(40)]
+    run = Simulation([1] * 40, kinds=fleet(), smallest=[int(need) for need in needs_large]).run()
+    assert sorted(run.done) == list(range(40))
+    assert not any(needs_large[index] for index in run.who["small"])
+    assert set(run.who["large"]) >= {index for index in range(40) if needs_large[index]}
+
+
+def test_a_video_that_ran_out_of_memory_is_retried_on_a_larger_kind():
+    run = Simulation([3] * 9, kinds=fleet(), faults={8: ["oom"], 7: ["die:oom"]}).run()
+    assert sorted(run.done) == list(range(9))
+    assert {7, 8} <= set(run.who["small"])
+    assert {7, 8} <= set(run.who["large"])
+    assert run.quarantined == {}
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_only_memory_failures_on_the_largest_kind_lead_to_quarantine(in_flight):
+    run = Simulation([3] * 9, kinds=fleet(in_flight=in_flight), faults={8: ["oom"] * 9}).run()
+    assert run.quarantined == {8: ["oom"] * 3}
+    assert (run.who["small"].count(8), run.who["large"].count(8)) == (1, 2)
+    assert sorted(run.done) == list(range(8))
+
+
+def test_other_failures_are_counted_alike_on_all_kinds():
+    run = Simulation([3] * 9, kinds=fleet(), faults={8: ["exception"] * 9, 0: ["die:killed"] * 9}).run()
+    assert run.quarantined == {8: ["exception"] * 2, 0: ["killed"] * 2}
+
+
+@pytest.mark.parametrize("broken", ["small", "large"])
+def test_a_kind_that_cannot_start_leaves_its_videos_to_the_others(broken):
+    run = Simulation([1] * 20, kinds=fleet(), starts={broken}, smallest=[index % 2 for index in range(20)]).run()
+    assert sorted(run.done) == list(range(20))
+    assert set(run.who) == {"small", "large"} - {broken}
+    assert sum(worker.startswith(broken) for worker in run.started) <= 4
+
+
+def test_the_run_ends_when_no_kind_can_start():
+    with pytest.raises(RuntimeError, match="no such model"):
+        Simulation([1] * 20, kinds=fleet(), starts={"small", "large"}).run()
+
+
+def test_priority_comes_before_cost_on_every_kind():
+    priorities = [2] * 10 + [1] * 10
+    run = Simulation([*range(20, 10, -1), *range(30, 20, -1)], kinds=fleet(), priorities=priorities).run()
+    for videos in run.who.values():
+        assert [priorities[index] for index in videos] == sorted((priorities[index] for index in videos), reverse=True)
+    assert run.who["small"][0] == 9, "the cheapest one of the highest priority"
+
+
+def test_suspects_of_a_large_kind_run_alone_on_it():
+    run = Simulation(
+        [4] * 12, kinds=fleet(in_flight=3), smallest=[1] * 6 + [0] * 6, faults={2: ["die:killed"] * 9}
+    ).run()
+    assert run.quarantined == {2: ["killed", "killed"]}
+    assert sorted(run.done) == [index for index in range(12) if index != 2]
+    assert 2 not in run.who["small"]

@@ -5,8 +5,9 @@ Pure: the clock is an argument. A `Scheduler` receives events (`worker_ready`, `
 """
 
 from pipeline.workers.scheduler.actions import Abort, Action, Assign, Kill, Quarantine, Start, Stop
-from pipeline.workers.scheduler.scheduler import NODE_LOST, Numbers, Scheduler
-from pipeline.workers.scheduler.worker import InFlight, Limits, Worker
+from pipeline.workers.scheduler.scheduler import NODE_LOST, Scheduler
+from pipeline.workers.scheduler.waiting import Numbers
+from pipeline.workers.scheduler.worker import InFlight, Kind, Limits, Worker
 
 __all__ = [
     "NODE_LOST",
@@ -15,6 +16,7 @@ __all__ = [
     "Assign",
     "InFlight",
     "Kill",
+    "Kind",
     "Limits",
     "Numbers",
     "Quarantine",

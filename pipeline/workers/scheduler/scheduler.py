@@ -3,20 +3,20 @@
 Blame: a video that fails by an exception is charged an attempt at once. When a worker dies, hangs or runs out of memory
 with one video in flight, that video is charged; with several, each becomes a suspect that runs once alone on a worker,
 which identifies the cause. A node that is lost or drained charges no video.
+
+Kinds of workers are numbered from the smallest. A video that ran out of memory on one kind is retried on a larger one;
+only attempts on the largest kind count towards quarantine.
 """
 
 import heapq
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
-
-import numpy.typing as npt
+from collections import Counter
+from collections.abc import Iterator
 
 from pipeline.labels.failures import MAX_ATTEMPTS, RETRY_SOLO, Attempt
 from pipeline.workers.scheduler.actions import Abort, Action, Assign, Kill, Quarantine, Start, Stop
+from pipeline.workers.scheduler.waiting import Numbers, Waiting
 from pipeline.workers.scheduler.worker import InFlight, Limits, Worker
-
-Numbers = Sequence[float] | npt.NDArray[Any]
 
 NODE_LOST = "node"
 """Cause of a worker's death that charges no video: its node was lost or drained."""
@@ -37,7 +37,8 @@ START_S = 60.0
 """Seconds for which a starting worker counts among those that share the load."""
 
 MAX_START_FAILURES = 3
-"""Consecutive workers that fail to start, with none ready in between, after which the run ends."""
+"""Consecutive workers of a kind that fail to start, with none ready in between, after which no more are started; the
+run ends when this holds for all kinds."""
 
 
 class Scheduler:
@@ -46,19 +47,28 @@ class Scheduler:
     Args:
         order: indices of the pending videos, in the order in which they are assigned.
         costs: cost of every video by index, in any one unit.
-        limits: number of workers, videos in flight, deadlines.
+        limits: number of workers of each kind, videos in flight, deadlines.
+        smallest: of every video by index the smallest kind of workers that it fits (default: 0).
+        priorities: of every video by index (default: all equal); matters only where there are several kinds.
     """
 
-    def __init__(self, order: Numbers, costs: Numbers, *, limits: Limits) -> None:
-        self._order, self._costs, self.limits = order, costs, limits
-        self._next = 0
-        self._retries: list[tuple[float, int]] = []  # heap of (earliest start, index): retries and returned videos
-        self._suspects: list[int] = []
+    def __init__(
+        self,
+        order: Numbers,
+        costs: Numbers,
+        *,
+        limits: Limits,
+        smallest: Numbers | None = None,
+        priorities: Numbers | None = None,
+    ) -> None:
+        self._costs, self.limits = costs, limits
+        self._waiting = Waiting(order, kinds=len(limits.kinds), smallest=smallest, priorities=priorities)
         self._attempts: dict[int, list[Attempt]] = {}
         self._quarantined: list[Quarantine] = []
         self._pace = 0.0  # seconds per unit of cost, of the slowest video so far
         self._started = 0
-        self._start_failures: list[str] = []
+        self._start_failures: dict[int, list[str]] = {kind: [] for kind in range(len(limits.kinds))}
+        self._outgrown: Counter[int] = Counter()  # attempts that ran out of memory on a kind that is not the largest
         self._stopping = False
         self._next_deadline_check = 0.0
         self.workers: dict[str, Worker] = {}
@@ -68,12 +78,11 @@ class Scheduler:
     def worker_ready(self, name: str) -> None:
         """A worker has loaded its model."""
         self.workers[name].ready = True
-        self._start_failures.clear()
+        self._start_failures[self.workers[name].kind].clear()
 
     def worker_failed_to_start(self, name: str, message: str) -> None:
         """A worker could not load its model, or died while starting."""
-        del self.workers[name]
-        self._start_failures.append(message)
+        self._could_not_start(self.workers.pop(name), message)
 
     def worker_draining(self, name: str) -> None:
         """The worker's node is being drained: its videos finish or are checkpointed, and it gets no new one."""
@@ -87,13 +96,14 @@ class Scheduler:
 
     def failed(self, name: str, index: int, attempt: Attempt, now: float) -> None:
         """A video failed, and its worker continues."""
-        self.workers[name].release(index)
-        self._charge(index, attempt, now)
+        worker = self.workers[name]
+        worker.release(index)
+        self._charge(index, attempt, now, worker.kind)
 
     def returned(self, name: str, index: int, now: float) -> None:
         """A stopped worker returns a video unlabelled, which costs no attempt."""
         self.workers[name].release(index)
-        self._retry(index, now)
+        self._waiting.retry(index, now)
 
     def worker_died(self, name: str, attempt: Attempt, now: float) -> None:
         """A worker died with its in-flight videos; `attempt.cause` says why."""
@@ -101,13 +111,13 @@ class Scheduler:
         indices = list(worker.in_flight)
         if attempt.cause == NODE_LOST:
             for index in indices:
-                self._retry(index, now)
+                self._waiting.retry(index, now)
         elif not worker.ready and not indices:
-            self._start_failures.append(attempt.message)
+            self._could_not_start(worker, attempt.message)
         elif len(indices) == 1:
-            self._charge(indices[0], attempt, now)
+            self._charge(indices[0], attempt, now, worker.kind)
         else:
-            self._suspects += indices
+            self._waiting.suspect(indices)
 
     def stop(self) -> None:
         """Assign no more videos. Those in flight may finish."""
@@ -117,16 +127,18 @@ class Scheduler:
 
     def decide(self, now: float) -> list[Action]:
         """Actions to carry out now. Call after every event, and about once a second for deadlines and retries."""
-        if len(self._start_failures) >= MAX_START_FAILURES:
-            return [Abort(self._start_failures[-1])]
+        if not self._open_kinds():
+            return [Abort(self._start_failures[0][-1])]
         actions: list[Action] = [*self._quarantined]
         self._quarantined.clear()
         actions += self._kills(now)
         killed = {action.worker for action in actions if isinstance(action, Kill)}
         if not self._stopping:
-            able = [worker for worker in self.workers.values() if worker.ready and not worker.draining]
-            actions += self._assignments([worker for worker in able if worker.name not in killed], now)
-        actions += self._resize(now)
+            able = [w for w in self.workers.values() if w.ready and not w.draining and w.name not in killed]
+            for kind in reversed(range(len(self.limits.kinds))):  # what only the largest kind may take is taken first
+                actions += self._assignments([worker for worker in able if worker.kind == kind], kind, now)
+        for kind in range(len(self.limits.kinds)):
+            actions += self._resize(kind, now)
         return actions
 
     @property
@@ -147,7 +159,7 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """Number of videos that are neither labelled, in quarantine nor in flight."""
-        return len(self._order) - self._next + len(self._retries) + len(self._suspects)
+        return len(self._waiting)
 
     def deadline_s(self, cost: float) -> float:
         """Seconds a video of this cost may take: a multiple of the slowest pace so far, with a floor."""
@@ -159,20 +171,32 @@ class Scheduler:
 
     # --- inside ---
 
-    def _retry(self, index: int, when: float) -> None:
-        heapq.heappush(self._retries, (when, index))
+    def _open_kinds(self) -> list[int]:
+        """Kinds whose workers can start."""
+        return [kind for kind, failures in self._start_failures.items() if len(failures) < MAX_START_FAILURES]
 
-    def _charge(self, index: int, attempt: Attempt, now: float) -> None:
+    def _could_not_start(self, worker: Worker, message: str) -> None:
+        self._start_failures[worker.kind].append(message)
+        self._waiting.largest = max(self._open_kinds(), default=0)
+
+    def _charge(self, index: int, attempt: Attempt, now: float, kind: int) -> None:
         attempts = self._attempts.setdefault(index, [])
         attempts.append(attempt)
+        larger = [each for each in self._open_kinds() if each > kind]
+        if attempt.cause == "oom" and larger:
+            self._outgrown[index] += 1
+            self._waiting.move(index, larger[0])
+            self._waiting.suspect([index])
+            return
         count = sum(past.cause == attempt.cause for past in attempts)
+        count -= self._outgrown[index] if attempt.cause == "oom" else 0
         if count >= MAX_ATTEMPTS.get(attempt.cause, 1):
             self._quarantined.append(Quarantine(index, tuple(attempts)))
         elif attempt.cause in RETRY_SOLO:
-            self._suspects.append(index)
+            self._waiting.suspect([index])
         else:
             delay = STORAGE_BACKOFF_S * 2 ** (count - 1) if attempt.cause == "storage" else 0.0
-            self._retry(index, now + delay)
+            self._waiting.retry(index, now + delay)
 
     def _kills(self, now: float) -> Iterator[Kill]:
         if now < self._next_deadline_check:
@@ -188,31 +212,49 @@ class Scheduler:
 
     def _reserved_for_suspects(self) -> set[str]:
         """Workers that get no new video so that they become free for suspects: as many as needed, least busy first."""
-        if not self._suspects:
-            return set()
-        solo = sum(worker.solo for worker in self.workers.values())
-        wanted = math.ceil((len(self._suspects) + solo) / self.limits.in_flight) - solo
-        others = [worker for worker in self.workers.values() if not worker.solo and not worker.draining]
-        return {worker.name for worker in sorted(others, key=lambda each: len(each.in_flight))[: max(0, wanted)]}
+        reserved: set[str] = set()
+        suspects = 0  # those that need at least this kind
+        for kind, count in self._waiting.suspects().items():
+            suspects += count
+            able = [worker for worker in self.workers.values() if worker.kind >= min(kind, self._waiting.largest)]
+            solo = sum(worker.solo for worker in able)
+            places = max(each.in_flight for each in self.limits.kinds)
+            wanted = math.ceil((suspects + solo) / places) - solo
+            others = [worker for worker in able if not worker.solo and not worker.draining]
+            least_busy = sorted(others, key=lambda each: (each.name not in reserved, len(each.in_flight)))
+            reserved |= {worker.name for worker in least_busy[: max(0, wanted)]}
+        return reserved
 
-    def _assignments(self, workers: list[Worker], now: float) -> Iterator[Assign]:
+    def _places(self, kind: int) -> int:
+        """Videos that a worker of this kind may have: fewer where those that wait are shared out evenly."""
+        places = self.limits.kinds[kind].in_flight
+        sharing = [each for each in self._open_kinds() if self._waiting.count(each)]
+        workers = sum(self.limits.kinds[each].workers for each in sharing)
+        waiting = self.waiting
+        if workers and waiting < places * workers:
+            in_flight = sum(len(worker.in_flight) for worker in self.workers.values() if worker.kind in sharing)
+            places = min(places, math.ceil((waiting + in_flight) / workers))
+        return places
+
+    def _assignments(self, workers: list[Worker], kind: int, now: float) -> Iterator[Assign]:
         """Assign videos, each to the worker with the fewest in flight, and of those the one with the lowest load.
 
         The last place of a worker is for the video that is decoded ahead. A worker with a high load does not get one:
         the video would wait there while other workers are free.
         """
-        places = self.limits.in_flight
-        if self.waiting < places * self.limits.workers:
-            places = min(places, math.ceil((self.waiting + self.in_flight) / self.limits.workers))
+        if not workers:
+            return
+        places = self._places(kind)
         free = [(len(each.in_flight), each.load, each.name) for each in workers if len(each.in_flight) < places]
         if not free:
             return
         total = sum(worker.load for worker in workers)
-        sharing = len(workers) + sum(not w.ready and now - w.started < START_S for w in self.workers.values())
+        starting = sum(not w.ready and now - w.started < START_S for w in self.workers.values() if w.kind == kind)
+        sharing = len(workers) + starting
         heapq.heapify(free)
         while free:
             count, load, name = heapq.heappop(free)
-            last_place = count > 0 and count + 1 == self.limits.in_flight
+            last_place = count > 0 and count + 1 == self.limits.kinds[kind].in_flight
             if count >= places or (last_place and load > EXPENSIVE_RATIO * total / sharing):
                 continue
             worker = self.workers[name]
@@ -227,30 +269,27 @@ class Scheduler:
         """Take the next video for this worker; None if there is none that it may have."""
         if worker.solo:
             return None
-        if self._suspects and not worker.in_flight:
+        if not worker.in_flight and (suspect := self._waiting.take_suspect(worker.kind)) is not None:
             worker.solo = True
-            return self._suspects.pop(0)
+            return suspect
         if worker.name in self._reserved_for_suspects():
             return None
-        if self._retries and self._retries[0][0] <= now:
-            return heapq.heappop(self._retries)[1]
-        if self._next < len(self._order):
-            self._next += 1
-            return int(self._order[self._next - 1])
-        return None
+        return self._waiting.take(worker.kind, now)
 
-    def _resize(self, now: float) -> Iterator[Start | Stop]:
-        wanted = 0 if self._stopping else min(self.limits.workers, self.waiting)
-        useful = [worker for worker in self.workers.values() if not worker.draining]
+    def _resize(self, kind: int, now: float) -> Iterator[Start | Stop]:
+        limit, workers = self.limits.kinds[kind], [worker for worker in self.workers.values() if worker.kind == kind]
+        wanted = 0 if self._stopping else min(limit.workers, self._waiting.count(kind))
+        useful = [worker for worker in workers if not worker.draining]
         idle = [worker for worker in useful if not worker.in_flight]
         busy = len(useful) - len(idle)
-        spare = idle[min(wanted, self.limits.workers - busy) :]
-        drained = [worker for worker in self.workers.values() if worker.draining and not worker.in_flight]
+        spare = idle[min(wanted, limit.workers - busy) :]
+        drained = [worker for worker in workers if worker.draining and not worker.in_flight]
         for worker in [*spare, *drained]:
             del self.workers[worker.name]
             yield Stop(worker.name)
-        for _ in range(min(wanted, self.limits.workers - busy) - len(idle)):
-            name = f"worker-{self._started}"
+        missing = min(wanted, limit.workers - busy) - len(idle) if kind in self._open_kinds() else 0
+        for _ in range(missing):
+            name = f"{limit.name}-{self._started}"
             self._started += 1
-            self.workers[name] = Worker(name, now)
+            self.workers[name] = Worker(name, now, kind)
             yield Start(name)

@@ -4,14 +4,29 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Numbers of workers and of videos on each, and how long a video may take."""
+class Kind:
+    """A kind of workers."""
 
     workers: int
     in_flight: int = 1
     """Videos assigned to one worker at a time: its lanes, and one more that is decoded ahead."""
+    name: str = "worker"
+    """Its workers are NAME-0, NAME-1, ..."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Numbers of workers and of videos on each, and how long a video may take."""
+
+    kinds: tuple[Kind, ...]
+    """The smallest one first."""
     deadline_floor_s: float = 900.0
     """Seconds that any video may take."""
+
+    @classmethod
+    def of(cls, *, workers: int, in_flight: int = 1, deadline_floor_s: float = 900.0) -> "Limits":
+        """Limits of workers that are all of one kind."""
+        return cls(kinds=(Kind(workers=workers, in_flight=in_flight),), deadline_floor_s=deadline_floor_s)
 
 
 @dataclass
@@ -30,6 +45,8 @@ class Worker:
 
     name: str
     started: float = 0.0
+    kind: int = 0
+    """Its place in the kinds of the limits."""
     ready: bool = False
     draining: bool = False
     solo: bool = False

@@ -3,18 +3,28 @@
 Videos that are already labelled are skipped, so the same command resumes an interrupted run. Corrections kept with the
 output (jobs.review) replace prompts of the manifest. Ctrl-C or SIGTERM checkpoints in-flight videos and stops; a second
 Ctrl-C exits immediately.
+
+A single clip needs no manifest; its labels and an overlay film are written to the current folder:
+
+    python -m jobs.label clip.mp4 --point 120,90 --box 20,30,90,110
 """
 
 import argparse
 import sys
-from typing import Any, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 from jobs import console, options
 from jobs.command import add_storage, handle_errors, start
+from pipeline.api.display import display_for
 from pipeline.errors import UsageError
 from pipeline.labels.key import Direction, Dtype, Parameters
 from pipeline.runs.config import PARAMETER_NAMES, Device, OnBadRow, OnDamaged, RunConfig
 from pipeline.runs.values import read_toml, toml_arguments
+
+if TYPE_CHECKING:  # only for types: importing these takes long, and --help is shown without them
+    from pipeline.api.clip import Clip
+    from pipeline.storage import Storage
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,6 +37,11 @@ def parser() -> argparse.ArgumentParser:
         "4 stopped before the end; 2 wrong usage or manifest; 130 second Ctrl-C; 1 unexpected",
     )
     add = p.add_argument
+    add("clip", nargs="?", metavar="CLIP", help="a single video to label without a manifest (path or fsspec URL)")
+    add("--point", action="append", nargs="+", metavar="X,Y", help="an object of CLIP by points on it, or off it as "
+        "X,Y,0; repeatable, one object each")  # fmt: skip
+    add("--box", action="append", metavar="X1,Y1,X2,Y2", help="an object of CLIP by its box; repeatable")
+    add("--at", metavar="FRAME|TIME", help="prompted frame of CLIP, such as 30 or 1.5s (default: the first)")
     add("--config", metavar="FILE", help="TOML file of these options; the command line wins")
     add("--manifest", metavar="URI", help="Parquet manifest: one row per video, with its prompts (path or fsspec URL)")
     add("--prompts", metavar="URI", help="flat table of prompts instead: one row per video, object and frame")
@@ -82,8 +97,8 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def read_options(arguments: list[str]) -> tuple[RunConfig, bool]:
-    """The run's configuration and whether it is a dry run.
+def read_options(arguments: list[str]) -> tuple[RunConfig, bool, "Clip | None"]:
+    """The run's configuration, whether it is a dry run, and the clip if there is no manifest.
 
     Raises:
         UsageError: An option is missing or not allowed.
@@ -93,29 +108,77 @@ def read_options(arguments: list[str]) -> tuple[RunConfig, bool]:
         arguments = [*toml_arguments(read_toml(path), p, where=path), *arguments]
     given = {name: value for name, value in vars(p.parse_args(arguments)).items() if value is not None}
     given.pop("config", None)
+    clip = _take_clip(given)
     if missing := [f"--{name}" for name in ("manifest", "output", "model") if name not in given]:
         raise UsageError(f"{', '.join(missing)} missing; give each on the command line or in --config")
     dry_run = bool(given.pop("dry_run", False))
     values: dict[str, Any] = {"publish": not given.pop("no_publish", False)}
     values |= {name: tuple(given.pop(name, ())) for name in ("allow_uri", "worker_group")}
     values["parameters"] = Parameters(**{name: given.pop(name) for name in PARAMETER_NAMES if name in given})
-    return RunConfig(**values, **given), dry_run
+    return RunConfig(**values, **given), dry_run, clip
+
+
+def _take_clip(given: dict[str, Any]) -> "Clip | None":
+    """The clip among the options, which are removed; sets the defaults of a run on one clip.
+
+    Raises:
+        UsageError: A manifest is given, too, or prompts without a clip.
+    """
+    uri = given.pop("clip", None)
+    prompts = {name: given.pop(name) for name in ("point", "box", "at") if name in given}
+    if uri is None:
+        if prompts:
+            raise UsageError(f"--{next(iter(prompts))} needs a clip: python -m jobs.label clip.mp4 --point 120,90")
+        return None
+    if both := [name for name in ("manifest", "prompts") if name in given]:
+        raise UsageError(f"both the clip {uri} and --{both[0]} are given; allowed is one of them")
+    from pipeline.api.clip import CLIP_MODEL, Clip  # loads PyAV
+
+    clip = Clip(uri=uri, points=prompts.get("point", ()), boxes=prompts.get("box", ()), at=prompts.get("at", "0"))
+    given["manifest"] = uri
+    given.setdefault("output", f"{clip.name}-labels")
+    given.setdefault("model", CLIP_MODEL)
+    given.setdefault("actors", 1)
+    return clip
 
 
 @handle_errors
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    config, dry_run = read_options(sys.argv[1:] if arguments is None else arguments)
+    config, dry_run, clip = read_options(sys.argv[1:] if arguments is None else arguments)
+    manifest = clip.manifest(storage=_storage(config)) if clip else None
     from pipeline.runs.prepare import prepare  # imported late: they load Ray
     from pipeline.runs.run import label_corpus
 
     if dry_run:
-        console.show_plan(prepare(config), price_per_hour=config.price_per_hour)
+        console.show_plan(prepare(config, manifest=manifest), price_per_hour=config.price_per_hour)
         return 0
-    with console.Display() as display:
-        report = label_corpus(config, watch=display.update)
+    with display_for() as display:
+        report = label_corpus(config, watch=display.update, manifest=manifest)
     console.show_report(report)
+    if clip and report.published:
+        _draw_film(config, clip)
     return report.exit_code
+
+
+def _draw_film(config: RunConfig, clip: "Clip") -> None:
+    """Write the overlay film of the clip into the current folder."""
+    from pipeline.tables.query import open_labels
+    from pipeline.video.content import open_labelled
+    from pipeline.views.preview import load_videos, write_film
+
+    storage, path = _storage(config), Path(f"{clip.name}-labels.mp4")
+    with open_labels(config.output, storage=storage) as labels:
+        (labelled,) = load_videos(labels, [clip.name])
+        with open_labelled(labelled.video, storage=storage) as reader:
+            write_film(labelled, reader, path)
+    console.out.print(f"film: {path}", markup=False)
+
+
+def _storage(config: RunConfig) -> "Storage":
+    from pipeline.storage import Storage
+
+    return Storage.from_toml(config.storage) if config.storage else Storage()
 
 
 if __name__ == "__main__":

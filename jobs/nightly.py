@@ -28,6 +28,7 @@ from typing import Any
 
 from jobs import console, label
 from jobs.command import handle_errors, start
+from pipeline.api.display import display_for
 from pipeline.runs.config import RunConfig
 from pipeline.runs.nightly.settings import NightSettings, read_settings
 from pipeline.runs.values import toml_arguments
@@ -84,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
         price = settings.price_per_gpu_hour if settings.run.price_per_hour is None else settings.run.price_per_hour
         console.show_plan(night.plan_night(settings)[1], price_per_hour=price, currency=settings.currency)
         return 0
-    with console.Display() as display:
+    with display_for() as display:
         record = night.run_night(settings, night=options.night, watch=display.update)
     labelled, seconds = record["labelled"], record["seconds"]
     console.out.print(f"night {record['night']}, attempt {record['attempt']}: {verdict(record)[1]}", markup=False)

@@ -52,7 +52,10 @@ def label_pending(
         metrics: of the driver.
         load_labeler: makes a worker's labeler, inside the worker's process.
     """
-    pool = _make_pool(prepared, progress.run_id, join_cluster(prepared.config, stops), load_labeler)
+    resources = join_cluster(prepared.config, stops)
+    progress.phase, progress.now = "loading the model", time.time()
+    watch(progress)
+    pool = _make_pool(prepared, progress.run_id, resources, load_labeler)
     tasks, outcomes = _Tasks(prepared), _Outcomes(prepared, progress)
     reporting = _Reporting(prepared, progress, pool, watch=watch, metrics=metrics)
     for event in pool.run(prepared.plan.order, outcomes.costs, make_task=tasks.make, **_fit(prepared)):
@@ -193,10 +196,12 @@ class _Outcomes:
         self.costs: npt.NDArray[np.float64] = self._table["cost"].to_numpy()
         self.failures: list[Failure] = []
         self.frames = self.masks = 0
+        self._lengths: npt.NDArray[np.float64] = self._table["frames"].to_numpy()
+        self._left, self._estimated, self._counted = progress.frames_expected, 0.0, 0
 
     def add(self, event: Event) -> None:
         """Count a labelled video, or put a failed one into quarantine."""
-        self._progress.cost_done += float(self.costs[event.index])
+        self._expect(event)
         video_id = self._table["video_id"][event.index].as_py()
         if isinstance(event, Finished):
             self._progress.done += 1
@@ -212,6 +217,15 @@ class _Outcomes:
         self.failures.append(failure)
         failed = self._progress.failed
         failed[failure.failure_class] = failed.get(failure.failure_class, 0) + 1
+
+    def _expect(self, event: Event) -> None:
+        """Correct the number of expected frames: estimates of the videos left are scaled as those of finished ones."""
+        estimate = float(self._lengths[event.index])
+        self._left -= estimate
+        if isinstance(event, Finished) and event.outcome.frames:
+            self._estimated, self._counted = self._estimated + estimate, self._counted + event.outcome.frames
+        scale = self._counted / self._estimated if self._counted else 1.0
+        self._progress.frames_expected = self._counted + self._left * scale
 
 
 class _Reporting:
@@ -261,6 +275,10 @@ class _Reporting:
         progress.actor_hours = pool.actor_seconds / 3600
         progress.gpu_hours = pool.gpu_seconds / 3600
         progress.now = time.time()
+        if progress.in_flight:
+            progress.phase = "labelling"
+        if progress.frames and progress.first_frame is None:
+            progress.first_frame = progress.now
 
     def _measure(self, *, force: bool = False) -> None:
         progress, pool = self._progress, self._pool

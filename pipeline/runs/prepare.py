@@ -24,6 +24,7 @@ from pipeline.runs.estimate import Estimate, costs_of, estimate
 from pipeline.runs.groups import describe_groups, sorted_groups
 from pipeline.runs.plan import CORRECTED, Plan, make_plan, places_of
 from pipeline.runs.returns import describe_returns, find_returns
+from pipeline.runs.summary import plan_lines
 from pipeline.storage import Entry, Storage, Store, open_source, parse_path
 from pipeline.storage.paths import PARTS
 from pipeline.storage.uris import local_path
@@ -31,6 +32,7 @@ from pipeline.tables.labelled import labelled_videos
 from pipeline.tables.output import check_output
 from pipeline.tracking.modelfiles import ResolvedModel, resolve
 from pipeline.video.content import content_versions
+from pipeline.views.card import card
 
 SOURCES_AT_ONCE = 100_000
 
@@ -55,6 +57,10 @@ class Prepared:
     """Notes on the plan, one line each: coordinates between 0 and 1, corrections, returning labels, groups."""
     estimate: Estimate | None = None
     """Time that the pending videos take, if the configuration has a calibration."""
+
+    def _repr_html_(self) -> str:
+        first, *rest = plan_lines(self)
+        return card(first, rest)
 
 
 def prepare(

@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 from pipeline.errors import StorageError
 from pipeline.labels.failures import Failure
+from pipeline.runs.summary import report_lines
 from pipeline.storage import Store
 from pipeline.storage.paths import progress_path
 from pipeline.tables import Published
+from pipeline.views.card import card
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +21,8 @@ FLIGHTS_SHOWN = 1000
 
 StoppedBy = Literal["signal", "stop-at", "budget", "lease"]
 
+Phase = Literal["starting Ray", "loading the model", "labelling", "publishing the labels"]
+
 
 @dataclass(kw_only=True)
 class Progress:
@@ -26,10 +30,10 @@ class Progress:
 
     run_id: str
     videos: int
-    cost: float
     started: float
     now: float
     state: Literal["running", "stopping", "ended"] = "running"
+    phase: Phase = "starting Ray"
     done: int = 0
     truncated: int = 0
     """Labelled videos whose file ends too early."""
@@ -46,19 +50,33 @@ class Progress:
     """Workers that died or could not start, by cause."""
     frames: float = 0
     masks: float = 0
-    cost_done: float = 0
+    frames_expected: float = 0
+    """Frames of all pending videos: an estimate, corrected by the videos that are finished."""
+    first_frame: float | None = None
+    """When the first frame was labelled; rates and the remaining time leave out what was before."""
     actor_hours: float = 0
     gpu_hours: float = 0
 
     @property
+    def rate(self) -> float | None:
+        """Labelled frames per second since the first frame; None before it."""
+        if self.first_frame is None or self.now <= self.first_frame:
+            return None
+        return self.frames / (self.now - self.first_frame)
+
+    @property
+    def share(self) -> float:
+        """Labelled share of the expected frames, 0 to 1."""
+        return min(self.frames / self.frames_expected, 1.0) if self.frames_expected else 0.0
+
+    @property
     def eta_s(self) -> float | None:
-        """Seconds until the end, judged by the cost done so far; None before the first video."""
-        spent = self.now - self.started
-        return spent * (self.cost / self.cost_done - 1) if self.cost_done else None
+        """Seconds until all expected frames are labelled, at the rate so far; None before the first frame."""
+        return max(self.frames_expected - self.frames, 0.0) / self.rate if self.rate else None
 
     def to_json(self) -> bytes:
         """The content of progress.json."""
-        return json.dumps({**asdict(self), "eta_s": self.eta_s}).encode()
+        return json.dumps({**asdict(self), "rate": self.rate, "eta_s": self.eta_s}).encode()
 
 
 def show(progress: Progress, store: Store, watch: Callable[[Progress], None]) -> None:
@@ -113,3 +131,7 @@ class RunReport:
         if self.left:
             return 4
         return 3 if self.failures or self.bad_rows else 0
+
+    def _repr_html_(self) -> str:
+        first, *rest = report_lines(self)
+        return card(first, rest)

@@ -90,9 +90,12 @@ def label_corpus(
             join_cluster(
                 config, stops
             )  # so that a run without pending videos also reports its publication to Prometheus
+        if config.publish:
+            progress.phase, progress.now = "publishing the labels", time.time()
+            watch(progress)
+        published = publish(store) if config.publish else None
         progress.state, progress.now = "ended", time.time()
         show(progress, store, watch)
-        published = publish(store) if config.publish else None
         if published:
             metrics.published(time.time())
         stopped_by = stops.asked
@@ -114,7 +117,7 @@ def _begin(prepared: Prepared) -> Progress:
     run_id, now = next_name(prepared.store.list_dirs(RUNS), datetime.now(UTC)), time.time()
     record_run(prepared, run_id)
     plan = prepared.plan
-    return Progress(run_id=run_id, videos=len(plan.order), cost=plan.total("cost"), started=now, now=now)
+    return Progress(run_id=run_id, videos=len(plan.order), frames_expected=plan.total("frames"), started=now, now=now)
 
 
 def _report(

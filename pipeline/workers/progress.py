@@ -5,7 +5,7 @@ import itertools
 from concurrent.futures import Future
 from typing import Any
 
-QUIET_S = 10.0
+QUIET_S = 1.0
 """Seconds without a message after which a worker is polled for progress; results of videos include it."""
 
 POLLS_AT_ONCE = 2

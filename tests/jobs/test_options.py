@@ -39,7 +39,7 @@ def test_a_time_of_day_is_the_next_one():
 
 
 def test_options_reach_the_configuration():
-    config, dry_run = read_options(
+    config, dry_run, _ = read_options(
         [*NEEDED, "--direction", "both", "--mask-threshold", "-0.5", "--non-overlapping", "--shard", "2/4", "--dry-run",
          "--checkpoint-every", "2m", "--allow-uri", "s3://a", "--allow-uri", "s3://b", "--no-publish"]
     )  # fmt: skip
@@ -57,7 +57,7 @@ def test_the_command_line_wins_over_the_file(tmp_path):
     path.write_text(
         'model = "embedded"\nmanifest = "m"\noutput = "o"\nactors = 3\nmax-hole-area = 5\nno_publish = true\n'
     )
-    config, _ = read_options(["--config", str(path), "--actors", "4"])
+    config, _, _ = read_options(["--config", str(path), "--actors", "4"])
     assert (config.actors, config.parameters.max_hole_area, config.publish) == (4, 5, False)
 
 

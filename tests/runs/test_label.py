@@ -219,7 +219,7 @@ def test_labels_from_and_to_s3_by_the_command_line(tmp_path, s3):
     assert "labelled 4 of 4 pending videos" in done.stdout
     assert masks_of(f"{s3.uri}/out") == expected_masks()
     again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert (again.returncode, again.stdout.splitlines()[0]) == (0, "nothing pending: 4 videos were labelled before")
+    assert (again.returncode, again.stdout.splitlines()[0]) == (0, "nothing pending: 4 videos labelled before")
 
 
 def test_a_stop_checkpoints_in_flight_videos_and_the_next_run_continues(tmp_path):

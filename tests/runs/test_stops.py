@@ -17,7 +17,7 @@ def config(**given) -> RunConfig:
 
 
 def progress(**given) -> Progress:
-    return Progress(**{"run_id": "r", "videos": 1, "cost": 1.0, "started": 0.0, "now": 10.0, **given})
+    return Progress(**{"run_id": "r", "videos": 1, "started": 0.0, "now": 10.0, **given})
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -27,7 +27,7 @@ class Labelling:
 
     def __call__(self, config: Any, *, watch: Any, manifest: Any, retry: Any) -> RunReport:
         self.asked.append((config, manifest, retry))
-        watch(Progress(run_id=f"run-{len(self.asked)}", videos=1, cost=1.0, started=0.0, now=1.0))
+        watch(Progress(run_id=f"run-{len(self.asked)}", videos=1, started=0.0, now=1.0))
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer

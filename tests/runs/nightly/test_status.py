@@ -17,9 +17,9 @@ from tests.runs.nightly.examples import HOSTILE
 
 def progress(**given: Any) -> Progress:
     values: dict[str, Any] = {
-        "run_id": "r2", "videos": 100, "cost": 1000.0, "started": 1000.0, "now": 1600.0, "done": 40,
-        "failed": {"oom": 2, "decode": 1}, "workers": 4, "deaths": {"node": 2}, "frames": 6000,
-        "masks": 18000, "cost_done": 500.0,
+        "run_id": "r2", "videos": 100, "frames_expected": 12000.0, "first_frame": 1000.0, "started": 1000.0,
+        "now": 1600.0, "done": 40, "failed": {"oom": 2, "decode": 1}, "workers": 4, "deaths": {"node": 2},
+        "frames": 6000, "masks": 18000,
         "actor_hours": 0.5, "gpu_hours": 0.5, "in_flight": 2,
         "flights": [
             {"video_id": "young", "worker": "worker-0 on a", "started": 1590.0},

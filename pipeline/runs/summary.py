@@ -1,0 +1,99 @@
+"""The plan and the result of a run in words, one line each; commands print them, notebooks show them."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pipeline.views.words import count, duration, money, short
+
+if TYPE_CHECKING:  # only for types: importing these loads the manifest's reader before --help is shown
+    from pipeline.runs.estimate import Estimate
+    from pipeline.runs.prepare import Prepared
+    from pipeline.runs.progress import RunReport
+
+SHOWN = 20
+"""Failures and bad rows that are listed one by one."""
+
+
+def plan_lines(prepared: "Prepared", *, price_per_hour: float | None = None, currency: str = "") -> Iterator[str]:
+    """What a run would do: pending videos and why, labelled ones, those that stay without labels, time and price.
+
+    The time is known if the run has a calibration; price_per_hour is that of one GPU, or of an actor without one.
+    """
+    plan = prepared.plan
+    if not len(plan.order):
+        yield f"nothing pending: {count(plan.count('labelled'), 'video')} labelled before"
+    else:
+        frames, objects = round(plan.total("frames")), round(plan.total("objects"))
+        yield (
+            f"{count(len(plan.order), 'video')} pending, about {count(frames, 'frame')} and {count(objects, 'object')}"
+        )
+        for reason, number in plan.reasons().items():
+            yield f"  {number:8} {reason}"
+        yield f"{plan.count('labelled')} labelled"
+        if prepared.estimate:
+            yield _estimate_line(prepared.estimate, price_per_hour, currency)
+    yield from prepared.notes
+    for state, meaning in (("quarantined", "in quarantine"), ("unreadable", "whose source cannot be found")):
+        if plan.count(state):
+            yield f"{plan.count(state)} {meaning}"
+    yield from _bad_rows([str(row) for row in prepared.manifest.bad_rows])
+
+
+def _estimate_line(estimate: "Estimate", price_per_hour: float | None, currency: str) -> str:
+    hours = estimate.gpu_hours or estimate.actor_hours
+    amount = (
+        ""
+        if price_per_hour is None
+        else f", {money(estimate.price(price_per_hour), currency).strip()} at {price_per_hour:g} an hour"
+    )
+    return (
+        f"estimate: {duration(estimate.seconds)} with {count(estimate.actors, 'actor')}, {short(hours)} "
+        f"{'GPU' if estimate.gpu_hours else 'actor'} hours{amount}; measured on {estimate.device} with "
+        f"{count(estimate.lanes, 'lane')}; actors start in {duration(estimate.start_s)} in addition"
+    )
+
+
+def report_lines(report: "RunReport") -> Iterator[str]:
+    """The result of a run: counts, failures with their reasons, where the labels are, and what to do next."""
+    pending = report.planned["pending"]
+    if not pending:
+        yield f"nothing pending: {count(report.planned['labelled'], 'video')} labelled before"
+    else:
+        yield (
+            f"labelled {report.labelled} of {count(pending, 'pending video')} in {duration(report.seconds)}: "
+            f"{count(report.frames, 'frame')}, {count(report.masks, 'mask')}"
+        )
+        for reason, number in report.reasons.items():
+            yield f"  {number:6} {reason}"
+    if damage := _damage(report):
+        yield damage
+    yield from report.notes
+    if report.left:
+        yield f"stopped before the end: {count(report.left, 'video')} left; the same command continues"
+    if report.failures:
+        yield f"{count(len(report.failures), 'video')} failed or in quarantine:"
+    for failure in report.failures[:SHOWN]:
+        yield f"  {failure.video_id!r} ({failure.failure_class}): {failure.message}"
+    if len(report.failures) > SHOWN:
+        yield f"  ... and {len(report.failures) - SHOWN} more in {report.output}/failures"
+    yield from _bad_rows(report.bad_rows)
+    if report.published is None:
+        yield f"parts are in {report.output}/parts; next: python -m jobs.publish {report.output}"
+    elif report.published.videos or report.planned["labelled"]:
+        yield f"tables masks, masklets and videos are in {report.output}"
+        if report.published.videos:
+            yield f"next: python -m jobs.preview {report.output}, or python -m jobs.report {report.output}"
+
+
+def _damage(report: "RunReport") -> str:
+    """How many labelled videos are incomplete, and where each is named."""
+    kinds = ((report.truncated, "truncated"), (report.damaged, "damaged"))
+    found = [f"{number} {kind}" for number, kind in kinds if number]
+    return f"of these {', '.join(found)} (columns truncated and damaged_packets of the videos table)" if found else ""
+
+
+def _bad_rows(rows: list[str]) -> Iterator[str]:
+    for row in rows[:SHOWN]:
+        yield f"bad row left out: {row}"
+    if len(rows) > SHOWN:
+        yield f"... and {len(rows) - SHOWN} more bad rows"

@@ -3,7 +3,8 @@
 Shapes move, turn, grow, hide behind bars and each other, leave the frame and return, over a textured ground under a
 moving camera. Colours of one thing keep a distance from those of every other thing and of the ground, so that no clip
 is ambiguous. Seeds from EVAL_SEEDS upward are for evaluation: training never draws them, and `split="eval"` adds
-outlines, textures, motions, sizes and zooms that training clips do not have.
+outlines, textures, motions, sizes and zooms that training clips do not have. `split="all"` draws these with training's
+seeds: a detector has to know every outline.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from pipeline.demo import shapes
 
-Split = Literal["train", "eval"]
+Split = Literal["train", "eval", "all"]
 
 EVAL_SEEDS = 1_000_000_000
 COLOUR_DISTANCE = 100.0  # between any colour of one thing and any of another, euclidean RGB
@@ -71,7 +72,7 @@ def render(
 
 class _Scene:
     def __init__(self, rng: np.random.Generator, duration: int, height: int, width: int, split: Split) -> None:
-        held_out = split == "eval"
+        held_out = split != "train"
         outlines = shapes.TRAIN_OUTLINES + (shapes.EVAL_OUTLINES if held_out else ())
         textures = shapes.TRAIN_TEXTURES + (shapes.EVAL_TEXTURES if held_out else ())
         motions = shapes.TRAIN_MOTIONS + (shapes.EVAL_MOTIONS if held_out else ())

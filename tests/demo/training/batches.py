@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pipeline.demo.clicks import depth, tight_box
 from pipeline.demo.renderer import EVAL_SEEDS, render
+from tests.demo.training.natural import render_natural
 
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
 STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
@@ -46,8 +47,13 @@ class Batch:
     """frames that lie between frame 0 and frame 1"""
 
 
-def make_batch(rng: np.random.Generator, *, clips: int, frames: int, rows: int, size: int) -> Batch:
-    """`rows` objects of each of `clips` clips; all are visible on frame 0 and on a later, corrected frame if any."""
+def make_batch(
+    rng: np.random.Generator, *, clips: int, frames: int, rows: int, size: int, natural: float = 0.0
+) -> Batch:
+    """`rows` objects of each of `clips` clips; all are visible on frame 0 and on a later, corrected frame if any.
+
+    A share of `natural` of the clips has natural textures, see `render_natural`.
+    """
     correct = int(rng.integers(2, frames)) if frames >= 4 and rng.random() < 0.25 else None
     prompted = [0] if correct is None else [0, correct]
     gap = int(rng.integers(1, 40)) if frames > 1 and rng.random() < 0.4 else 0
@@ -56,9 +62,12 @@ def make_batch(rng: np.random.Generator, *, clips: int, frames: int, rows: int, 
     while len(pixels) < clips:
         height, width = (round(size * rng.uniform(1, 1.5)) for _ in range(2))
         seed, times = int(rng.integers(EVAL_SEEDS)), _times(rng, frames, gap)
-        if frames > 1 and rng.random() < 0.8 and not _hides(seed, height // 4, width // 4, times):
+        if natural and rng.random() < natural:
+            clip = render_natural(seed, frames=DURATION, height=height, width=width, times=times)
+        elif frames > 1 and rng.random() < 0.8 and not _hides(seed, height // 4, width // 4, times):
             continue
-        clip = render(seed, frames=DURATION, height=height, width=width, times=times)
+        else:
+            clip = render(seed, frames=DURATION, height=height, width=width, times=times)
         ids = _shrink(clip.ids, size)
         areas = np.stack([(ids[prompted] == i + 1).sum((1, 2)).min() for i in range(len(clip.objects))])
         seen = np.nonzero(areas >= 0.006 * size * size)[0] + 1

@@ -3,6 +3,9 @@
     python -m tests.demo.training.train --minutes 120 --out DIR
 
 Run the same command again to go on from DIR's last checkpoint; the minutes are those of training, not of one run.
+`--natural SHARE` renders this share of the clips with natural textures, which need `pip install scikit-image
+scikit-learn`; they ship the pictures. `--rate` is the peak learning rate; a trained model takes a lower one.
+
 `--init FOLDER` starts from the weights of another checkpoint of the same shape, at any image size, and leaves out the
 stage of single frames that random weights need. DIR/model is the model so far, ready for from_pretrained.
 
@@ -41,8 +44,18 @@ WARM_UP_SHARE = 0.35  # of the time goes to single frames alone when weights sta
 class Training:
     """Everything a checkpoint holds: the weights, the optimisers, the step and the time spent."""
 
-    def __init__(self, folder: Path, image_size: int, minutes: float, init: Path | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        image_size: int,
+        minutes: float,
+        init: Path | None,
+        *,
+        natural: float = 0.0,
+        rate: float = PEAK_RATE,
+    ) -> None:
         self.folder, self.image_size, self.minutes, self.from_scratch = folder, image_size, minutes, init is None
+        self.natural, self.rate = natural, rate
         config = tiny_config(image_size)
         if init is None:
             torch.manual_seed(0)
@@ -82,7 +95,7 @@ class Training:
         self._ahead = self._order(self.steps + 1)  # now, because backward needs no interpreter
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        rate = PEAK_RATE * min(1.0, (self.steps + 1) / 100, max(0.01, (1 - self.done) / FALL))
+        rate = self.rate * min(1.0, (self.steps + 1) / 100, max(0.01, (1 - self.done) / FALL))
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = rate
@@ -94,7 +107,8 @@ class Training:
     def _order(self, step: int) -> Future[Batch]:
         clips, frames, rows = self._shape(step)
         rng = np.random.default_rng([1, step])
-        return self._renderer.submit(make_batch, rng, clips=clips, frames=frames, rows=rows, size=self.image_size)
+        shape = {"clips": clips, "frames": frames, "rows": rows, "size": self.image_size}
+        return self._renderer.submit(make_batch, rng, **shape, natural=self.natural)
 
     def _shape(self, step: int) -> tuple[int, int, int]:
         if step % 2 == 1 or (self.from_scratch and self.done < WARM_UP_SHARE):
@@ -186,9 +200,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=120, help="training time in all (default 120)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint and of the model")
     parser.add_argument("--init", type=Path, help="model folder whose weights to start from")
+    parser.add_argument("--natural", type=float, default=0.0, help="share of clips with natural textures (default 0)")
+    parser.add_argument("--rate", type=float, default=PEAK_RATE, help=f"peak learning rate (default {PEAK_RATE:g})")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    training = Training(options.out, IMAGE_SIZE, options.minutes, options.init)
+    training = Training(
+        options.out, IMAGE_SIZE, options.minutes, options.init, natural=options.natural, rate=options.rate
+    )
     saved, recent = time.monotonic(), dict[str, list[dict[str, float]]]()
     while training.done < 1:
         kind, figures = training.step()

@@ -35,6 +35,10 @@ class PromptError(CorpusError):
     failure_class = "prompt"
 
 
+class AfterEndError(PromptError):
+    """A time after the last frame of its video."""
+
+
 class RleError(CorpusError):
     """A run-length encoding that is malformed, or larger than allowed."""
 

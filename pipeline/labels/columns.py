@@ -75,7 +75,7 @@ COMMENTS: dict[str, dict[str, str]] = {
         "end_s": "end of the labelled segment",
         "prompts_digest": "hash of the prompts",
         "prompts": "the prompts as canonical JSON",
-        "frames": "displayed frames of the segment",
+        "frames": "displayed frames of the segment, as far as labelling had to decode it",
         "objects": "prompted objects",
         "mask_rows": "rows of the video in masks",
         "fps": "mean frames per second",

@@ -2,7 +2,8 @@
 
 from pipeline.manifest.bad_rows import BadRow
 from pipeline.manifest.digest import digest_records, prompt_digests
-from pipeline.manifest.kinds import MODIFIERS, PROMPT_KINDS, Prompt, kinds_of, marks_of
+from pipeline.manifest.kinds import PROMPT_KINDS, Prompt, kinds_of, marks_of
+from pipeline.manifest.modifiers import MODIFIERS
 from pipeline.manifest.prompt_field import Dot, Mark, PromptKind, Rectangle, Region
 from pipeline.manifest.reader import read_manifest
 from pipeline.manifest.schema import PROMPT, SCHEMA, Manifest, Video

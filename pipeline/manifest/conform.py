@@ -174,7 +174,7 @@ def _floats(array: pa.Array, want: pa.DataType, column: str, notes: Notes, owner
     kind = array.type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
         raise wrong_type(notes.path(column), kind, "a number (float, double or an integer)")
-    if column == "time_s":  # pandas writes a missing time as NaN
+    if column in ("time_s", "until_s"):  # pandas writes a missing time as NaN
         array = nan_to_null(array)
     # Cast to double first, so that 0.1 of any width becomes the same float32.
     numbers = array.cast(pa.float64(), safe=False).cast(want, safe=False)

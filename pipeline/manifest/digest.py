@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from pipeline.manifest.canonical import lists, numbers, record
 from pipeline.manifest.conform import list_parts, prompt_order
-from pipeline.manifest.kinds import MODIFIERS, PROMPT_KINDS
+from pipeline.manifest.kinds import PROMPT_KINDS
+from pipeline.manifest.modifiers import MODIFIERS
 from pipeline.manifest.schema import PROMPT, Manifest
 
 _ROWS = 16_384

@@ -17,7 +17,8 @@ from pipeline.errors import ManifestError
 from pipeline.manifest import flat_points
 from pipeline.manifest.bad_rows import clip
 from pipeline.manifest.conform import Indices, Notes, conform, nan_to_null
-from pipeline.manifest.kinds import MODIFIERS, PROMPT_KINDS
+from pipeline.manifest.kinds import PROMPT_KINDS
+from pipeline.manifest.modifiers import MODIFIERS
 from pipeline.manifest.schema import PROMPT
 from pipeline.manifest.source import OpenFile, naming_file, open_or_refuse
 from pipeline.manifest.tables import table_batches

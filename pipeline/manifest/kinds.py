@@ -19,7 +19,8 @@ from pipeline.manifest.bad_rows import clip
 from pipeline.manifest.conform import Flags, Indices, Notes, conform, flags, list_parts, nan_to_null, struct
 from pipeline.manifest.findings import Findings
 from pipeline.manifest.masks import check_masks, flat_masks
-from pipeline.manifest.prompt_field import Dot, Mark, PromptBatch, PromptField, PromptKind, Rectangle, Region, Size
+from pipeline.manifest.modifiers import MODIFIERS
+from pipeline.manifest.prompt_field import Dot, Mark, PromptBatch, PromptKind, Rectangle, Region, Size
 from pipeline.masks import rle
 
 SIDES = ("x_min", "y_min", "x_max", "y_max")
@@ -43,6 +44,10 @@ class Prompt:
     category: str | None = None
     correct: bool = False
     """Corrects the mask tracked on this frame, with its memory; other prompts run without memory."""
+    until_frame: int | None = None
+    """The object has no rows from this frame on, until a later prompt of it; at most one of until_frame and until_s."""
+    until_s: float | None = None
+    """The same as a time: it ends at the frame on screen at this time, counted from the file's first frame."""
 
 
 class Points(PromptKind):
@@ -232,38 +237,7 @@ class Mask(PromptKind):
         return [Region(*value)]
 
 
-class Correct(PromptField):
-    """Modifier: the prompt corrects the mask tracked on its frame."""
-
-    name = "correct"
-    type = pa.bool_()
-    flat: ClassVar = {"correct": pa.bool_()}
-
-    def parse(self, record: Any) -> Any:
-        return bool(record)
-
-    def describe(self, value: Any) -> list[str]:
-        return ["corrects"] if value else []
-
-    def canonical(self, array: pa.Array) -> pa.Array:
-        """`true`, or absent."""
-        return pc.if_else(array.fill_null(False), "true", pa.scalar(None, pa.string()))
-
-    def check(self, prompts: PromptBatch, found: Findings) -> None:
-        correct, objects = prompts.correct, prompts.column["object_id"].fill_null(0).to_numpy()
-        _, own = np.unique(np.stack([prompts.row, objects]), axis=1, return_inverse=True)
-        starts = np.zeros(own.max(initial=-1) + 1, np.bool_)
-        starts[own[~correct]] = True
-        found.prompts_where(
-            correct & ~starts[own],
-            self.name,
-            lambda _: True,
-            "nothing to correct: the object needs a prompt without correct (false or missing) to start from",
-        )
-
-
 PROMPT_KINDS: tuple[PromptKind, ...] = (Points(), Box(), Mask())
-MODIFIERS: tuple[PromptField, ...] = (Correct(),)
 
 
 def to_prompt(record: Mapping[str, Any]) -> Prompt:

@@ -7,6 +7,7 @@ from itertools import islice
 
 from pipeline.errors import CorpusError, PromptError
 from pipeline.manifest.bad_rows import clip
+from pipeline.manifest.ends import appearances, end_of
 from pipeline.manifest.fps import check_rate, rate_of
 from pipeline.manifest.kinds import Prompt, kinds_of
 from pipeline.manifest.schema import Manifest, Video
@@ -63,21 +64,30 @@ def probe_video(video: Video, *, storage: Storage | None = None) -> list[Problem
 
 def _misfits(prompts: Iterable[Prompt], reader: VideoReader) -> Iterator[tuple[Prompt, str, str]]:
     """The prompts that do not fit, each with when it is and why."""
-    seen: set[tuple[int, int]] = set()
+    seen: dict[int, dict[int, Prompt]] = {}
+    ends: dict[int, list[int]] = {}
     frame_of = _FrameFinder(reader)
     for prompt in prompts:
         when = f"frame {prompt.frame_index}" if prompt.time_s is None else f"{prompt.time_s:g} s"
         try:
             frame = frame_of(prompt)
+            if frame in seen.setdefault(prompt.object_id, {}):
+                yield prompt, when, f"a second prompt of this object on frame {frame}"
+            seen[prompt.object_id].setdefault(frame, prompt)
+            if (end := end_of(prompt, frame, reader.index_at)) is not None:
+                ends.setdefault(prompt.object_id, []).append(end)
         except PromptError as error:
             yield prompt, when, str(error)
-        else:
-            if (prompt.object_id, frame) in seen:
-                yield prompt, when, f"a second prompt of this object on frame {frame}"
-            seen.add((prompt.object_id, frame))
         for kind, value in kinds_of(prompt):
             for misfit in kind.misfits(value, (reader.info.height, reader.info.width)):
                 yield prompt, when, misfit
+    for object_id, cuts in ends.items():
+        corrections = {frame: prompt for frame, prompt in seen[object_id].items() if prompt.correct}
+        try:
+            appearances(seen[object_id].keys() - corrections.keys(), corrections.keys(), cuts)
+        except PromptError as error:
+            last = corrections[max(corrections)]
+            yield last, f"frame {max(corrections)}", str(error)
 
 
 class _FrameFinder:

@@ -12,6 +12,8 @@ import pyarrow as pa
 from pipeline.manifest.conform import Flags, Indices, Notes, conform, flags
 from pipeline.manifest.findings import Findings
 
+MAX_FRAME_INDEX = 2**31 - 1
+
 Size = tuple[int, int]
 """Height and width of the displayed frame, in pixels."""
 

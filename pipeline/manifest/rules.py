@@ -10,12 +10,12 @@ import pyarrow.compute as pc
 
 from pipeline.manifest.conform import Flags, Indices, flags, list_parts
 from pipeline.manifest.findings import Findings
-from pipeline.manifest.kinds import MODIFIERS, PROMPT_KINDS
+from pipeline.manifest.kinds import PROMPT_KINDS
 from pipeline.manifest.masks import text_bytes
-from pipeline.manifest.prompt_field import PromptBatch
+from pipeline.manifest.modifiers import MODIFIERS
+from pipeline.manifest.prompt_field import MAX_FRAME_INDEX, PromptBatch
 
 MAX_QUOTED_ID_BYTES = 200
-MAX_FRAME_INDEX = 2**31 - 1
 
 # Control characters, line and paragraph separators, direction marks: with them a value can forge log lines.
 _CONTROLS = r"[\p{Cc}\p{Zl}\p{Zp}\x{202a}-\x{202e}\x{2066}-\x{2069}]"

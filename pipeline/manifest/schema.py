@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.manifest.bad_rows import BadRow
-from pipeline.manifest.kinds import MODIFIERS, PROMPT_KINDS, Prompt, to_prompt
+from pipeline.manifest.kinds import PROMPT_KINDS, Prompt, to_prompt
+from pipeline.manifest.modifiers import MODIFIERS
 
 PROMPT = pa.struct(
     [

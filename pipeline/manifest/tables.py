@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import ManifestError
 from pipeline.manifest.csv_table import csv_batches
-from pipeline.manifest.kinds import MODIFIERS, PROMPT_KINDS
+from pipeline.manifest.kinds import PROMPT_KINDS
+from pipeline.manifest.modifiers import MODIFIERS
 from pipeline.manifest.source import OpenFile, naming_file, open_any, open_or_refuse, row_batches
 
 TYPES: dict[str, pa.DataType] = {

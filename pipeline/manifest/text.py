@@ -6,7 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.manifest.kinds import MODIFIERS, Prompt, kinds_of, to_record
+from pipeline.manifest.kinds import Prompt, kinds_of, to_record
+from pipeline.manifest.modifiers import MODIFIERS
 from pipeline.manifest.schema import Video
 from pipeline.storage import redact
 

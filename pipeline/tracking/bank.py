@@ -68,6 +68,11 @@ class MemoryBank:
     def _needed_later(self, frame: int, reach: int, reverse: bool) -> bool:
         return self.keep_start and not reverse and frame - self.start < reach
 
+    def clear(self) -> None:
+        """Drop everything: the object has no later frame."""
+        for kept in (self.prompted, self.memories, self.pointers):
+            kept.clear()
+
     def context(self, frame: int, *, reverse: bool, max_pointers: int) -> MemoryContext:
         """The memories that `frame` attends to. `max_pointers` is min(video length, the model's limit)."""
         sign = -1 if reverse else 1

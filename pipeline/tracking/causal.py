@@ -67,8 +67,8 @@ class CausalPropagation(Propagation):
     def _needs_objects(self) -> bool:
         return self._decider is None
 
-    def _make_bank(self, start: int) -> MemoryBank:
-        return replace(super()._make_bank(start), max_prompted=self._max_prompted)
+    def _make_bank(self, start: int, *, first: int = 0) -> MemoryBank:
+        return replace(super()._make_bank(start, first=first), max_prompted=self._max_prompted)
 
     def _identity(self) -> dict[str, object]:
         given = super()._identity()
@@ -87,15 +87,16 @@ class CausalPropagation(Propagation):
             read_prompted(self._source, [last])  # fails before hours of tracking, not after them
         self._state.primed = True
 
+    def _with_rows(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """All frames of the forward pass: an object may begin on any of them, and batches must not differ."""
+        return super()._with_rows(frames) if self._state.reverse else frames
+
     def _fill(self, pending: deque[PendingFrame], frames: Iterator[Frame]) -> None:
         if self._state.reverse:
             super()._fill(pending, frames)
             return
         while len(pending) < self._model.frames_ahead and (frame := next(frames, None)) is not None:
             pending.append(PendingFrame(index=frame[0], pixels=frame[1]))
-
-    def _active(self, t: int) -> list[tuple[int, TrackedObject]]:
-        return [(i, o) for i, o in super()._active(t) if o.end is None or t < o.end]
 
     def _step(self, pending: deque[PendingFrame]) -> TrackedFrame | None:
         if self._state.reverse:
@@ -112,6 +113,7 @@ class CausalPropagation(Propagation):
             self._remember(t, kept, results)
         pending.popleft()
         self._state.next = t + 1
+        self._release(t + 1)
         row_of = {i: (results, n) for n, i in kept} | {i: (prompted, n) for n, i in enumerate(prompts)}
         if not row_of:
             return None

@@ -14,8 +14,9 @@ from pipeline.tracking.transfer import Ready
 def merge_passes(frames: Iterable[TrackedFrame], *, last_start: int) -> Iterator[TrackedFrame]:
     """Every frame once, with the objects of the forward pass and those of the backward pass.
 
-    Frames before `last_start`, the latest of the objects' first prompts, are incomplete until the backward pass reaches
-    them. Until then their logits are in an unnamed temporary file, 4 h w bytes per object: memory does not grow.
+    Frames before `last_start`, the latest first prompt of an object that is followed back, are incomplete until the
+    backward pass reaches them. Until then their logits are in an unnamed temporary file, 4 h w bytes per object: memory
+    does not grow.
     """
     with tempfile.TemporaryFile(prefix="sam2-corpus-logits-") as file:
         held: dict[int, tuple[int, TrackedFrame]] = {}

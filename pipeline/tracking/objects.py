@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal, Protocol
 
 import numpy as np
@@ -44,6 +45,8 @@ class TrackedObject:
     corrections: Mapping[int, FramePrompt] = field(default_factory=dict)
     """By frame index: points or a box; negative points alone are allowed. A correction runs with the frame's memory and
     with the logits that were just tracked on it, as in Meta's interactive predictor."""
+    first: int = 0
+    """The object has no row before this frame: a backward pass ends here."""
     end: int | None = None
     """The object has no row from this frame on. Another `TrackedObject` of the same id may begin there or later."""
 
@@ -54,11 +57,32 @@ class TrackedObject:
             raise ValueError(f"Object {self.object_id} has a prompt and a correction on one frame.")
         if any(correction.mask is not None for correction in self.corrections.values()):
             raise ValueError("A correction takes points or a box; a mask needs no correction: use a prompt.")
+        for t in (*self.prompts, *self.corrections):
+            if not self.first <= t or not (self.end is None or t < self.end):
+                raise ValueError(
+                    f"Object {self.object_id} has a prompt on frame {t}, outside its frames {self.frames}."
+                )
 
     @property
     def start(self) -> int:
         """The frame from which it is propagated: its earliest prompted frame."""
         return min(self.prompts)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is limited to some of the video's frames."""
+        return self.first > 0 or self.end is not None
+
+    @property
+    def frames(self) -> str:
+        """The frames on which it may have rows, for messages."""
+        return f"{self.first} to {'the end' if self.end is None else self.end - 1}"
+
+    def has_row(self, frame: int, direction: Direction) -> bool:
+        """Whether tracking in this direction gives it a row on the frame; a backward pass after a forward one: both."""
+        from_start, to_start = frame >= self.start, frame <= self.start
+        reached = {"forward": from_start, "backward": to_start, "both": True}[direction]
+        return reached and self.first <= frame and (self.end is None or frame < self.end)
 
     def is_prompted(self, frame: int) -> bool:
         """Whether the frame has a prompt or a correction."""
@@ -98,15 +122,16 @@ def check(objects: Sequence[TrackedObject], direction: str, *, some_needed: bool
     """Refuse what cannot be tracked.
 
     Raises:
-        ValueError: The direction is unknown, there is no object, or two have one id.
+        ValueError: The direction is unknown, there is no object, or two have one id and a common frame.
         PromptError: The direction does not reach a correction.
     """
     if direction not in ("forward", "backward", "both"):
         raise ValueError(f"Invalid direction ({direction}). Supported values are forward, backward, both.")
     if not objects and some_needed:
         raise ValueError("There is no object to track.")
-    if len({o.object_id for o in objects}) != len(objects):
-        raise ValueError("Object ids must be unique.")
+    for one, other in pairwise(sorted(objects, key=lambda o: (o.object_id, o.first))):
+        if one.object_id == other.object_id and (one.end is None or one.end > other.first):
+            raise ValueError("Object ids must be unique on each frame.")
     for o in objects:
         for t in o.corrections:
             if (direction == "forward" and t < o.start) or (direction == "backward" and t > o.start):

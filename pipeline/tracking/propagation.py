@@ -38,7 +38,7 @@ class Propagation(Iterator[TrackedFrame]):
         self._direction = direction
         reverse = direction == "backward"
         self._state = State(
-            banks=[self._make_bank(o.start) for o in objects],
+            banks=[self._make_bank(o.start, first=o.first) for o in objects],
             reverse=reverse,
             next=self._first(reverse=reverse),
             make_bank=self._make_bank,
@@ -74,20 +74,26 @@ class Propagation(Iterator[TrackedFrame]):
     def _needs_objects(self) -> bool:
         return True
 
-    def _make_bank(self, start: int) -> MemoryBank:
-        return MemoryBank(start=start, limits=self._model.limits, keep_start=self._direction == "both")
+    def _make_bank(self, start: int, *, first: int = 0) -> MemoryBank:
+        """The bank of an object that begins at `start` and has no row before `first`."""
+        keep_start = self._direction == "both" and first < start
+        return MemoryBank(start=start, limits=self._model.limits, keep_start=keep_start)
 
     def _identity(self) -> dict[str, object]:
         return {
             "direction": self._direction,
-            "objects": [[o.object_id, *sorted([*o.prompts, *o.corrections])] for o in self._objects[: self._given]],
+            "objects": [
+                [o.object_id, *sorted([*o.prompts, *o.corrections]), *([[o.first, o.end]] if o.is_cut else [])]
+                for o in self._objects[: self._given]
+            ],
         }
 
     def _first(self, *, reverse: bool) -> int:
-        starts = [o.start for o in self._objects]
         if not reverse:
-            return min(starts)
-        return max(starts) - (self._direction == "both")
+            return min(o.start for o in self._objects)
+        if self._direction == "backward":
+            return max(o.start for o in self._objects)
+        return max((o.start for o in self._objects if o.first < o.start), default=0) - 1
 
     def _run(self) -> Generator[TrackedFrame, None, None]:
         self._model.join(self._lane)
@@ -116,7 +122,7 @@ class Propagation(Iterator[TrackedFrame]):
 
     def _pass(self, frames: Iterator[Frame]) -> Iterator[TrackedFrame]:
         pending: deque[PendingFrame] = deque()
-        with closing(frames if self._state.reverse else self._peek(frames)) as frames:
+        with closing(self._with_rows(frames if self._state.reverse else self._peek(frames))) as frames:
             while True:
                 if not pending:
                     self._fill(pending, frames)
@@ -124,6 +130,16 @@ class Propagation(Iterator[TrackedFrame]):
                     return
                 if (frame := self._step(pending)) is not None:
                     yield frame
+
+    def _with_rows(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """The frames on which an object has a row in this pass; reads none after the last of them."""
+        reverse = self._state.reverse
+        with closing(frames):
+            for t, pixels in frames:
+                if self._active(t):
+                    yield t, pixels
+                if all(t <= o.first if reverse else o.end is not None and t + 1 >= o.end for o in self._objects):
+                    return
 
     def _fill(self, pending: deque[PendingFrame], frames: Iterator[Frame]) -> None:
         """Read frames until there is a batch of them for the encoder."""
@@ -141,10 +157,9 @@ class Propagation(Iterator[TrackedFrame]):
 
     def _active(self, t: int) -> list[tuple[int, TrackedObject]]:
         """The objects that have a row on frame t in this pass, with their positions."""
-        if not self._state.reverse:
-            return [(i, o) for i, o in enumerate(self._objects) if o.start <= t]
-        own_row = self._direction == "backward"
-        return [(i, o) for i, o in enumerate(self._objects) if t < o.start or (own_row and t == o.start)]
+        direction: Direction = "backward" if self._state.reverse else "forward"
+        own_row = self._direction != "both" or not self._state.reverse
+        return [(i, o) for i, o in enumerate(self._objects) if o.has_row(t, direction) and (own_row or t != o.start)]
 
     def _step(self, pending: deque[PendingFrame]) -> TrackedFrame | None:
         """Step the first pending frame and remove it; None if no object has a row on it."""
@@ -158,6 +173,7 @@ class Propagation(Iterator[TrackedFrame]):
         rows = self._rows(t, active, tracked, results)
         # From here on a checkpoint continues after frame t.
         self._state.next = t - 1 if self._state.reverse else t + 1
+        self._release(self._state.next)
         return TrackedFrame(
             frame_index=t,
             object_ids=tuple(o.object_id for _, o in active),
@@ -167,6 +183,12 @@ class Propagation(Iterator[TrackedFrame]):
             predicted_iou=rows.predicted_iou,
             ready=Ready.of(self._result_stream, done if len(tracked) == len(active) else None),
         )
+
+    def _release(self, t: int) -> None:
+        """Empty the banks of objects that have no row from frame t on in this pass, nor in the next one."""
+        for bank, o in zip(self._state.banks, self._objects, strict=True):
+            if (t < o.first) if self._state.reverse else (o.end is not None and t >= o.end and not bank.keep_start):
+                bank.clear()
 
     def _track(
         self, pending: Sequence[PendingFrame], tracked: Sequence[int]

@@ -9,7 +9,7 @@ from typing import Self
 
 from av.video.frame import VideoFrame
 
-from pipeline.errors import PromptError, VideoError
+from pipeline.errors import AfterEndError, PromptError, VideoError
 from pipeline.video.display import RgbConverter
 from pipeline.video.info import Damage, Frame, OnDamaged, Segment, VideoInfo, VideoLimits
 from pipeline.video.input_file import InputFile
@@ -83,7 +83,7 @@ class VideoFile:
             self._learn_until(time_s + tolerance_s)
             index = self._timeline.on_screen(time_s, tolerance_s)
             if index is None or not time_s >= self._timeline.time(0) - tolerance_s:
-                raise PromptError(
+                raise (AfterEndError if index is None else PromptError)(
                     f"{self.name}: no frame is on screen at {time_s:g} s; allowed are "
                     f"{self._timeline.time(0):g} to {self._timeline.time(len(self._timeline) - 1):g} s"
                 )

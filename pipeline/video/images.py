@@ -6,7 +6,7 @@ from typing import Self
 
 from PIL import Image
 
-from pipeline.errors import PromptError
+from pipeline.errors import AfterEndError, PromptError
 from pipeline.video.failures import DamagedError, NoFramesError, TooLargeError
 from pipeline.video.image_files import (
     FORMATS,
@@ -86,7 +86,7 @@ class ImageSequence:
         first, end = self._first / self._fps, (self._first + self._count) / self._fps
         for time_s in times_s:
             if not first - TOLERANCE_S <= time_s < end:
-                raise PromptError(
+                raise (AfterEndError if time_s >= end else PromptError)(
                     f"{self.name}: no frame is on screen at {time_s:g} s; allowed are {first:g} to {end:g} s"
                 )
         return [max(0, int((time_s + TOLERANCE_S) * self._fps) - self._first) for time_s in times_s]

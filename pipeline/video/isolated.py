@@ -14,13 +14,16 @@ from typing import Any, Self, cast
 
 import numpy as np
 
-from pipeline.errors import CorpusError, PromptError, StorageError, VideoError
+from pipeline.errors import AfterEndError, CorpusError, PromptError, StorageError, VideoError
 from pipeline.video.failures import CrashError, HangError
 from pipeline.video.info import Damage, Frame, OnDamaged, Segment, VideoInfo, VideoLimits
 from pipeline.video.input_file import InputFile
 
 CHILD = (sys.executable, "-m", "pipeline.video.child")
-_RAISED: tuple[type[CorpusError], ...] = (PromptError, StorageError, VideoError, *VideoError.__subclasses__())
+_RAISED: tuple[type[CorpusError], ...] = (
+    *(AfterEndError, PromptError, StorageError, VideoError),
+    *VideoError.__subclasses__(),
+)
 _ERRORS = {error.__name__: error for error in _RAISED}
 _ROOT = str(Path(__file__).parents[2])
 

@@ -33,7 +33,8 @@ class VideoReader(Protocol):
         """The frames with these indices. PromptError beyond the end."""
 
     def index_at(self, times_s: Sequence[float]) -> list[int]:
-        """The frame on screen at each time, counted from the file's first frame. PromptError where none is."""
+        """The frame on screen at each time, counted from the file's first frame. PromptError where none is,
+        AfterEndError after the last one."""
 
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...

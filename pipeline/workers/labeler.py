@@ -103,7 +103,7 @@ class Labeler:
             frames = tracker.first_pass(objects, first, checkpoints, resume=task.resume)
             if self.settings.check_drift:
                 second = builders.enter_context(_builder(task, reader))
-                tracker.second_pass(first, second)
+                tracker.second_pass(objects, first, second)
             seconds = {**spent.values(), "total_s": time.perf_counter() - started}
             row = video_row(
                 task,

@@ -86,7 +86,8 @@ class VideoTracker:
             last = max(last, pc.max(rows["frame_index"]).as_py() or 0)
         done = saved.frames if saved else 0
         propagation = saved.tracker if saved else propagate()
-        merge_from = max(each.start for each in objects) if self._merges_passes else None
+        followed_back = [each.start for each in objects if each.first < each.start]
+        merge_from = max(followed_back, default=0) if self._merges_passes else None
         every_s = None if self._merges_passes else self.checkpoint_every_s
         with self._steps(propagation, merge_from=merge_from, checkpoint_every_s=every_s) as steps:
             for step in steps:
@@ -101,8 +102,8 @@ class VideoTracker:
                     checkpoints.save(new_rows=builder.drain(), tracker=step.state, frames=done)
         return max(last + 1, self.reader.damage.decoded_frames)
 
-    def second_pass(self, first: PartBuilder, second: PartBuilder) -> None:
-        """Track every object back from its last visible mask to its first frame; add the rows to `second`.
+    def second_pass(self, objects: Sequence[TrackedObject], first: PartBuilder, second: PartBuilder) -> None:
+        """Track every appearance of an object back from its last visible mask to its first frame; add to `second`.
 
         After a `backward` first pass, from the mask on its first visible frame forward to its last frame.
 
@@ -110,23 +111,28 @@ class VideoTracker:
             InterruptedLabelingError: `stopping` was set.
         """
         was_backward = self.direction == "backward"
-        seeds = reverse_seeds(first.by_object(), backward=was_backward)
+        begins: dict[int, list[int]] = {}
+        for each in objects:
+            if each.first > 0:
+                begins.setdefault(each.object_id, []).append(each.first)
+        seeds = reverse_seeds(first.by_object(), backward=was_backward, begins=begins)
         if not seeds:
             return
         size = (self.reader.info.height, self.reader.info.width)
-        objects = [
-            TrackedObject(object_id=object_id, prompts={seed.frame: FramePrompt(mask=rle.decode(seed.counts, size))})
-            for object_id, seed in seeds.items()
+        seeded = [
+            TrackedObject(
+                object_id=seed.object_id,
+                prompts={seed.frame: FramePrompt(mask=rle.decode(seed.counts, size))},
+                first=seed.frame if was_backward else seed.end,
+                end=seed.end + 1 if was_backward else seed.frame + 1,
+            )
+            for seed in seeds
         ]
-        ends = [seed.end for seed in seeds.values()]
-        end = max(ends) if was_backward else min(ends)
         frames = ModelFrames(self.reader, self.model, self.clocks, frames_at_once=self.engine.frames_at_once)
-        propagation = self.engine.propagate(frames, objects, direction="forward" if was_backward else "backward")
+        propagation = self.engine.propagate(frames, seeded, direction="forward" if was_backward else "backward")
         with self._steps(propagation) as steps:
             for step in steps:
                 self._add(second, step.frame, frames, with_logits=False)
-                if step.frame.frame_index == end:
-                    break
 
     @contextmanager
     def _steps(
@@ -134,7 +140,7 @@ class VideoTracker:
     ) -> Iterator[Iterator[Step]]:
         """Steps of one propagation, made ahead of the consumer in a thread of their own.
 
-        With `merge_from`, the latest first prompt of its objects, both passes are merged.
+        With `merge_from`, the latest first prompt of the objects that are followed back, both passes are merged.
         """
         with propagation:
             steps = self._interruptible(propagation, checkpoint_every_s)

@@ -39,15 +39,23 @@ def test_the_second_pass_starts_from_the_last_visible_mask():
         (3, rows([box(0, 2), EMPTY])),
         (4, rows([EMPTY, box(1, 3), box(2, 4)])),
     ]
-    assert reverse_seeds(made, backward=False) == {
-        1: ReverseSeed(frame=5, counts=box(1, 3), end=4),
-        4: ReverseSeed(frame=2, counts=box(2, 4), end=0),
-    }
-    assert reverse_seeds(made, backward=True) == {
-        1: ReverseSeed(frame=4, counts=box(0, 2), end=6),
-        3: ReverseSeed(frame=0, counts=box(0, 2), end=1),
-        4: ReverseSeed(frame=1, counts=box(1, 3), end=2),
-    }
+    assert reverse_seeds(made, backward=False) == [
+        ReverseSeed(object_id=1, frame=5, counts=box(1, 3), end=4),
+        ReverseSeed(object_id=4, frame=2, counts=box(2, 4), end=0),
+    ]
+    assert reverse_seeds(made, backward=True) == [
+        ReverseSeed(object_id=1, frame=4, counts=box(0, 2), end=6),
+        ReverseSeed(object_id=3, frame=0, counts=box(0, 2), end=1),
+        ReverseSeed(object_id=4, frame=1, counts=box(1, 3), end=2),
+    ]
+
+
+def test_each_appearance_of_an_object_has_its_own_second_pass():
+    made = [(1, rows([box(0, 2), box(1, 3), EMPTY, box(2, 4), box(3, 5), EMPTY, EMPTY]))]
+    assert reverse_seeds(made, backward=False, begins={1: [2, 5]}) == [
+        ReverseSeed(object_id=1, frame=1, counts=box(1, 3), end=0),
+        ReverseSeed(object_id=1, frame=4, counts=box(3, 5), end=2),
+    ]
 
 
 def test_agreement_is_the_iou_of_the_two_masks_of_a_frame():

@@ -46,6 +46,10 @@ def reference(prompts: list[dict[str, Any]]) -> str:
             said["box"] = [number(np.float32(side)) for side in each["box"].values()]
         if each.get("correct"):
             said["correct"] = True
+        if "until_frame" in each:
+            said["until_frame"] = each["until_frame"]
+        if "until_s" in each:
+            said["until_s"] = number(each["until_s"])
         if each.get("mask"):
             said["mask"] = each["mask"]
         texts.append(said)
@@ -65,7 +69,15 @@ PROMPTS = st.lists(
         st.builds(
             lambda **fields: fields,
             object_id=st.integers(0, 3),
+            frame_index=st.integers(10, 12),
+            until_frame=st.integers(13, 2**31 - 1),
+            mask=st.just(MASK),
+        ),
+        st.builds(
+            lambda **fields: fields,
+            object_id=st.integers(0, 3),
             time_s=st.floats(0, 1e5),
+            until_s=st.floats(1, 1e5),
             mask=st.sampled_from([MASK, {"size": [480, 640], "counts": "a\\b\\\\0"}]),
         ),
     ),
@@ -112,6 +124,9 @@ def test_only_geometry_enters() -> None:
         prompt(points=[{**POINT, "label": 0}], box=BOX),
         prompt(mask=MASK),
         prompt(correct=True),
+        prompt(until_frame=9),
+        prompt(until_frame=10),
+        prompt(until_s=9.0),
     ]
     assert len(set(digests([row(), *(row(each) for each in spoilt)]))) == len(spoilt) + 1
 
@@ -142,7 +157,8 @@ def test_an_empty_manifest() -> None:
 
 
 GOLDEN = json.loads(Path(__file__).with_name("golden_keys.json").read_text())
-"""Prompts of every kind with the digests and label keys that release 0.1.0 (114a87c) gave them."""
+"""Prompts of every kind with the digests and label keys that release 0.1.0 (114a87c) gave them; objects that end, which
+it did not know, with those of the release after it."""
 
 
 def test_every_kind_keeps_the_digest_and_label_key_of_0_1_0() -> None:

@@ -49,6 +49,7 @@ def manifests(draw: st.DrawFn) -> list[dict[str, Any]]:
                 given = draw(prompts(category))
                 if any(each["object_id"] == object_id for each in given_prompts) and "mask" not in given:
                     given["correct"] = draw(st.sampled_from([None, False, True]))
+                given |= draw(st.sampled_from([{}, {"until_frame": 51}, {"until_s": 51 / 8}]))
                 given_prompts.append({"object_id": object_id, **when, **given})
         rows.append(row(*given_prompts, video_id=name))
     return rows
@@ -58,7 +59,8 @@ def flatten(rows: list[dict[str, Any]], *, zipped: bool) -> list[dict[str, Any]]
     flat = []
     for video in rows:
         for each in video["prompts"]:
-            line = {name: each.get(name) for name in ("object_id", "frame_index", "time_s", "category", "correct")}
+            plain = ("object_id", "frame_index", "time_s", "category", "correct", "until_frame", "until_s")
+            line = {name: each.get(name) for name in plain}
             points = each.get("points")
             if zipped:
                 for name in ("x", "y", "label"):

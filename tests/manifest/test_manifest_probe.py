@@ -38,6 +38,9 @@ def test_each_misfitting_prompt_is_listed_and_the_check_continues(
         },
         {"video_id": "folder", "video_uri": str(write_folder(tmp_path / "f", ["0.png", "1.png"])), "fps": 1.0,
          "prompts": [red() | {"frame_index": None, "time_s": 1.5}, green(2)]},
+        {"video_id": "ends", "video_uri": uri, "prompts": [
+            red(1, until_s=0.1), green(0, until_frame=2), green(3, correct=True), red(0, object_id=3, until_s=9.0)
+        ]},
     ]  # fmt: skip
     path = write_manifest(tmp_path / "m.parquet", rows)
     assert main(["validate", path, "--probe"]) == 3
@@ -55,6 +58,8 @@ def test_each_misfitting_prompt_is_listed_and_the_check_continues(
         "row 3, video_id 'misfits', object 3, 7 s",
         "row 3, video_id 'misfits', object 4, 0.15 s",
         "row 4, video_id 'folder', object 2, frame 2",
+        "row 5, video_id 'ends', object 1, frame 1",
+        "row 5, video_id 'ends', object 2, frame 3",
     ]
     assert lines[2].endswith(f"point (500, 1) lies outside the frame; {size}")
     assert lines[3].endswith(f"point (1, 900) lies outside the frame; {size}")
@@ -62,7 +67,7 @@ def test_each_misfitting_prompt_is_listed_and_the_check_continues(
     assert "frame 99 is beyond the end" in lines[5]
     assert lines[6].endswith(f"box (200, 1, 220, 9) lies outside the frame; {size}")
     assert lines[8].endswith(f"the mask's size [height, width] is [4, 3]; {size}")
-    assert "5 videos probed; 10 problems in 4 of them" in shown.out
+    assert "6 videos probed; 12 problems in 5 of them" in shown.out
     assert main(["validate", write_manifest(tmp_path / "good.parquet", rows[:1]), "--probe"]) == 0
 
 

@@ -276,6 +276,8 @@ def test_the_schema_is_the_documented_one() -> None:
         "mask",
         "category",
         "correct",
+        "until_frame",
+        "until_s",
     ]
     assert SCHEMA.names[:3] == ["video_id", "video_uri", "prompts"]
 

@@ -83,6 +83,21 @@ BAD_PROMPTS = {
         "prompts[1].correct, value True",
         "needs a prompt without correct",
     ),
+    "two ends": (
+        prompt(frame_index=2, until_frame=5, until_s=1.0),
+        "prompts[1].until_frame, until_s, value (5, 1.0)",
+        "at most one of them",
+    ),
+    "ends before the prompt": (
+        prompt(frame_index=8, until_frame=6),
+        "prompts[1].until_frame, value 6",
+        "not after the prompt itself; it must be greater than frame_index",
+    ),
+    "ends with the prompt": (prompt(time_s=7.0, until_s=7.0), "prompts[1].until_s, value 7.0", "greater than time_s"),
+    "ends at frame 0": (prompt(time_s=7.0, until_frame=0), "prompts[1].until_frame, value 0", "from 1 to 2147483647"),
+    "ends at no second": (prompt(frame_index=8, until_s=-1.0), "prompts[1].until_s, value -1.0", "more than 0 s"),
+    "ends at infinity": (prompt(frame_index=8, until_s=math.inf), "prompts[1].until_s, value inf", "finite number"),
+    "ends between frames": (prompt(frame_index=8, until_frame=8.5), "until_frame, value 8.5", "whole number"),
     "half true": (prompt(correct=0.5), "prompts[1].correct, value 0.5", "must be true or false"),
     "category": (prompt(category="cat\x1b[2J"), r"prompts[1].category, value 'cat\x1b[2J'", "control characters"),
 }

@@ -57,6 +57,8 @@ FIELDS = {
     "mask": prompt(mask=MASK),
     "category": prompt(),
     "correct": prompt(),
+    "until_frame": prompt(until_frame=5),
+    "until_s": prompt(until_s=2.5),
     "box.x_min": prompt(),
     "mask.size": prompt(mask=MASK),
     "mask.counts": prompt(mask=MASK),

@@ -64,6 +64,8 @@ IN_KEY: dict[str, tuple[Place, Any, str]] = {
     "prompts.mask.size": (("prompts", 2, "mask", "size"), [96, 64], "prompts"),
     "prompts.mask.counts": (("prompts", 2, "mask", "counts"), mask(8), "prompts"),
     "prompts.correct": (("prompts", 3, "correct"), True, "prompts"),
+    "prompts.until_frame": (("prompts", 3, "until_frame"), 8, "prompts"),
+    "prompts.until_s": (("prompts", 1, "until_s"), 0.8, "prompts"),
 }
 """Columns that may change masks: where another value goes, the value, and the reason that the plan gives."""
 NOT_IN_KEY: dict[str, tuple[Place, Any]] = {

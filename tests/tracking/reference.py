@@ -59,7 +59,11 @@ def _one_object(
         if direction == "backward" and start == 0:
             yield 0, _row(processor, session, *prompted[0], tracked.prompts[0].mask is not None)
         for reverse in passes:
-            for out in model.propagate_in_video_iterator(session, start_frame_idx=start, reverse=reverse):
+            last = tracked.first if reverse else None if tracked.end is None else tracked.end - 1
+            steps = None if last is None else abs(last - start)
+            for out in model.propagate_in_video_iterator(
+                session, start_frame_idx=start, max_frame_num_to_track=steps, reverse=reverse
+            ):
                 frame = out.frame_idx
                 if frame in tracked.corrections:
                     out = _correct(model, processor, session, tracked, out, reverse)

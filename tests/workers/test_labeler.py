@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 import transformers
@@ -139,6 +140,47 @@ def test_an_interrupted_video_continues_elsewhere_with_equal_labels(settings, tm
     assert not list((tmp_path / "out").glob("checkpoints/**/*.state"))
 
 
+def test_an_object_that_ends_has_no_rows_until_its_next_prompt(settings, clip):
+    ends = [
+        red(until_frame=3),
+        red(8, points=[point(25, 19)]),  # begins it again
+        green(4, until_s=0.6),
+        red(5, object_id=3, until_s=99.0),  # the video ends before
+    ]
+    for key, changed in (
+        ("forward", Parameters()),
+        ("both", Parameters(direction="both")),
+        ("apart", Parameters(direction="both", non_overlapping=True)),
+        ("backward", Parameters(direction="backward")),
+    ):
+        made = replace(settings, parameters=changed, check_drift=True)
+        Labeler(made).label(task(clip, ends, key=key))
+    alone = part_of(settings, "forward")
+    rows = {o: alone.masks.filter(pc.field("object_id") == o) for o in (1, 2, 3)}
+    assert [rows[o]["frame_index"].to_pylist() for o in rows] == [[0, 1, 2, *range(8, 12)], [4, 5], [*range(5, 12)]]
+    columns = ("frames", "visible_frames", "gaps", "disappearances", "first_frame", "last_frame")
+    assert alone.masklets.select(columns).to_pylist()[0] == dict(zip(columns, (7, 7, 0, 0, 0, 11), strict=True))
+    measured = {
+        name: dict(zip(*(rows[1][n].to_pylist() for n in ("frame_index", name)), strict=True))
+        for name in ("agreement", "area_change")
+    }
+    assert [t for t, value in measured["agreement"].items() if value is None] == [2, 11], "each appearance has a seed"
+    assert [t for t, value in measured["area_change"].items() if value is None] == [0, 8]
+    for key in ("both", "apart"):
+        both = part_of(settings, key).masks.select(["object_id", "frame_index"]).to_pylist()
+        assert [row["frame_index"] for row in both if row["object_id"] == 1] == [0, 1, 2, *range(8, 12)]
+        assert [row["frame_index"] for row in both if row["object_id"] == 2] == [*range(6)]
+    backward = part_of(settings, "backward").masks.select(["object_id", "frame_index"]).to_pylist()
+    assert [row["frame_index"] for row in backward if row["object_id"] == 1] == [0, 8], "never before its beginning"
+
+
+def test_all_objects_ended_saves_the_rest_of_the_video(settings, clip):
+    outcome = Labeler(settings).label(task(clip, [red(until_frame=3), green(1, until_frame=5)]))
+    assert outcome.frames == 5
+    (video,) = part_of(settings).video.to_pylist()
+    assert (video["frames"], video["mask_rows"]) == (12, 7)
+
+
 def cut(header, tracker):
     return header + b"\n" + tracker[: len(tracker) // 2]
 
@@ -225,6 +267,9 @@ def test_other_weights_than_planned_are_refused(settings):
         ([{"object_id": 7, "frame_index": 0, "box": FAR_BOX}], "object 7, frame 0: box"),
         ([{"object_id": 1, "frame_index": 0, "mask": SMALL_MASK}], r"\[4, 4\]; the frame is 96 x 64"),
         ([red(0), on_red(time_s=0.04)], "two prompts on one frame"),
+        ([on_red(time_s=0.5, until_frame=4)], "object 1, frame 5 .*until_frame 4 is not after the prompt's frame 5"),
+        ([red(5, until_s=0.55)], "until_s 0.55, frame 5, is not after the prompt's frame 5"),
+        ([red(0, until_frame=3), red(4, correct=True)], "nothing to correct on frame 4: the object has ended"),
     ],
 )  # fmt: skip
 def test_a_prompt_that_does_not_fit_fails_with_its_place(settings, clip, prompts, message):

@@ -1,6 +1,6 @@
 """Forward-backward agreement: masks tracked back from an object's last visible frame, compared with the labels."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,9 @@ Masklets = Iterable[tuple[int, pa.Table]]
 
 @dataclass(frozen=True, kw_only=True)
 class ReverseSeed:
-    """The mask that prompts an object's second pass, and where the pass may end."""
+    """The mask that prompts the second pass of an object's appearance, and where the pass ends."""
 
+    object_id: int
     frame: int
     """Index of the prompted frame."""
     counts: str
@@ -25,21 +26,31 @@ class ReverseSeed:
     """Index of the last frame to compare."""
 
 
-def reverse_seeds(masklets: Masklets, *, backward: bool) -> dict[int, ReverseSeed]:
-    """For each object its mask on its last visible frame, or on its first one if the first pass was `backward`.
+def reverse_seeds(
+    masklets: Masklets, *, backward: bool, begins: Mapping[int, Sequence[int]] | None = None
+) -> list[ReverseSeed]:
+    """For each appearance its mask on its last visible frame, or on its first one if the first pass was `backward`.
 
-    Objects that are visible on no frame, or only on the frame where their second pass would end, are left out.
+    Appearances that are visible on no frame, or only on the frame where their second pass would end, are left out.
+
+    Args:
+        masklets: the rows of the first pass.
+        backward: whether that was the backward pass.
+        begins: for objects that end and begin again, the first frames of their later appearances, ascending.
     """
-    found = {}
+    found = []
     for object_id, rows in masklets:
         frames = rows.column("frame_index").to_numpy()
-        seen = np.flatnonzero(rows.column("area").to_numpy() > 0)
-        if not len(seen):
-            continue
-        at, end = (seen[0], frames[-1]) if backward else (seen[-1], frames[0])
-        if frames[at] != end:
-            counts = rows.column("counts")[at].as_py()
-            found[object_id] = ReverseSeed(frame=int(frames[at]), counts=counts, end=int(end))
+        visible = rows.column("area").to_numpy() > 0
+        cuts = np.searchsorted(frames, (begins or {}).get(object_id, ()))
+        for inside in np.split(np.arange(len(frames)), cuts):
+            seen = inside[visible[inside]]
+            if not len(seen):
+                continue
+            at, end = (seen[0], frames[inside[-1]]) if backward else (seen[-1], frames[inside[0]])
+            if frames[at] != end:
+                counts = rows.column("counts")[int(at)].as_py()
+                found.append(ReverseSeed(object_id=object_id, frame=int(frames[at]), counts=counts, end=int(end)))
     return found
 
 

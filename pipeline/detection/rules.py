@@ -7,8 +7,7 @@ import pyarrow.compute as pc
 from pipeline.manifest.conform import Flags, Notes, flags
 from pipeline.manifest.findings import Findings
 from pipeline.manifest.kinds import Box, Mask
-from pipeline.manifest.prompt_field import PromptBatch
-from pipeline.manifest.rules import MAX_FRAME_INDEX
+from pipeline.manifest.prompt_field import MAX_FRAME_INDEX, PromptBatch
 
 
 class RowFindings(Findings):

@@ -12,7 +12,7 @@ SPEC_pin    := $(shell grep '^transformers==' constraints.txt)
 SPEC_newest := transformers<6
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-all test-transformers check-wheel lint format bench clean
+.PHONY: help install install-dev demo test test-all test-transformers check-wheel lint format bench gpu-check clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -65,6 +65,9 @@ format: $(VENV)/.installed-dev  ## fix style
 
 bench: $(VENV)/.installed-dev  ## print the ratios that this project claims
 	@for file in tests/benchmarks/[a-z]*.py; do $(BIN)/python -m tests.benchmarks.$$(basename $$file .py) || exit 1; done
+
+gpu-check: $(VENV)/.installed-dev  ## check a machine with a GPU in eight minutes; prints one table
+	@$(BIN)/python -m tests.gpu.check
 
 clean:  ## remove what make demo, the tests and builds made
 	rm -rf demo build dist .import_linter_cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

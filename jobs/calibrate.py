@@ -24,8 +24,10 @@ if TYPE_CHECKING:  # only for types: --help is shown without loading pyarrow and
     from pipeline.runs.calibration import Calibration
     from pipeline.storage import Storage
 
-FRAMES, HEIGHT, WIDTH = 72, 720, 1280
+HEIGHT, WIDTH = 720, 1280
 """Of the rendered clip."""
+DRAWN_FRAMES = 24
+"""Shown forward, backward and forward again: drawing a frame takes longer than labelling it."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -68,12 +70,17 @@ def _video(manifest: str | None, folder: Path, storage: "Storage") -> "Video":
         if not len(found):
             raise UsageError(f"{manifest} has no videos; calibration needs one")
         return found.video(0)
+    import numpy as np
     import pyarrow as pa
 
-    clip = render(EVAL_SEEDS + 13, split="eval", frames=FRAMES, height=HEIGHT, width=WIDTH)
-    write_video(folder / "clip.mp4", clip.frames, Fraction(24))
-    shown = [n for n in range(1, len(clip.objects) + 1) if clip.mask(n)[0].any()]
-    prompts: list[dict[str, Any]] = [{"object_id": n, "frame_index": 0, **click(clip.mask(n)[0])} for n in shown]
+    clip = render(EVAL_SEEDS + 13, split="eval", frames=DRAWN_FRAMES, height=HEIGHT, width=WIDTH)
+    shown = np.concatenate([clip.frames, clip.frames[::-1], clip.frames])
+    write_video(folder / "clip.mp4", shown, Fraction(24))
+    prompts: list[dict[str, Any]] = [
+        {"object_id": n, "frame_index": 0, **click(clip.mask(n)[0])}
+        for n in range(1, len(clip.objects) + 1)
+        if clip.mask(n)[0].any()
+    ]
     row = {"video_id": "rendered", "video_uri": str(folder / "clip.mp4"), "prompts": prompts}
     return read_manifest(pa.Table.from_pylist([row])).video(0)
 

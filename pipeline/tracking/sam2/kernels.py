@@ -93,7 +93,7 @@ class KernelChoice:
         self.forced: str | None = None
         """The name of the kernel to use for every shape; None to measure."""
         self.chosen: dict[tuple[object, ...], str] = {}
-        self._measure = measure or _device_seconds
+        self._measure = measure or device_seconds
         self._kernels = kernels
         self._measured_from = measured_from
         self._lock = threading.Lock()
@@ -149,7 +149,8 @@ def _shape(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[object, .
     return q.device, q.dtype, *q.shape, int(math.log2(k.shape[2])), v.shape[-1]
 
 
-def _device_seconds(call: Callable[[], torch.Tensor]) -> float:
+def device_seconds(call: Callable[[], torch.Tensor]) -> float:
+    """Seconds of a call on the current CUDA device."""
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     begin.record()
     call()

@@ -58,8 +58,9 @@ def resolve(name: str, *, revision: str | None = None, timeout_s: float = HUB_TI
     if kind not in FAMILIES:
         allowed = ", ".join(f"{key!r} ({family.title})" for key, family in FAMILIES.items())
         raise ModelError(f"Model {name} at {folder} has model_type {kind!r}. Supported values are {allowed}.")
-    digest = digest_weights(folder, _settings(folder, config), name)
-    object_cost = FAMILIES[kind].object_cost(config)
+    family = FAMILIES[kind]
+    digest = digest_weights(folder, _settings(folder, config), name, tensor_name=family.tracker_tensor)
+    object_cost = family.object_cost(family.tracker_config(config))
     return ResolvedModel(name=name, model_type=kind, folder=folder, digest=digest, object_cost=object_cost)
 
 
@@ -154,8 +155,12 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
     return dict(config) if isinstance(config, dict) else {}
 
 
-def digest_weights(folder: Path, settings: Mapping[str, Any], name: str) -> str:
-    """sha256 over the settings and the checkpoint's tensors: name, dtype, shape and bytes, in the order of names.
+def digest_weights(
+    folder: Path, settings: Mapping[str, Any], name: str, *, tensor_name: Callable[[str], str | None] = str
+) -> str:
+    """sha256 over the settings and the model's tensors: name, dtype, shape and bytes, in the order of names.
+
+    `tensor_name` is the model's name of a tensor of the checkpoint; None for one that the model does not have.
 
     Raises:
         ModelError: There are no safetensors, or they are damaged.
@@ -165,7 +170,12 @@ def digest_weights(folder: Path, settings: Mapping[str, Any], name: str) -> str:
         raise ModelError(f"Model {name}: no *.safetensors in {folder} (pickled weights are not loaded).")
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     try:
-        where = {key: (path, tensor) for path in files for key, tensor in _tensors(path).items()}
+        where = {
+            key: (path, tensor)
+            for path in files
+            for stored, tensor in _tensors(path).items()
+            if (key := tensor_name(stored)) is not None
+        }
         for key in sorted(where):
             path, (dtype, shape, start, size) = where[key]
             digest.update(f"{key} torch.{_DTYPES[dtype]} {shape}".encode())
@@ -201,9 +211,10 @@ def _tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
 
 def _settings(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     family = FAMILIES[config["model_type"]]
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"family": family.name_in_digest} if family.name_in_digest else {}
+    tracker = family.tracker_config(config)
     for part, keys in family.config_in_digest.items():
-        values: Any = config
+        values: Any = tracker
         for step in filter(None, part.split(".")):
             values = values.get(step) or {}
         settings[part] = {key: values[key] for key in keys.split() if key in values}

@@ -1,11 +1,19 @@
 """Models to test with: the embedded one, and a small one of random weights whose masks are not empty."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Sam2VideoConfig, Sam2VideoModel, Sam2VideoProcessor
+from transformers import (
+    Sam2VideoConfig,
+    Sam2VideoModel,
+    Sam2VideoProcessor,
+    Sam3TrackerVideoConfig,
+    Sam3TrackerVideoModel,
+    Sam3TrackerVideoProcessor,
+)
 from transformers.models.sam2_video.video_processing_sam2_video import Sam2VideoVideoProcessor
 
 try:
@@ -14,8 +22,9 @@ except ImportError:  # transformers before 5.20 calls the same class "fast"
     from transformers import Sam2ImageProcessorFast as Sam2ImageProcessor
 
 from pipeline.tracking.model import load
-from pipeline.tracking.sam2.model import Sam2, wrap
+from pipeline.tracking.sam2.model import Loaded, Sam2, wrap
 from pipeline.tracking.sam2.step import Sam2Stepper
+from pipeline.tracking.sam3.model import Sam3
 
 
 @cache
@@ -32,24 +41,8 @@ def random_model(seed: int = 0, **changes: Any) -> Sam2:
 def small_config(*, image_size: int = 128, **changes: Any) -> dict[str, Any]:
     grid = image_size // 16
     return {
-        "image_size": image_size,
-        "memory_attention_hidden_size": 128,
-        "memory_attention_num_layers": 2,
+        **small_network(image_size, patch_size=16),
         "memory_attention_feed_forward_hidden_size": 256,
-        "memory_attention_rope_feat_sizes": [grid, grid],
-        "memory_attention_dropout": 0.0,
-        "memory_attention_rope_dropout": 0.0,
-        "memory_encoder_hidden_size": 128,
-        "mask_downsampler_embed_dim": 128,
-        "memory_fuser_embed_dim": 128,
-        "memory_fuser_intermediate_dim": 256,
-        "prompt_encoder_config": {"hidden_size": 128, "image_size": image_size},
-        "mask_decoder_config": {
-            "hidden_size": 128,
-            "mlp_dim": 256,
-            "num_attention_heads": 4,
-            "iou_head_hidden_dim": 64,
-        },
         "vision_config": {
             "backbone_config": {
                 "model_type": "sam2_hiera_det_model",
@@ -64,6 +57,53 @@ def small_config(*, image_size: int = 128, **changes: Any) -> dict[str, Any]:
             "backbone_channel_list": [256, 128, 64, 32],
             "backbone_feature_sizes": [[4 * grid, 4 * grid], [2 * grid, 2 * grid], [grid, grid]],
             "fpn_hidden_size": 128,
+        },
+        **changes,
+    }
+
+
+def small_network(image_size: int, *, patch_size: int) -> dict[str, Any]:
+    """What the families' configurations have in common, at a small size."""
+    grid = image_size // patch_size
+    return {
+        "image_size": image_size,
+        "memory_attention_hidden_size": 128,
+        "memory_attention_num_layers": 2,
+        "memory_attention_rope_feat_sizes": [grid, grid],
+        "memory_encoder_hidden_size": 128,
+        "mask_downsampler_embed_dim": 128,
+        "memory_fuser_embed_dim": 128,
+        "memory_fuser_intermediate_dim": 256,
+        "prompt_encoder_config": {"hidden_size": 128, "image_size": image_size, "patch_size": patch_size},
+        "mask_decoder_config": {
+            "hidden_size": 128,
+            "mlp_dim": 256,
+            "num_attention_heads": 4,
+            "iou_head_hidden_dim": 64,
+        },
+    }
+
+
+def small_sam3_config(*, image_size: int = 112, **changes: Any) -> dict[str, Any]:
+    """A grid of 8 x 8 as the images of 1008 px have one of 72 x 72: memory masks are larger than the image."""
+    return {
+        **small_network(image_size, patch_size=14),
+        "memory_attention_feed_forward_hidden_size": 256,
+        "vision_config": {
+            "model_type": "sam3_vision_model",
+            "fpn_hidden_size": 128,
+            "backbone_config": {
+                "model_type": "sam3_vit_model",
+                "hidden_size": 64,
+                "intermediate_size": 128,
+                "num_hidden_layers": 3,
+                "num_attention_heads": 4,
+                "image_size": image_size,
+                "patch_size": 14,
+                "pretrain_image_size": 56,
+                "window_size": 3,
+                "global_attn_indexes": [1],
+            },
         },
         **changes,
     }
@@ -86,21 +126,44 @@ def tiny_config(image_size: int) -> dict[str, Any]:
 def random_sam2(config: dict[str, Any], *, seed: int = 0) -> Sam2:
     torch.manual_seed(seed)
     model = Sam2VideoModel(Sam2VideoConfig(**config))
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.dim() > 1:  # transformers' start is so small that every logit would be near zero
-                parameter.normal_(std=parameter[0].numel() ** -0.5)
-            elif name.endswith("memory_fuser.layers.0.scale"):
-                parameter.fill_(0.1)
-        model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(2.0)
-    size = config["image_size"]
+    return _random(Sam2, model, Sam2VideoProcessor, seed=seed)
+
+
+def random_sam3(config: dict[str, Any], *, seed: int = 0) -> Sam3:
+    torch.manual_seed(seed)
+    model = Sam3TrackerVideoModel(Sam3TrackerVideoConfig(**config))
+    return _random(Sam3, model, Sam3TrackerVideoProcessor, seed=seed)
+
+
+def _random(kind: type[Loaded], model: Any, processor: Any, *, seed: int) -> Loaded:
+    give_weights(model)
+    size = model.config.image_size
     extent = {"height": size, "width": size}
-    processor = Sam2VideoProcessor(
+    processor = processor(
         image_processor=Sam2ImageProcessor(size=extent),
         video_processor=Sam2VideoVideoProcessor(size=extent),
         target_size=size,
     )
-    return wrap(model, processor, name="random", digest=f"random-{seed}", device=torch.device("cpu"))
+    device = torch.device("cpu")
+    return wrap(kind, model, processor, name="random", digest=f"random-{kind.__name__}-{seed}", device=device)
+
+
+def give_weights(tracker: Any) -> None:
+    """Random weights with which masks are not empty."""
+    with torch.no_grad():
+        for name, parameter in tracker.named_parameters():
+            if parameter.dim() > 1:  # transformers' start is so small that every logit would be near zero
+                parameter.normal_(std=parameter[0].numel() ** -0.5)
+            elif name.endswith("memory_fuser.layers.0.scale"):
+                parameter.fill_(0.1)
+        tracker.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(2.0)
+
+
+FAMILIES: dict[str, Callable[[], Sam2]] = {
+    "sam2_video": cache(lambda: random_sam2(small_config(), seed=1)),
+    "sam3_tracker_video": cache(lambda: random_sam3(small_sam3_config(), seed=1)),
+}
+"""A small random model of each family, by its model_type."""
 
 
 def with_stepper(sam2: Sam2, kind: type[Sam2Stepper]) -> Sam2:

@@ -5,14 +5,13 @@ is used), and a bicubic position embedding, for every frame.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 
-from pipeline.errors import ModelError
 from pipeline.tracking.sam2.hiera import Block
-from pipeline.tracking.sam2.weights import Weights, is_pointwise
+from pipeline.tracking.sam2.weights import Weights
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,22 +26,53 @@ class Features:
     s0_fnppc: torch.Tensor
     """(F, N, 4, 4, C/8)"""
 
+    @staticmethod
+    def of(top_fhwc: torch.Tensor, s1_fhwc: torch.Tensor, s0_fhwc: torch.Tensor) -> "Features":
+        """Features of the three levels, each twice as fine as the one before."""
+        frames, height, width, _ = top_fhwc.shape
+        s1 = s1_fhwc.view(frames, height, 2, width, 2, -1).transpose(2, 3)
+        s0 = s0_fhwc.view(frames, height, 2, 2, width, 2, 2, -1).permute(0, 1, 4, 2, 5, 3, 6, 7)
+        return Features(
+            top_fnc=top_fhwc.flatten(1, 2),
+            s1_fnpc=s1.reshape(frames, height * width, 4, -1),
+            s0_fnppc=s0.reshape(frames, height * width, 4, 4, -1),
+        )
+
     def frame(self, n: int) -> "Features":
         return Features(
             top_fnc=self.top_fnc[n : n + 1], s1_fnpc=self.s1_fnpc[n : n + 1], s0_fnppc=self.s0_fnppc[n : n + 1]
         )
 
 
+class Pixels:
+    """Rescales and normalises frames by a table of the values (3, 256) for each byte of each channel."""
+
+    def __init__(self, values: torch.Tensor, weights: Weights) -> None:
+        self.values = weights.cast(values).flatten()
+        self.first_value_c = torch.arange(0, 3 * 256, 256, dtype=torch.int32, device=values.device)
+
+    def __call__(self, bytes_fssc: torch.Tensor) -> torch.Tensor:
+        """(F, 3, S, S) with the channels innermost in memory, of uint8 frames on the model's device."""
+        index = (bytes_fssc + self.first_value_c).flatten()
+        return self.values.index_select(0, index).view(bytes_fssc.shape).permute(0, 3, 1, 2)
+
+
+class FrameEncoder(Protocol):
+    """What makes features of frames, in every family."""
+
+    def __init__(self, model: Any, weights: Weights, pixel_values: torch.Tensor) -> None:
+        """`pixel_values` (3, 256) are the inputs for each byte of each channel."""
+
+    def __call__(self, bytes_fssc: torch.Tensor) -> Features:
+        """Features of uint8 frames on the model's device."""
+        ...
+
+
 class Encoder:
     def __init__(self, model: Any, weights: Weights, pixel_values: torch.Tensor) -> None:
         """`pixel_values` (3, 256) are the inputs for each byte of each channel."""
-        vision = model.vision_encoder
-        backbone = vision.backbone
-        self.pixel_values = weights.cast(pixel_values).flatten()
-        self.first_value_c = torch.arange(0, 3 * 256, 256, dtype=torch.int32, device=pixel_values.device)
-        config = vision.config
-        levels = config.backbone_feature_sizes
-        self.grid = tuple(levels[-1])
+        backbone = model.vision_encoder.backbone
+        self.pixels = Pixels(pixel_values, weights)
         patch = backbone.patch_embed.projection
         # 7 x 7 patches with stride 4: 2.5 times as fast with the channels innermost
         self.patch = weights.cast(patch.weight).contiguous(memory_format=torch.channels_last)
@@ -52,13 +82,11 @@ class Encoder:
         self.position = backbone._get_pos_embed((size, size)).contiguous()
         self.blocks = [Block(block, weights) for block in backbone.blocks]
         self.stage_ends = list(backbone.stage_ends)
-        self.neck = _Neck(model, weights)
+        self.neck = Neck(model, weights)
 
     def __call__(self, bytes_fssc: torch.Tensor) -> Features:
         """Features of uint8 frames on the model's device."""
-        index = (bytes_fssc + self.first_value_c).flatten()
-        pixels_fcss = self.pixel_values.index_select(0, index).view(bytes_fssc.shape).permute(0, 3, 1, 2)
-        x = F.conv2d(pixels_fcss, self.patch, self.patch_bias, self.patch_stride, self.patch_padding)
+        x = F.conv2d(self.pixels(bytes_fssc), self.patch, self.patch_bias, self.patch_stride, self.patch_padding)
         x_fhwc = x.permute(0, 2, 3, 1) + self.position
         stages = []
         for n, block in enumerate(self.blocks):
@@ -68,37 +96,21 @@ class Encoder:
         return self.neck(stages)
 
 
-class _Neck:
+class Neck:
     """The feature pyramid. Nothing comes down to its two finest levels, so the neck's and the mask decoder's projection
     of them are one linear map."""
 
     def __init__(self, model: Any, weights: Weights) -> None:
-        neck = model.vision_encoder.neck
-        coarsest_first = list(neck.convs)
-        usual = (
-            len(coarsest_first) == 4
-            and model.vision_encoder.config.num_feature_levels == 3
-            and set(neck.fpn_top_down_levels) == {2, 3}
-            and all(is_pointwise(conv) for conv in coarsest_first)
-        )
-        if not usual:
-            raise ModelError(
-                "The tracking engine needs SAM2's neck: four 1 x 1 levels, the coarsest added to the next one."
-            )
+        coarsest_first = list(model.vision_encoder.neck.convs)
         self.coarsest = weights.dense(coarsest_first[0])
         self.top = weights.dense(coarsest_first[1])
         self.s1 = weights.composed(coarsest_first[2], model.mask_decoder.conv_s1)
         self.s0 = weights.composed(coarsest_first[3], model.mask_decoder.conv_s0)
 
     def __call__(self, stages: list[torch.Tensor]) -> Features:
+        """Features of the backbone's four stages, (F, H, W, C) each."""
         x0, x1, x2, x3 = stages
         frames, height, width, _ = x2.shape
         below = self.coarsest(x3).view(frames, height // 2, 1, width // 2, 1, -1)
         top = self.top(x2).view(frames, height // 2, 2, width // 2, 2, -1) + below
-        s1 = self.s1(x1).view(frames, height, 2, width, 2, -1).transpose(2, 3)
-        s0 = self.s0(x0).view(frames, height, 2, 2, width, 2, 2, -1).permute(0, 1, 4, 2, 5, 3, 6, 7)
-        return Features(
-            top_fnc=top.view(frames, height * width, -1),
-            s1_fnpc=s1.reshape(frames, height * width, 4, -1),
-            s0_fnppc=s0.reshape(frames, height * width, 4, 4, -1),
-        )
+        return Features.of(top.view(frames, height, width, -1), self.s1(x1), self.s0(x0))

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from pipeline.errors import ModelError
 from pipeline.tracking.sam2.weights import Weights, as_tokens
 
 
@@ -13,9 +12,9 @@ class MemoryEncoder:
     def __init__(self, model: Any, weights: Weights) -> None:
         encoder = model.memory_encoder
         config = model.config
-        self.size: int = model.image_size
-        if tuple(4 * side for side in model.prompt_encoder.mask_input_size) != (self.size, self.size):
-            raise ModelError("The tracking engine needs masks of a quarter of the image's size, as SAM2 has them.")
+        self.image_size: int = model.image_size
+        self.mask_size: int = 4 * model.prompt_encoder.mask_input_size[0]
+        """Of the masks that become memories: the image's for SAM2, another for SAM3."""
         self.grid: tuple[int, int] = tuple(model.backbone_feature_sizes[-1])
         # scale * mask + bias = scale * (mask - shift), and the scale goes into the first convolution
         self.shift = -config.sigmoid_bias_for_mem_enc / config.sigmoid_scale_for_mem_enc
@@ -40,7 +39,11 @@ class MemoryEncoder:
         self, feature_bnc: torch.Tensor, high_b1ss: torch.Tensor, object_logit_b: torch.Tensor, *, binary: bool
     ) -> torch.Tensor:
         """(B, HW, M) bf16; `high_b1ss` is overwritten. `binary` masks come from prompts."""
-        mask = high_b1ss.gt_(0) if binary else high_b1ss.sigmoid_()
+        high = high_b1ss
+        if self.mask_size != self.image_size:
+            size = (self.mask_size, self.mask_size)
+            high = F.interpolate(high, size, mode="bilinear", align_corners=False, antialias=True)
+        mask = high.gt_(0) if binary else high.sigmoid_()
         x = mask.sub_(self.shift)
         for stage in self.stages:
             x = self.activation(stage(x))
@@ -53,7 +56,9 @@ class MemoryEncoder:
         return memory.to(torch.bfloat16)
 
     def upscale(self, logits_bhw: torch.Tensor) -> torch.Tensor:
-        return F.interpolate(logits_bhw[:, None], (self.size, self.size), mode="bilinear", align_corners=False)
+        """Logits of the image's size."""
+        size = (self.image_size, self.image_size)
+        return F.interpolate(logits_bhw[:, None], size, mode="bilinear", align_corners=False)
 
 
 class _Downsampling:

@@ -1,9 +1,9 @@
-"""Load a SAM2 video model with transformers: safetensors only, no remote code."""
+"""Load a video model of SAM2's kind with transformers: safetensors only, no remote code."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,11 +19,12 @@ from pipeline.tracking.transfer import host_buffer
 
 @dataclass(frozen=True, kw_only=True)
 class Sam2:
-    """A loaded SAM2 video model and its processor."""
+    """A loaded SAM2 video model and its processor. Another family's model is a subclass with a stepper of its own."""
 
-    model: Sam2VideoModel
-    """fp32, in evaluation mode, on `device`."""
-    processor: Sam2VideoProcessor
+    model: Any
+    """transformers' model: fp32, in evaluation mode, on `device`."""
+    processor: Any
+    """transformers' processor."""
     name: str
     digest: str
     image_size: int
@@ -66,42 +67,72 @@ class Sam2:
         return values[0, :, 0].float()
 
 
+Loaded = TypeVar("Loaded", bound=Sam2)
+
+
 def load(resolved: ResolvedModel, device: torch.device) -> Sam2:
     """The model in fp32, for inference.
 
     Raises:
         ModelError: A file cannot be read, or weights are missing.
     """
-    name, folder = resolved.name, resolved.folder
-    try:
-        with no_progress_bar():
-            loaded: Any = Sam2VideoModel.from_pretrained(
-                folder,
-                dtype=torch.float32,  # a half-precision checkpoint would otherwise load as float16
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-            processor = Sam2VideoProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise ModelError(f"Cannot load model {name} from {folder}: {first_line(error)}") from error
-    model, report = loaded
+    model = read_model(resolved, Sam2VideoModel, "SAM2 video model")
+    processor = read_processor(resolved, Sam2VideoProcessor)
+    return wrap(Sam2, model, processor, name=resolved.name, digest=resolved.digest, device=device)
+
+
+def read_model(resolved: ResolvedModel, kind: Any, title: str, *, config: Any = None) -> Any:
+    """transformers' model of class `kind` in fp32, from the folder's safetensors.
+
+    `config` replaces the folder's config.json.
+
+    Raises:
+        ModelError: A file cannot be read, or weights are missing.
+    """
+    with _load_errors(resolved), no_progress_bar():
+        model, report = kind.from_pretrained(
+            resolved.folder,
+            config=config,
+            dtype=torch.float32,  # a half-precision checkpoint would otherwise load as float16
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if missing:
         raise ModelError(
-            f"Model {name} at {folder} lacks {len(missing)} weights of a SAM2 video model, the first is {missing[0]}."
+            f"Model {resolved.name} at {resolved.folder} lacks {len(missing)} weights of a {title}, "
+            f"the first is {missing[0]}."
         )
-    return wrap(model, processor, name=name, digest=resolved.digest, device=device)
+    return model
 
 
-def wrap(model: Sam2VideoModel, processor: Sam2VideoProcessor, *, name: str, digest: str, device: torch.device) -> Sam2:
-    """A `Sam2` of a model that is already in memory."""
-    return Sam2(
-        model=cast(Any, model).float().eval().requires_grad_(False).to(device),
+def read_processor(resolved: ResolvedModel, kind: Any) -> Any:
+    """transformers' processor of class `kind` from the folder.
+
+    Raises:
+        ModelError: A file cannot be read.
+    """
+    with _load_errors(resolved):
+        return kind.from_pretrained(resolved.folder, local_files_only=True)
+
+
+@contextmanager
+def _load_errors(resolved: ResolvedModel) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
+        raise ModelError(f"Cannot load model {resolved.name} from {resolved.folder}: {first_line(error)}") from error
+
+
+def wrap(kind: type[Loaded], model: Any, processor: Any, *, name: str, digest: str, device: torch.device) -> Loaded:
+    """A `Sam2`, or another `kind`, of a model that is already in memory."""
+    return kind(
+        model=model.float().eval().requires_grad_(False).to(device),
         processor=processor,
         name=name,
         digest=digest,
-        image_size=int(cast(Any, model).config.image_size),
+        image_size=int(model.config.image_size),
         device=device,
     )
 

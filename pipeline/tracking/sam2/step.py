@@ -3,23 +3,24 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 
-from pipeline.errors import ModelError
 from pipeline.tracking.bank import BankLimits, MemoryContext
 from pipeline.tracking.batching import BatchSize, groups_of, inverse
 from pipeline.tracking.objects import FramePrompt
+from pipeline.tracking.requirements import Requirement, check
 from pipeline.tracking.results import Results
 from pipeline.tracking.sam2.attention import MemoryAttention
 from pipeline.tracking.sam2.batch import FrameBatch, memory_shape
 from pipeline.tracking.sam2.decoder import Decoded, Decoder
-from pipeline.tracking.sam2.encoder import Encoder, Features
+from pipeline.tracking.sam2.encoder import Encoder, Features, FrameEncoder
 from pipeline.tracking.sam2.kernels import SETTING, attend_memories
 from pipeline.tracking.sam2.memory import MemoryEncoder
 from pipeline.tracking.sam2.prompts import ModelPrompt, to_model
+from pipeline.tracking.sam2.requirements import SAM2, processor_requirements
 from pipeline.tracking.sam2.weights import Weights
 from pipeline.tracking.stepping import Correction, EngineKind
 from pipeline.tracking.transfer import FrameUpload, to_device
@@ -35,12 +36,27 @@ _FRAMES_AHEAD = 8
 
 
 class Sam2Stepper:
-    """Runs batches of frames, prompts, tracks and corrections. The methods must be called inside `inference`."""
+    """Runs batches of frames, prompts, tracks and corrections. The methods must be called inside `inference`.
+
+    Another family's stepper is a subclass with other parts.
+    """
+
+    requirements: ClassVar[Sequence[Requirement]] = SAM2
+    encoder: ClassVar[type[FrameEncoder]] = Encoder
+    memory_attention: ClassVar[type[MemoryAttention]] = MemoryAttention
+    memory_encoder: ClassVar[type[MemoryEncoder]] = MemoryEncoder
 
     engine: EngineKind = "fast"
 
     def __init__(self, sam2: "Sam2", *, dtype: torch.dtype) -> None:
+        """
+        Raises:
+            ModelError: A setting of the checkpoint has a value that this stepper does not serve.
+        """
         model: Any = sam2.model
+        check(model.config, self.requirements, name=sam2.name)
+        required = processor_requirements(sam2.image_size)
+        check(sam2.processor, required, name=sam2.name, file="processor_config.json")
         config, device = model.config, sam2.device
         self.device = device
         attend_memories.force(os.environ.get(SETTING) or None)
@@ -50,19 +66,14 @@ class Sam2Stepper:
             conditioning=config.max_cond_frame_num,
         )
         self.max_pointers = int(config.max_object_pointers_in_encoder)
-        if self.max_pointers < 2:
-            raise ModelError(
-                f"Invalid max_object_pointers_in_encoder ({self.max_pointers}) in config.json. It must be at least 2: "
-                " distances of pointers are divided by this number minus one."
-            )
         self._dtype = dtype
         self._model = model
         weights = Weights(dtype)
         with torch.inference_mode():  # without autocast: constants are computed in fp32 and then stored
-            self._encoder = Encoder(model, weights, sam2.pixel_values().to(device))
-            self._attention = MemoryAttention(model, weights, device)
+            self._encoder = self.encoder(model, weights, sam2.pixel_values().to(device))
+            self._attention = self.memory_attention(model, weights, device)
             self._decoder = Decoder(model, weights, device)
-            self._memory = MemoryEncoder(model, weights)
+            self._memory = self.memory_encoder(model, weights)
         with self.inference():
             self._without_prompt = self._decoder.start_without_prompt()
         self._upload = FrameUpload(device)
@@ -177,7 +188,12 @@ class Sam2Stepper:
         low = F.interpolate(
             high, self._model.prompt_encoder.mask_input_size, align_corners=False, mode="bilinear", antialias=True
         )
-        dense = self._model.prompt_encoder.mask_embed(self._model.mask_downsample(mask))
+        downsampled = self._model.mask_downsample(mask)
+        if downsampled.shape[-2:] != low.shape[-2:]:
+            downsampled = F.interpolate(
+                downsampled, low.shape[-2:], align_corners=False, mode="bilinear", antialias=True
+            )
+        dense = self._model.prompt_encoder.mask_embed(downsampled)
         decoded = self._decoder(
             top_bnc + dense.flatten(2).transpose(1, 2),
             frames.s1,

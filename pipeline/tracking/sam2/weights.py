@@ -126,10 +126,6 @@ class Weights:
         return weight.flatten(1)
 
 
-def is_pointwise(conv: Any) -> bool:
-    return conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0) and conv.groups == 1
-
-
 def as_tokens(x_bchw: torch.Tensor) -> torch.Tensor:
     """(B, C, H, W) to (B, HW, C); no copy where the channels are innermost."""
     return x_bchw.flatten(2).transpose(1, 2)

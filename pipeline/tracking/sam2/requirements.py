@@ -32,9 +32,6 @@ def _pair(value: Any) -> list[int]:
 
 
 NETWORK = (
-    Requirement(
-        setting="image_size", allowed="a number of pixels, for square images", holds=lambda v, _: isinstance(v, int)
-    ),
     same_as("image_size", "prompt_encoder_config.image_size"),
     Requirement(
         setting="vision_config.backbone_feature_sizes",
@@ -133,9 +130,13 @@ _HIERA = (
 )
 
 SAM2 = (
-    *NETWORK,
-    Requirement(setting="image_size", allowed="multiples of 32", holds=lambda value, _: value % 32 == 0 and value > 0),
+    Requirement(
+        setting="image_size",
+        allowed="multiples of 32",
+        holds=lambda value, _: isinstance(value, int) and value > 0 and value % 32 == 0,
+    ),
     exactly(16, "prompt_encoder_config.patch_size"),
+    *NETWORK,
     *NECK,
     *_HIERA,
 )

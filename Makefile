@@ -4,6 +4,10 @@ BIN    := $(VENV)/bin
 PIP    := -m pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 
+# Index that torch is taken from first. TORCH_INDEX=https://download.pytorch.org/whl/cpu has wheels without CUDA.
+TORCH_INDEX ?=
+TORCH := $(shell grep -E '^torch(vision)?==' constraints.txt)
+
 # The ends of the range of transformers that is supported, and the version that is tested every day.
 TRANSFORMERS ?= pin
 FLOOR := $(shell sed -nE 's/.*"transformers>=([0-9.]+),.*/\1/p' pyproject.toml)
@@ -19,6 +23,7 @@ help:  ## show this help
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(BIN)/python $(PIP) --index-url $(TORCH_INDEX) $(TORCH))
 	$(BIN)/python $(PIP) --constraint constraints.txt --editable .
 	@touch $@
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from jobs import console
 from jobs.command import add_storage, handle_errors, open_storage, start
+from jobs.command_line import Parser
 from pipeline.errors import UsageError
 from pipeline.labels.key import Dtype
 from pipeline.runs.config import Device
@@ -32,7 +33,7 @@ DRAWN_FRAMES = 24
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m jobs.calibrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = p.add_argument

@@ -5,6 +5,7 @@ import time
 
 from jobs import console, label
 from jobs.command import handle_errors, start
+from jobs.command_line import Parser
 from pipeline.runs.values import user_path
 
 QUERY = """
@@ -16,7 +17,7 @@ QUERY = """
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(prog="python -m jobs.demo", description=__doc__)
+    p = Parser(prog="python -m jobs.demo", description=__doc__)
     p.add_argument("--folder", type=user_path, default="demo", help="folder to write everything to (default: demo)")
     return p
 

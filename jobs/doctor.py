@@ -8,13 +8,14 @@ import argparse
 from collections import Counter
 
 from jobs.command import add_storage, counted, handle_errors, open_store, start
+from jobs.command_line import Parser
 
 SHOWN = 20
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m jobs.doctor",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

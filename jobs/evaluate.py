@@ -14,6 +14,7 @@ from typing import get_args
 from rich.console import Console
 
 from jobs.command import add_storage, handle_errors, open_storage, start
+from jobs.command_line import Parser
 from pipeline.errors import UsageError
 from pipeline.formats.evaluate import (
     Evaluation,
@@ -51,7 +52,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m jobs.evaluate",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -10,6 +10,7 @@ import logging
 from rich.console import Console
 
 from jobs.command import add_storage, handle_errors, open_storage, start
+from jobs.command_line import Parser
 from pipeline.errors import UsageError
 from pipeline.formats.export import export_labels
 from pipeline.formats.labels import open_selection
@@ -29,7 +30,7 @@ out = Console(highlight=False, soft_wrap=True)
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m jobs.export",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -6,6 +6,7 @@ All earlier versions of the tables are deleted, so time travel to them is no lon
 import argparse
 
 from jobs.command import add_storage, counted, handle_errors, open_store, start
+from jobs.command_line import Parser
 from pipeline.errors import UsageError
 from pipeline.runs.values import user_path
 
@@ -15,7 +16,7 @@ SHOWN = 20
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m jobs.forget",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

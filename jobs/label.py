@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from jobs import console, options
 from jobs.command import add_storage, handle_errors, start
+from jobs.command_line import Parser
 from pipeline.api.display import display_for
 from pipeline.errors import UsageError
 from pipeline.labels.key import Direction, Dtype, Parameters
@@ -29,7 +30,7 @@ if TYPE_CHECKING:  # only for types: importing these takes long, and --help is s
 
 def parser() -> argparse.ArgumentParser:
     """The command line; its names are also those of the TOML file of --config."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m jobs.label",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

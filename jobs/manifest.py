@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jobs.command import add_storage, handle_errors, open_storage, start
+from jobs.command_line import Parser
 from jobs.manifest_actions import (
     SHOWN,
     build,
@@ -32,7 +33,7 @@ from pipeline.storage import Storage
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m jobs.manifest",
         description=str(__doc__).partition("\n")[0],
         epilog="exit codes: 0 done; 3 done, but some videos or rows left out; 2 wrong usage or manifest; 1 unexpected",

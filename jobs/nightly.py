@@ -28,6 +28,7 @@ from typing import Any
 
 from jobs import console, label
 from jobs.command import handle_errors, start
+from jobs.command_line import Parser
 from pipeline.api.display import display_for
 from pipeline.runs.config import RunConfig
 from pipeline.runs.nightly.settings import NightSettings, read_settings
@@ -38,7 +39,7 @@ from pipeline.storage.paths import night_page_path
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m jobs.nightly",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

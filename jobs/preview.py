@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from jobs import console
 from jobs.command import add_storage, handle_errors, open_storage, start
+from jobs.command_line import Parser
 from pipeline.errors import CorpusError, UsageError
 from pipeline.runs.values import user_path
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:  # only for types: it loads duckdb before --help is shown
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m jobs.preview",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -7,12 +7,13 @@ import argparse
 import time
 
 from jobs.command import add_storage, counted, handle_errors, open_store, start
+from jobs.command_line import Parser
 from jobs.options import duration
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m jobs.publish",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -8,6 +8,7 @@ import argparse
 import sys
 
 from jobs.command import add_storage, handle_errors, open_storage, start
+from jobs.command_line import Parser
 from pipeline.errors import UsageError
 
 ROWS_SHOWN = 100
@@ -15,7 +16,7 @@ ROWS_SHOWN = 100
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m jobs.query",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from jobs import console
 from jobs.command import add_storage, handle_errors, open_storage, start
+from jobs.command_line import Parser
 from pipeline.runs.values import user_path
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m jobs.report",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from jobs import options
 from jobs.command import add_storage, handle_errors, open_store, start
+from jobs.command_line import Parser
 from pipeline.errors import UsageError
 from pipeline.labels.failures import read_failures
 from pipeline.runs.nightly.retry import chosen, release
@@ -14,7 +15,7 @@ from pipeline.runs.values import user_path
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(prog="python -m jobs.retry", description=__doc__)
+    p = Parser(prog="python -m jobs.retry", description=__doc__)
     add = p.add_argument
     add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
     add(

@@ -16,6 +16,7 @@ export          write the corrected videos with all their prompts, as JSON lines
 """
 
 import argparse
+import difflib
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from jobs import console
 from jobs.command import add_storage, handle_errors, open_storage, open_store, start
+from jobs.command_line import Parser
 from pipeline.errors import CorpusError, UsageError
 from pipeline.runs.values import user_path
 from pipeline.views.words import count
@@ -37,7 +39,7 @@ CODES = "exit codes: 0 done; 3 done, but some videos are left out; 2 wrong usage
 
 def parser() -> argparse.ArgumentParser:
     """The command line of a review; the other commands have their own."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m jobs.review",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -59,7 +61,7 @@ def command_parser(command: str) -> argparse.ArgumentParser:
         "remove": "Put corrections out of force; the next run returns to the prompts of the manifest.",
         "export": "Write the corrected videos with all their prompts, to be merged into a manifest.",
     }
-    p = argparse.ArgumentParser(prog=f"python -m jobs.review {command}", description=about[command], epilog=CODES)
+    p = Parser(prog=f"python -m jobs.review {command}", description=about[command], epilog=CODES)
     add = p.add_argument
     add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
     if command == "apply":
@@ -85,6 +87,13 @@ def parse(arguments: list[str]) -> tuple[Callable[[argparse.Namespace], int], ar
     }  # fmt: skip
     if arguments and arguments[0] in commands:
         return commands[arguments[0]], command_parser(arguments[0]).parse_args(arguments[1:])
+    if len(arguments) > 1 and not any(each.startswith("-") for each in arguments[:2]):
+        near = difflib.get_close_matches(arguments[0], commands, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise UsageError(
+            f"{arguments[0]!r} is no command of jobs.review{hint}; commands are {', '.join(commands)}; without a "
+            "command the first argument is OUTPUT, and options follow it"
+        )
     return review, parser().parse_args(arguments)
 
 

@@ -8,12 +8,13 @@ import json
 import time
 
 from jobs.command import add_storage, handle_errors, open_store, start
+from jobs.command_line import Parser
 from pipeline.runs.nightly.status import lines, read_status
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(prog="python -m jobs.status", description=__doc__)
+    p = Parser(prog="python -m jobs.status", description=__doc__)
     add = p.add_argument
     add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
     add("--run", metavar="RUN", help="id of the run (default: the newest that had videos to label)")

@@ -11,6 +11,8 @@ import argparse
 import asyncio
 import importlib
 import logging
+import re
+import shlex
 import sys
 import tempfile
 import time
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.command import command_names, handle_errors, start
+from jobs.command_line import Parser
 from pipeline.errors import UsageError
 from pipeline.runs.nightly.clock import check_night, night_of, zone_of
 from pipeline.runs.submission import Decision, Job, decide, make_job
@@ -28,13 +31,17 @@ from pipeline.runs.values import read_toml
 log = logging.getLogger("submit")
 
 POLL_S = 1.0
+SUBMIT_ATTEMPTS = 20
+BUSY_PAUSE_S = 3.0
+BUSY = re.compile(r"no available agent|agent.*(busy|not available)|try again later", re.IGNORECASE)
+"""Answers of Ray's dashboard when no agent can take a job at the moment."""
 PATIENCE_S = 300.0
 """Seconds without an answer from the head after which following a job fails."""
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m jobs.submit",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -61,7 +68,7 @@ def read_job(command: str, arguments: list[str], *, now: datetime) -> Job:
         raise UsageError(f"there is no job {command!r}; allowed are {', '.join(known)}")
     if command != "nightly":
         return make_job(command, arguments)
-    p = argparse.ArgumentParser(prog="python -m jobs.nightly", add_help=False, allow_abbrev=False)
+    p = Parser(prog="python -m jobs.nightly", add_help=False)
     p.add_argument("--config", required=True)
     p.add_argument("--night")
     given, rest = p.parse_known_args(arguments)
@@ -74,17 +81,27 @@ def read_job(command: str, arguments: list[str], *, now: datetime) -> Job:
 
 
 def check_arguments(command: str, arguments: list[str]) -> None:
-    """Exit as the job would on the cluster where its command line is wrong: code 2, usage on stderr."""
+    """Check the command line of the job as the job itself does; a wrong one ends this process with exit code 2.
+
+    Raises:
+        UsageError: Options contradict each other or have values that are not allowed.
+    """
     module = importlib.import_module(f"jobs.{command}")
-    if hasattr(module, "parse"):  # a job of several commands
+    if command == "label":
+        module.read_options(arguments)
+    elif hasattr(module, "parse"):  # a job of several commands
         module.parse(arguments)
     else:
         module.parser().parse_args(arguments)
 
 
-def submit(client: Any, job: Job) -> Decision:
-    """Submit the job, or find the submission that is running it."""
-    for _ in range(20):
+def submit(client: Any, job: Job, *, pause_s: float = BUSY_PAUSE_S) -> Decision:
+    """Submit the job, or find the submission that is running it.
+
+    An attempt is repeated after `pause_s` if another process took its number, or if no agent of the cluster is free to
+    take jobs, which happens while a head node starts.
+    """
+    for _ in range(SUBMIT_ATTEMPTS):
         decision = decide(
             job, {each.submission_id: each.status.is_terminal() for each in client.list_jobs() if each.submission_id}
         )
@@ -104,10 +121,14 @@ def submit(client: Any, job: Job) -> Decision:
                 )
                 return decision
             except RuntimeError as error:
-                if "already exists" not in str(error):
+                if "already exists" in str(error):
+                    log.info("another process has just submitted %s", decision.id)
+                elif BUSY.search(str(error)):
+                    log.warning("the cluster has no free agent for the job; trying again in %.0f s", pause_s)
+                    time.sleep(pause_s)
+                else:
                     raise
-                log.info("another process has just submitted %s", decision.id)
-    raise UsageError(f"cannot find a free attempt number for {job.name}; are many submitting it at once?")
+    raise RuntimeError(f"{job.name} was not accepted in {SUBMIT_ATTEMPTS} attempts; try again later")
 
 
 def wait(client: Any, job: str, *, show: Callable[[str], None] | None) -> int:
@@ -170,6 +191,7 @@ def main(arguments: list[str] | None = None) -> int:
         decision = submit(client, job)
         print(f"{decision.id}: {'already running' if decision.running else 'submitted'}", flush=True)
         if not (given.wait or given.follow):
+            print("\n".join(_next_steps(given, decision.id)))
             return 0
         return wait(client, decision.id, show=_show if given.follow else None)
     except (RuntimeError, OSError) as error:  # what Ray's client raises
@@ -178,6 +200,17 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("the job keeps running; the same command attaches to it", file=sys.stderr)
         return 130
+
+
+def _next_steps(given: argparse.Namespace, submission: str) -> list[str]:
+    """Commands that follow the job, show its state and stop it."""
+    at = f" --address {given.address}" if given.address else ""
+    again = shlex.join([given.job, *given.arguments])
+    return [
+        f"follow:  python -m jobs.submit{at} --follow {again}",
+        f"status:  ray job status{at} {submission}",
+        f"stop:    ray job stop{at} {submission}      (checkpoints first; the next submission continues)",
+    ]
 
 
 def _show(piece: str) -> None:

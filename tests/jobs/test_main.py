@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import submit
+from jobs import label, review, submit
 from jobs.command import command_names, summary_of
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ def test_every_command_is_listed_with_one_line():
 def test_an_unknown_command_is_wrong_usage():
     done = sam2_corpus("lable", "--manifest", "x")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: no command 'lable' (did you mean label?); commands are demo, doctor, ")
+    assert done.stderr.startswith("error: no command 'lable' (did you mean label?); commands are calibrate, ")
 
 
 def test_a_command_gets_its_arguments_and_its_exit_code_is_passed_on():
@@ -62,7 +62,32 @@ def test_the_installed_script_runs_it():
 def test_wrong_arguments_of_a_job_are_refused_before_it_is_submitted(arguments, capsys):
     with pytest.raises(SystemExit, match="2"):
         submit.main(["--address", "http://127.0.0.1:9", *arguments])
-    assert f"usage: python -m jobs.{arguments[0]}" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert len(error.splitlines()) == 1
+
+
+def test_values_that_a_job_refuses_are_refused_before_it_is_submitted(capsys):
+    arguments = ["label", "--manifest", "m", "--output", "o", "--model", "embedded", "--actors", "0"]
+    assert submit.main(["--address", "http://127.0.0.1:9", *arguments]) == 2
+    assert capsys.readouterr().err == "error: --actors is 0; allowed: 1 or more\n"
+
+
+def test_a_misspelled_option_is_answered_with_the_nearest_one(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        label.main(["--manifst", "x"])
+    assert "--manifst (did you mean --manifest?); python -m jobs.label --help" in capsys.readouterr().err
+
+
+def test_options_cannot_be_abbreviated(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        label.main(["--manif", "x"])
+    assert "unrecognized arguments: --manif" in capsys.readouterr().err
+
+
+def test_a_misspelled_command_of_review_is_named(capsys):
+    assert review.main(["applly", "out", "fixes.jsonl"]) == 2
+    assert "'applly' is no command of jobs.review (did you mean apply?)" in capsys.readouterr().err
 
 
 def test_the_version_is_that_of_the_installed_package():

@@ -113,12 +113,16 @@ class Cluster:
     def __init__(self) -> None:
         self.jobs: dict[str, Any] = {}
         self.refuse_next = False
+        self.busy = 0
         self.files: list[str] = []
 
     def list_jobs(self) -> list[Any]:
         return list(self.jobs.values())
 
     def submit_job(self, *, entrypoint: str, submission_id: str, runtime_env: Any, **_: Any) -> None:
+        if self.busy:
+            self.busy -= 1
+            raise RuntimeError("No available agent to submit job, please try again later.")
         if self.refuse_next:
             self.refuse_next = False
             self.add(submission_id, "RUNNING")
@@ -161,6 +165,15 @@ def test_of_two_who_submit_at_once_the_slower_follows() -> None:
     cluster, work = Cluster(), make_job("label", [], environment={})
     cluster.refuse_next = True
     assert job.submit(cluster, work) == Decision(f"{work.name}-1", running=True)
+
+
+def test_a_submission_is_repeated_while_no_agent_is_free() -> None:
+    cluster, work = Cluster(), make_job("label", [], environment={})
+    cluster.busy = 3
+    assert job.submit(cluster, work, pause_s=0.0) == Decision(f"{work.name}-1", running=False)
+    cluster.busy = 99
+    with pytest.raises(RuntimeError, match="was not accepted in 20 attempts"):
+        job.submit(cluster, make_job("publish", [], environment={}), pause_s=0.0)
 
 
 def test_a_broken_connection_repeats_no_log_line_and_keeps_the_exit_code(

@@ -14,6 +14,7 @@ from pipeline.errors import CorpusError, UsageError
 
 if TYPE_CHECKING:  # only for types: --help is shown without loading clients of object storage
     from pipeline.storage import Storage, Store
+    from pipeline.tables.output import Kind
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells give it: 128 + SIGINT."""
@@ -39,8 +40,8 @@ def open_storage(given: argparse.Namespace) -> "Storage":
     return Storage.from_toml(given.storage) if given.storage else Storage()
 
 
-def open_store(given: argparse.Namespace) -> "Store":
-    """The labels at OUTPUT.
+def open_store(given: argparse.Namespace, *, kind: "Kind | None" = "labels") -> "Store":
+    """The output at OUTPUT; of labels, or of either kind where `kind` is None.
 
     Raises:
         UsageError: OUTPUT is not an output: no run has written there, or it is another folder.
@@ -49,7 +50,7 @@ def open_store(given: argparse.Namespace) -> "Store":
     from pipeline.tables.output import require_output
 
     store = Store(given.output, storage=open_storage(given))
-    require_output(store)
+    require_output(store, kind)
     return store
 
 

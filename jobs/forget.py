@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     from pipeline.tables.forget import find_traces, forget  # imported late: loads deltalake
 
     ids = _read_ids(given.video_ids)
-    store = open_store(given)
+    store = open_store(given, kind=None)
     done = find_traces(store, ids) if given.dry_run else forget(store, ids)
     if done.videos:
         print(

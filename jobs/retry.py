@@ -17,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(prog="python -m jobs.retry", description=__doc__)
     add = p.add_argument
-    add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
+    add("output", metavar="OUTPUT", help="labels or detections (path or fsspec URL)")
     add(
         "--class",
         dest="classes",
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     if not (given.classes or given.older_than or given.video_ids or given.all):
         raise UsageError("no failures chosen; give --class, --older-than, --video-ids or --all")
-    store = open_store(given)
+    store = open_store(given, kind=None)
     failures = read_failures(store)
     due = chosen(
         failures,

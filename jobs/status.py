@@ -16,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(prog="python -m jobs.status", description=__doc__)
     add = p.add_argument
-    add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
+    add("output", metavar="OUTPUT", help="labels or detections (path or fsspec URL)")
     add("--run", metavar="RUN", help="id of the run (default: the newest that had videos to label)")
     add("--json", action="store_true", help="print the whole progress.json, with state and age_s")
     add_storage(p)
@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
-    store = open_store(given)
+    store = open_store(given, kind=None)
     status = read_status(store, run_id=given.run)
     now = time.time()
     if given.json:

@@ -8,7 +8,7 @@ import re
 
 from pipeline.errors import UsageError
 from pipeline.storage.backends.local import TEMPORARY
-from pipeline.storage.paths import MARKER, unquote_id, video_dir
+from pipeline.storage.paths import DETECTIONS_TABLE, MARKER, unquote_id, video_dir
 
 _HEX = r"[0-9a-f]{32}"
 _KEY = r"[0-9a-f]{64}"
@@ -36,6 +36,7 @@ _FIXED = re.compile(
     "|".join(
         [
             re.escape(MARKER),
+            re.escape(DETECTIONS_TABLE),
             rf"runs/{_NAME}/(wanted\.parquet|run\.json|progress\.json)",
             rf"nights/{_NIGHT}/(report\.(json|html)|attempt-\d{{3,}}/(started\.json|run\.json|report\.(json|html)))",
             rf"leases/(all|\d+-of-\d+)/{_LEASE}",

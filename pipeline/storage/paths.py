@@ -9,7 +9,8 @@
     leases/SHARD/NNNNNNNNN.json                 which driver is running
     publish/                                    state.parquet, intents/ and the publishers' leases in turns/
     masks/ masklets/ videos/                    Delta tables
-    sam2-corpus.json                            marks the folder as an output: format version and id
+    sam2-corpus.json                            marks the folder as an output: format version, id and kind
+    detections.parquet                          all detections, in an output of jobs.detect, whose parts hold detections
     probes/                                     empty objects that prove write access, deleted at once
 
 HH is the first byte of the SHA-256 of the video id, VIDEO the id percent-quoted, KEY the label key.
@@ -35,6 +36,7 @@ MASKLETS_TABLE = "masklets"
 VIDEOS_TABLE = "videos"
 DELTA_LOG = "_delta_log"
 MARKER = "sam2-corpus.json"
+DETECTIONS_TABLE = "detections.parquet"
 
 PUBLISH_STATE = f"{PUBLISH}/state.parquet"
 """Wanted labels that are not in the tables yet, and the runs that are taken into account."""

@@ -31,7 +31,7 @@ def hold_epoch(store: Store, *, above: int = 0, wait_s: float = WAIT_S, stale_s:
         UsageError: It is not an output, or a newer release made it.
         StorageError: The other publisher is still running after `wait_s`.
     """
-    claim_output(store)
+    claim_output(store, kind=None)
     with ExitStack() as held:
         try:
             lease = Lease(store, PUBLISHER_LEASES, who="a publisher", above=above, wait_s=wait_s, stale_s=stale_s)

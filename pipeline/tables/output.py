@@ -1,14 +1,16 @@
 """Whether a folder is an output: marked at the first run, recognized if release 0.1.0 made it, otherwise refused.
 
+An output holds labels, or the detections of jobs.detect; both have parts, failures, runs and leases in one layout.
 A dataset folder may have its own videos/, masks/, parts/ or runs/. Nothing is written to such a folder.
 """
 
 import json
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
+from typing import Literal
 
 import pyarrow as pa
 
@@ -17,25 +19,44 @@ from pipeline.storage import Entry, Store
 from pipeline.storage.format_version import FORMAT, check_format
 from pipeline.storage.ownership import is_ours, is_unfinished_write
 from pipeline.storage.parquet import read_parquet
-from pipeline.storage.paths import MARKER, NIGHTS, OUTPUT_FOLDERS, PUBLISH_STATE, RUNS, attempt_dir, wanted_path
+from pipeline.storage.paths import (
+    DETECTIONS_TABLE,
+    MARKER,
+    NIGHTS,
+    OUTPUT_FOLDERS,
+    PUBLISH_STATE,
+    RUNS,
+    attempt_dir,
+    wanted_path,
+)
 from pipeline.tables.delta import TABLES, open_table
+
+Kind = Literal["labels", "detections"]
+"""What an output holds; its marker states it, except for labels."""
 
 SHOWN = 3
 """Foreign files that an error names."""
 
 
-def claim_output(store: Store) -> None:
+def claim_output(store: Store, kind: Kind | None = "labels") -> None:
     """Mark a folder as an output, unless it is marked or holds foreign files under names of an output.
 
+    Args:
+        store: the folder.
+        kind: what it holds; None keeps what it is, for readers of either kind.
+
     Raises:
-        UsageError: The folder holds foreign files under names that an output uses, or a newer release made it.
+        UsageError: The folder holds foreign files under names that an output uses, a newer release made it, or it is an
+            output of another kind.
     """
-    if not check_output(store):
+    if not check_output(store, kind):
         marker = {"format": FORMAT, "id": uuid.uuid4().hex, "created": datetime.now(UTC).isoformat(timespec="seconds")}
+        if kind == "detections":
+            marker["kind"] = kind
         store.commit_once(MARKER, json.dumps(marker).encode())
 
 
-def check_output(store: Store) -> bool:
+def check_output(store: Store, kind: Kind | None = "labels") -> bool:
     """Whether a folder is marked as an output; False for one that may be marked. Writes nothing.
 
     Raises:
@@ -43,14 +64,19 @@ def check_output(store: Store) -> bool:
     """
     if (data := store.read_or_none(MARKER)) is not None:
         try:
-            stated = json.loads(data)["format"]
-        except (ValueError, KeyError, TypeError):
+            marker = json.loads(data)
+            stated, held = marker["format"], marker.get("kind", "labels")
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise UsageError(f"{store}/{MARKER} is not the marker of an output; choose another folder") from None
         check_format(stated, what=str(store))
+        if kind not in (None, held):
+            raise UsageError(f"{store} is an output of {held}, not of {kind}; choose another folder")
         return True
-    if not _made_by_earlier_release(store) and (foreign := list(islice(_foreign(store), SHOWN + 1))):
+    earlier = kind != "detections" and _made_by_earlier_release(store)
+    names = OUTPUT_FOLDERS if kind == "labels" else (*OUTPUT_FOLDERS, DETECTIONS_TABLE)
+    if not earlier and (foreign := list(islice(_foreign(store, names), SHOWN + 1))):
         if store.exists(MARKER):  # another process has just created the output
-            return check_output(store)
+            return check_output(store, kind)
         names = ", ".join(foreign[:SHOWN]) + (" and more" if len(foreign) > SHOWN else "")
         raise UsageError(
             f"{store} holds files of others under names that an output uses: {names}; "
@@ -68,13 +94,13 @@ def unfinished_writes(store: Store) -> list[Entry]:
     return [entry for entry in found if is_unfinished_write(entry.path)]
 
 
-def require_output(store: Store) -> None:
+def require_output(store: Store, kind: Kind | None = "labels") -> None:
     """Refuse a folder that is not an output, such as a misspelled one. Writes nothing.
 
     Raises:
         UsageError: Nothing at this place is ours; or as `claim_output`.
     """
-    if not check_output(store) and not set(OUTPUT_FOLDERS) & set(store.list_dirs("")):
+    if not check_output(store, kind) and not set(OUTPUT_FOLDERS) & set(store.list_dirs("")):
         raise UsageError(f"{store} is not an output: no run has written labels there; check the path")
 
 
@@ -103,9 +129,9 @@ def _is_our_run(store: Store, run: str) -> bool:
         return False
 
 
-def _foreign(store: Store) -> Iterator[str]:
+def _foreign(store: Store, names: Iterable[str]) -> Iterator[str]:
     """Files under names that an output uses and that this package cannot have written."""
-    for name in OUTPUT_FOLDERS:
+    for name in names:
         if store.exists(name):
             yield name
         yield from (

@@ -43,7 +43,7 @@ class VideoDecoder:
     the last frames of a truncated file without an error; with any threads it conceals damage differently.
     """
 
-    def __init__(self, file: InputFile, limits: VideoLimits) -> None:
+    def __init__(self, file: InputFile, limits: VideoLimits, *, key_frames_only: bool = False) -> None:
         self._file, self._limits = file, limits
         self._input = DemuxerInput(file, timeout_s=limits.stall_s)
         self._container = _open(self._input, file, limits)
@@ -57,6 +57,8 @@ class VideoDecoder:
                 context = self.stream.codec_context
                 context.thread_type = av.codec.context.ThreadType.SLICE
                 context.thread_count = 1
+                if key_frames_only:
+                    context.skip_frame = "NONKEY"  # FFmpeg then decodes nothing else
                 context.options = {"max_pixels": str(limits.max_pixels)}
         except BaseException:
             self._container.close()

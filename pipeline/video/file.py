@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Self
 
@@ -13,6 +13,7 @@ from pipeline.errors import AfterEndError, PromptError, VideoError
 from pipeline.video.display import RgbConverter
 from pipeline.video.info import Damage, Frame, OnDamaged, Segment, VideoInfo, VideoLimits
 from pipeline.video.input_file import InputFile
+from pipeline.video.looks import NO_INDEX, on_screen
 from pipeline.video.passes import Passes
 
 
@@ -75,6 +76,19 @@ class VideoFile:
                 else:
                     raise self._beyond(wanted[0])
         return found
+
+    def looks(self, step_s: float | None) -> Iterator[Frame]:
+        """One frame per step, or the key frames, see `VideoReader.looks`."""
+        convert = self._converter()
+        if step_s is None:
+            with closing(self._passes.key_frames()) as keys:
+                for stamp, frame in keys:
+                    shown = self._shown(0, frame, convert)
+                    yield Frame(NO_INDEX, self._timeline.seconds(stamp), shown.rgb)
+            return
+        with self._decoding(0) as frames:
+            for index, frame in on_screen(frames, self._timeline.time, step_s, self._passes.tolerance_s):
+                yield self._shown(index, frame, convert)
 
     def index_at(self, times_s: Sequence[float]) -> list[int]:
         """The frame on screen at each time, counted from the file's first frame."""

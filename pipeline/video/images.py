@@ -18,6 +18,7 @@ from pipeline.video.image_files import (
     rgb_of,
 )
 from pipeline.video.info import TOLERANCE_S, Damage, Frame, OnDamaged, Rgb, Segment, VideoInfo, VideoLimits
+from pipeline.video.looks import on_screen
 
 DEFAULT_FPS = 24.0
 """Rate of SA-V and DAVIS."""
@@ -81,6 +82,14 @@ class ImageSequence:
         for index in wanted:
             self._check(index)
         return {index: self._frame(index) for index in wanted}
+
+    def looks(self, step_s: float | None) -> Iterator[Frame]:
+        if step_s is None:
+            yield from self.forward()
+            return
+        indices = ((index, index) for index in range(self._count))
+        for index, _ in on_screen(indices, lambda at: at / self._fps, step_s, TOLERANCE_S):
+            yield self._frame(index)
 
     def index_at(self, times_s: Sequence[float]) -> list[int]:
         first, end = self._first / self._fps, (self._first + self._count) / self._fps

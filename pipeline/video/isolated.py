@@ -69,6 +69,9 @@ class IsolatedVideo:
     def at(self, indices: Iterable[int]) -> dict[int, Frame]:
         return {frame.index: frame for frame in self._frames("at", sorted(set(indices)))}
 
+    def looks(self, step_s: float | None) -> Iterator[Frame]:
+        return self._frames("looks", step_s)
+
     def index_at(self, times_s: Sequence[float]) -> list[int]:
         return [int(index) for index in self._answer("index_at", list(times_s))]
 

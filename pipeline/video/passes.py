@@ -108,6 +108,22 @@ class Passes:
             _log.info("%s: decoding from key frame %d does not repeat the first pass; not used", self._file.name, key)
             timeline.distrust(key)
 
+    def key_frames(self) -> Run:
+        """The segment's key frames with their timestamps; nothing else is decoded, and no damage is counted."""
+        decoder = VideoDecoder(self._file, self._limits, key_frames_only=True)
+        low, high = self._segment.bounds(self.tolerance_s)
+        clock = Clock(step=self._step, zero=self._zero, by_dts=self._by_dts)
+        try:
+            for frame in decoder.frames():
+                stamp = clock.stamp(frame)
+                time = self.timeline.seconds(stamp)
+                if time >= high:
+                    return
+                if time >= low:
+                    yield stamp, frame
+        finally:
+            decoder.close()
+
     def learn(self, count: int) -> bool:
         """Decode until the timeline has `count` frames; returns False where there are fewer."""
         timeline = self.timeline

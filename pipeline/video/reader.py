@@ -32,6 +32,13 @@ class VideoReader(Protocol):
     def at(self, indices: Iterable[int]) -> dict[int, Frame]:
         """The frames with these indices. PromptError beyond the end."""
 
+    def looks(self, step_s: float | None) -> Iterator[Frame]:
+        """The frame on screen at the first frame's time, a step later and so on, each once; None: the key frames.
+
+        Of a file's key frames the index is not known (looks.NO_INDEX), because nothing else is decoded; of images, all
+        are key frames.
+        """
+
     def index_at(self, times_s: Sequence[float]) -> list[int]:
         """The frame on screen at each time, counted from the file's first frame. PromptError where none is,
         AfterEndError after the last one."""

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from pipeline.runs.summary import plan_lines, report_lines
+from pipeline.runs.summary import detection_lines, plan_lines, report_lines
 
 if TYPE_CHECKING:  # only for types: importing these would load torch before --help is shown
     from pipeline.runs.prepare import Prepared
@@ -22,4 +22,10 @@ def show_plan(prepared: "Prepared", *, price_per_hour: float | None = None, curr
 def show_report(report: "RunReport") -> None:
     """Print the result of a run."""
     for line in report_lines(report):
+        out.print(line, markup=False)
+
+
+def show_detections(report: "RunReport") -> None:
+    """Print the result of a run of detection."""
+    for line in detection_lines(report):
         out.print(line, markup=False)

@@ -55,7 +55,7 @@ class DetectionRows:
         columns["box"] += [dict(zip(SIDES, box, strict=True)) for box in look.boxes.tolist()]
         columns["category"] += look.categories
         columns["score"] += look.scores.tolist()
-        masks = look.masks or [None] * count
+        masks: Sequence[str | None] = look.masks or [None] * count
         columns["mask"] += [None if counts is None else {"size": self._size, "counts": counts} for counts in masks]
 
     def to_parquet(self, facts: Mapping[str, Any]) -> bytes:

@@ -5,6 +5,7 @@ and replaces the old table at once.
 """
 
 import heapq
+import logging
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,8 @@ from pipeline.storage import MissingError, Store
 from pipeline.storage.format_version import FORMAT, check_format
 from pipeline.storage.lease import Lease
 from pipeline.storage.paths import DETECTIONS_TABLE, PUBLISHER_LEASES, part_path
+
+log = logging.getLogger(__name__)
 
 KEY = "detection_key"
 TABLE_SCHEMA = SCHEMA.append(pa.field(KEY, pa.string()))
@@ -133,9 +136,13 @@ def _new(store: Store, changed: Mapping[str, str]) -> Iterator[tuple[str, pa.Tab
     """The rows of parts, by video; a part that was deleted meanwhile is left out."""
 
     def read(video_id: str) -> tuple[str, pa.Table] | None:
+        path = part_path(video_id, changed[video_id])
         try:
-            rows = read_detection_part(store.read(part_path(video_id, changed[video_id])))
+            rows = read_detection_part(store.read(path))
         except MissingError:
+            return None
+        except (ValueError, OSError) as error:
+            log.warning("%s is damaged and not in the table; delete it to detect again: %s", path, error)
             return None
         key = pa.repeat(pa.scalar(changed[video_id]), rows.num_rows)
         return video_id, rows.append_column(KEY, key).select(TABLE_SCHEMA.names)

@@ -50,8 +50,7 @@ class DetectionParameters:
 
     def to_json(self) -> str:
         """Canonical JSON, as detection keys hold it."""
-        held = {"detection_version": DETECTION_VERSION, **asdict(self)}
-        return json.dumps(held, sort_keys=True, separators=(",", ":"))
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 
 
 def parse_classes(text: str) -> tuple[str, ...]:

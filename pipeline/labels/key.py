@@ -61,6 +61,7 @@ def label_key(
     weights: str,
     parameters: str,
     fps: float | None = None,
+    algorithm_version: int = ALGORITHM_VERSION,
 ) -> str:
     """Name of a video's labels: sha256, in hex, of canonical JSON of all that determines its masks.
 
@@ -72,8 +73,9 @@ def label_key(
         weights: digest of the model's weights.
         parameters: `Parameters.to_json()`.
         fps: the manifest's rate of an image sequence, see `manifest.fps.rate_of`.
+        algorithm_version: version of the algorithm that makes the labels.
     """
-    parts = [ALGORITHM_VERSION, version, start_s, end_s, prompts, weights, parameters]
+    parts = [algorithm_version, version, start_s, end_s, prompts, weights, parameters]
     if fps is not None:
         parts.append({"fps": fps})
     return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()

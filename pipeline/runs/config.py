@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from pipeline.detection.settings import DetectionParameters
 from pipeline.errors import UsageError
 from pipeline.labels.key import Parameters
 from pipeline.runs.groups import WorkerGroup, check_groups
@@ -27,6 +28,8 @@ class RunConfig:
     output: str
     model: str
     parameters: Parameters = field(default_factory=Parameters)
+    detection: DetectionParameters | None = None
+    """Detect objects instead of labelling them: the settings of `jobs.detect`."""
     prompts: str | None = None
     revision: str | None = None
     device: Device = "auto"

@@ -142,6 +142,7 @@ def _settings(prepared: Prepared, run_id: str, lanes: int, resources: Resources)
         on_damaged=config.on_damaged,
         checkpoint_every_s=config.checkpoint_every_s,
         check_drift=config.check_drift,
+        detection=config.detection,
         run_id=run_id,
     )
 

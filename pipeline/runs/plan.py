@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.detection.settings import DetectionParameters
 from pipeline.labels.key import ALGORITHM_VERSION, KEY_COLUMNS, Parameters, label_key
 from pipeline.manifest.fps import rates
 
@@ -62,7 +63,8 @@ def make_plan(
     sizes: pa.Array,
     prompt_digests: pa.Array,
     weights: str,
-    parameters: Parameters,
+    parameters: Parameters | DetectionParameters,
+    algorithm_version: int = ALGORITHM_VERSION,
     labelled: pa.Table,
     committed: Collection[tuple[str, str]],
     quarantined: Collection[tuple[str, str]],
@@ -78,7 +80,8 @@ def make_plan(
         sizes: bytes of every source, int64, where known: a guess of the length without num_frames.
         prompt_digests: digest of every video's prompt geometry.
         weights: digest of the model's weights.
-        parameters: settings that change masks.
+        parameters: settings that change masks or detections.
+        algorithm_version: version of the algorithm that makes the labels.
         labelled: the published videos table: video_id, label_key and KEY_COLUMNS; may be empty.
         committed: (video_id, label_key) of the committed parts; published ones may be missing.
         quarantined: (video_id, label_key) of failures that are not retried.
@@ -86,7 +89,6 @@ def make_plan(
         corrected: videos whose prompts are not the manifest's own, but corrected ones.
         costs: cost of videos, by which they are ordered.
     """
-    settings = parameters.to_json()
     table = pa.table(
         {
             "video_id": manifest["video_id"],
@@ -96,11 +98,11 @@ def make_plan(
             "fps": rates(manifest["video_uri"], manifest["fps"]),
             "prompts_digest": prompt_digests,
             "weights_digest": _constant(weights, manifest.num_rows),
-            "parameters": _constant(settings, manifest.num_rows),
-            "algorithm_version": pa.repeat(pa.scalar(ALGORITHM_VERSION, pa.int32()), manifest.num_rows),
+            "parameters": _constant(parameters.to_json(), manifest.num_rows),
+            "algorithm_version": pa.repeat(pa.scalar(algorithm_version, pa.int32()), manifest.num_rows),
         }
     )
-    table = table.add_column(1, "label_key", _keys(table, weights, settings))
+    table = table.add_column(1, "label_key", _keys(table, weights, parameters.to_json(), algorithm_version))
     where = pc.index_in(manifest["video_id"], value_set=labelled["video_id"]).combine_chunks()
     same = pc.fill_null(pc.equal(table["label_key"], labelled["label_key"].take(where)), False)
     codes = np.full(manifest.num_rows, STATES.index("pending"), np.int8)
@@ -143,7 +145,7 @@ def _constant(value: str, rows: int) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), [value])
 
 
-def _keys(table: pa.Table, weights: str, settings: str) -> pa.ChunkedArray:
+def _keys(table: pa.Table, weights: str, settings: str, algorithm_version: int) -> pa.ChunkedArray:
     """The label key of every video; null where its version is."""
     chunks = []
     for batch in table.select(["version", "start_s", "end_s", "fps", "prompts_digest"]).to_batches(ROWS_AT_ONCE):
@@ -158,6 +160,7 @@ def _keys(table: pa.Table, weights: str, settings: str) -> pa.ChunkedArray:
                 prompts=prompts,
                 weights=weights,
                 parameters=settings,
+                algorithm_version=algorithm_version,
             )
             for version, start, end, fps, prompts in zip(*(column.to_pylist() for column in batch.columns), strict=True)
         ]

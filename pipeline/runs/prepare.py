@@ -12,8 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.detection.modelfiles import resolve_detector
+from pipeline.detection.settings import DETECTION_VERSION
 from pipeline.errors import ManifestError, UsageError
 from pipeline.labels.failures import RETRIED_UNASKED, Failure, read_failures
+from pipeline.labels.key import ALGORITHM_VERSION
 from pipeline.manifest import BadRow, Manifest, prompt_digests, read_manifest
 from pipeline.manifest.bad_rows import clip
 from pipeline.manifest.normalized import normalized_notes
@@ -79,7 +82,7 @@ def prepare(
     """
     storage = Storage.from_toml(config.storage) if config.storage else Storage()
     store = Store(config.output, storage=storage)
-    check_output(store)
+    check_output(store, "detections" if config.detection else "labels")
     if manifest is None:
         manifest = read_manifest(
             config.manifest,
@@ -89,7 +92,7 @@ def prepare(
         )
     overlay = _corrected(_select(_allowed(manifest, config), config), config, store)
     manifest = overlay.manifest
-    model = resolve(config.model, revision=config.revision)
+    model = _model(config)
     calibration = None
     if config.calibration:
         dtype = config.parameters.dtype
@@ -104,7 +107,8 @@ def prepare(
         sizes=sizes,
         prompt_digests=prompt_digests(manifest),
         weights=model.digest,
-        parameters=config.parameters,
+        parameters=config.detection or config.parameters,
+        algorithm_version=DETECTION_VERSION if config.detection else ALGORITHM_VERSION,
         labelled=labelled,
         committed=committed,
         quarantined=failures.keys() - retried,
@@ -133,6 +137,12 @@ def prepare(
     )
 
 
+def _model(config: RunConfig) -> ResolvedModel:
+    if config.detection:
+        return resolve_detector(config.model, config.detection, revision=config.revision)
+    return resolve(config.model, revision=config.revision)
+
+
 def _corrected(manifest: Manifest, config: RunConfig, store: Store) -> Overlay:
     """The manifest with the corrections that are stored in the output.
 
@@ -151,18 +161,23 @@ def _labels(store: Store) -> tuple[pa.Table, set[tuple[str, str]]]:
 
     After a publication these are few. The table is read last, so it has parts that are published and expired meanwhile.
     """
+    parts = committed_parts(store)
+    labelled = labelled_videos(store)
+    where = pc.index_in(parts["video_id"], value_set=labelled["video_id"])
+    published = pc.fill_null(pc.equal(labelled["label_key"].take(where), parts["label_key"]), False)
+    left = parts.filter(pc.invert(published))
+    return labelled, set(zip(left["video_id"].to_pylist(), left["label_key"].to_pylist(), strict=True))
+
+
+def committed_parts(store: Store) -> pa.Table:
+    """video_id and label_key of every part of an output."""
 
     def pairs(entries: Iterator[Entry]) -> pa.Table:
         found = [pair for entry in entries if (pair := parse_path(entry.path))]
         columns = [pa.array([pair[i] for pair in found], pa.string()) for i in (0, 1)]
         return pa.table(columns, names=["video_id", "label_key"])
 
-    parts = pa.concat_tables(store.map_shards(PARTS, pairs))
-    labelled = labelled_videos(store)
-    where = pc.index_in(parts["video_id"], value_set=labelled["video_id"])
-    published = pc.fill_null(pc.equal(labelled["label_key"].take(where), parts["label_key"]), False)
-    left = parts.filter(pc.invert(published))
-    return labelled, set(zip(left["video_id"].to_pylist(), left["label_key"].to_pylist(), strict=True))
+    return pa.concat_tables(store.map_shards(PARTS, pairs))
 
 
 def _versions(manifest: Manifest, storage: Storage) -> tuple[pa.Array, pa.Array]:

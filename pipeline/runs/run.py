@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from functools import partial
 
 from pipeline.labels.failures import Failure
 from pipeline.manifest import Manifest
 from pipeline.runs.config import RunConfig
+from pipeline.runs.detection import publish_wanted
 from pipeline.runs.failures import remove_obsolete, write_unreadable
 from pipeline.runs.labelling import LoadLabeler, join_cluster, label_pending
 from pipeline.runs.names import next_name
@@ -45,7 +47,7 @@ def label_corpus(
     load_labeler: LoadLabeler = load_labeler,
     label_pending: LabelPending = label_pending,
     lease: MakeLease = Lease,
-    publish: Callable[[Store], Published] = publish,
+    publish: Callable[[Store], Published] | None = None,
 ) -> RunReport:
     """Label the pending videos of a manifest, and publish the labels.
 
@@ -57,7 +59,7 @@ def label_corpus(
         load_labeler: makes a worker's labeler, inside the worker's process.
         label_pending: labels the pending videos; by default on a pool of Ray actors.
         lease: makes the lease that the run holds.
-        publish: publishes the labels at the end.
+        publish: publishes the labels at the end; by default into tables, or detections into theirs.
 
     Raises:
         UsageError: The manifest, the model or a setting cannot be used, or another run is labelling this output.
@@ -69,7 +71,7 @@ def label_corpus(
     prepared = prepare(config, manifest=manifest, retry=retry)
     plan, store = prepared.plan, prepared.store
     store.check_writable()
-    claim_output(store)
+    claim_output(store, "detections" if config.detection else "labels")
     _log_plan(prepared)
     holder = f"run of {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     with (
@@ -93,13 +95,17 @@ def label_corpus(
         if config.publish:
             progress.phase, progress.now = "publishing the labels", time.time()
             watch(progress)
-        published = publish(store) if config.publish else None
+        published = (publish or _publication(prepared))(store) if config.publish else None
         progress.state, progress.now = "ended", time.time()
         show(progress, store, watch)
         if published:
             metrics.published(time.time())
         stopped_by = stops.asked
     return _report(prepared, progress, failures, published, stopped_by)
+
+
+def _publication(prepared: Prepared) -> Callable[[Store], Published]:
+    return partial(publish_wanted, plan=prepared.plan) if prepared.config.detection else publish
 
 
 def _log_plan(prepared: Prepared) -> None:

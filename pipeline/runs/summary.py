@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pipeline.storage.paths import DETECTIONS_TABLE
 from pipeline.views.words import count, duration, money, short
 
 if TYPE_CHECKING:  # only for types: importing these loads the manifest's reader before --help is shown
@@ -65,8 +66,35 @@ def report_lines(report: "RunReport") -> Iterator[str]:
         )
         for reason, number in report.reasons.items():
             yield f"  {number:6} {reason}"
-    if damage := _damage(report):
-        yield damage
+    yield from _problems(report, damage_is_in=" (columns truncated and damaged_packets of the videos table)")
+    if report.published is None:
+        yield f"parts are in {report.output}/parts; next: python -m jobs.publish {report.output}"
+    elif report.published.videos or report.planned["labelled"]:
+        yield f"tables masks, masklets and videos are in {report.output}"
+        if report.published.videos:
+            yield f"next: python -m jobs.preview {report.output}, or python -m jobs.report {report.output}"
+
+
+def detection_lines(report: "RunReport") -> Iterator[str]:
+    """The result of a run of detection: counts, failures with their reasons, and where the detections are."""
+    pending = report.planned["pending"]
+    if not pending:
+        yield f"nothing pending: {count(report.planned['labelled'], 'video')} detected before"
+    else:
+        yield (
+            f"detected {report.labelled} of {count(pending, 'pending video')} in {duration(report.seconds)}: "
+            f"{count(report.frames, 'look')}, {count(report.masks, 'detection')}"
+        )
+    yield from _problems(report)
+    if report.published and report.published.mask_rows:
+        yield f"{report.output}/{DETECTIONS_TABLE} has {count(report.published.mask_rows, 'row')}"
+
+
+def _problems(report: "RunReport", *, damage_is_in: str = "") -> Iterator[str]:
+    """What is damaged, left, failed or left out."""
+    kinds = ((report.truncated, "truncated"), (report.damaged, "damaged"))
+    if damaged := [f"{number} {kind}" for number, kind in kinds if number]:
+        yield f"of these {', '.join(damaged)}{damage_is_in}"
     yield from report.notes
     if report.left:
         yield f"stopped before the end: {count(report.left, 'video')} left; the same command continues"
@@ -77,19 +105,6 @@ def report_lines(report: "RunReport") -> Iterator[str]:
     if len(report.failures) > SHOWN:
         yield f"  ... and {len(report.failures) - SHOWN} more in {report.output}/failures"
     yield from _bad_rows(report.bad_rows)
-    if report.published is None:
-        yield f"parts are in {report.output}/parts; next: python -m jobs.publish {report.output}"
-    elif report.published.videos or report.planned["labelled"]:
-        yield f"tables masks, masklets and videos are in {report.output}"
-        if report.published.videos:
-            yield f"next: python -m jobs.preview {report.output}, or python -m jobs.report {report.output}"
-
-
-def _damage(report: "RunReport") -> str:
-    """How many labelled videos are incomplete, and where each is named."""
-    kinds = ((report.truncated, "truncated"), (report.damaged, "damaged"))
-    found = [f"{number} {kind}" for number, kind in kinds if number]
-    return f"of these {', '.join(found)} (columns truncated and damaged_packets of the videos table)" if found else ""
 
 
 def _bad_rows(rows: list[str]) -> Iterator[str]:

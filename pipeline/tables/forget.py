@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.detection.publication import erase_detections, keys_of
 from pipeline.storage import Store, video_dir
 from pipeline.storage.ownership import is_ours
 from pipeline.storage.parquet import read_parquet, to_parquet
-from pipeline.storage.paths import CHECKPOINTS, CORRECTIONS, FAILURES, NIGHTS, PARTS, PUBLISH, RUNS
+from pipeline.storage.paths import CHECKPOINTS, CORRECTIONS, FAILURES, MARKER, NIGHTS, PARTS, PUBLISH, RUNS
 from pipeline.tables import TABLES, dataset, delete_videos, drop_history, publisher_epoch
 from pipeline.tables.history import texts_of, videos_in_history
 from pipeline.tables.output import check_output, unfinished_writes
@@ -42,7 +43,7 @@ def find_traces(store: Store, video_ids: Collection[str]) -> Traces:
     Raises:
         UsageError: It is not an output, or a newer release made it.
     """
-    check_output(store)
+    check_output(store, kind=None)
     objects: list[str] = []
     foreign: list[str] = []
     found: set[str] = set()
@@ -53,7 +54,8 @@ def find_traces(store: Store, video_ids: Collection[str]) -> Traces:
     rows = {name: _rows_of(store, name, video_ids) for name in TABLES}
     records = {path: named for path in _records(store) if (named := _named(store, path, video_ids))}
     proven = (_in_values(store, path, named) for path, named in records.items())
-    found = found.union(*rows.values(), *proven, videos_in_history(store, video_ids))
+    detected = set(video_ids) & keys_of(store).keys() if _is_of_detections(store) else set()
+    found = found.union(*rows.values(), *proven, videos_in_history(store, video_ids), detected)
     return Traces(
         objects=tuple(objects),
         foreign=tuple(foreign),
@@ -80,11 +82,19 @@ def forget(store: Store, video_ids: Collection[str]) -> Traces:
     with publisher_epoch(store):  # otherwise a running publisher would write rows that it read before
         for path in list(_records(store)):
             _erase(store, path, traces.videos)
+        if _is_of_detections(store):
+            erase_detections(store, traces.videos)
     store.delete_many(
         [entry.path for entry in unfinished_writes(store)]
     )  # of killed processes; what they hold is not known
     drop_history(store)
     return traces
+
+
+def _is_of_detections(store: Store) -> bool:
+    """Whether it is an output of jobs.detect; another folder may hold a foreign detections.parquet."""
+    marker = store.read_or_none(MARKER)
+    return marker is not None and json.loads(marker).get("kind") == "detections"
 
 
 def _below_video(store: Store, video_id: str) -> Iterator[str]:

@@ -77,9 +77,9 @@ def check_output(store: Store, kind: Kind | None = "labels") -> bool:
     if not earlier and (foreign := list(islice(_foreign(store, names), SHOWN + 1))):
         if store.exists(MARKER):  # another process has just created the output
             return check_output(store, kind)
-        names = ", ".join(foreign[:SHOWN]) + (" and more" if len(foreign) > SHOWN else "")
+        shown = ", ".join(foreign[:SHOWN]) + (" and more" if len(foreign) > SHOWN else "")
         raise UsageError(
-            f"{store} holds files of others under names that an output uses: {names}; "
+            f"{store} holds files of others under names that an output uses: {shown}; "
             f"choose another folder, such as {store}/labels"
         )
     return False

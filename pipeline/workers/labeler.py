@@ -4,23 +4,23 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 
 import torch
 
-from pipeline.errors import ModelError, StorageError
+from pipeline.errors import ModelError
 from pipeline.labels import PartBuilder
 from pipeline.logs import bound
-from pipeline.manifest.fps import check_rate, rate_of
-from pipeline.storage import Store, Version, part_path
+from pipeline.manifest.fps import check_rate
+from pipeline.storage import ChangedError, Store, part_path
 from pipeline.tracking import Engine, MaskPostprocessor
 from pipeline.tracking.environment import environment
 from pipeline.tracking.model import load
 from pipeline.tracking.stepping import LoadedModel
 from pipeline.video import VideoReader, keep_freed_memory
-from pipeline.video.content import content_version, open_uri
 from pipeline.workers.checkpoint import Checkpoints
 from pipeline.workers.metrics import Totals, WorkerMetrics
+from pipeline.workers.opening import check_unchanged, open_task
 from pipeline.workers.prompts import resolve_prompts
 from pipeline.workers.task import LabelerSettings, Outcome, Task
 from pipeline.workers.tracker import VideoTracker
@@ -93,7 +93,7 @@ class Labeler:
         spent = Totals()
         with (
             bound(run_id=self.settings.run_id, video_id=video.video_id),
-            self._open(task) as (reader, version),
+            open_task(task, self.settings) as (reader, version),
             ExitStack() as builders,
         ):
             check_rate(video, reader)
@@ -116,7 +116,11 @@ class Labeler:
             )
             categories = {p.object_id: {"category": p.category} for p in video.prompts if p.category}
             with self._totals.clock("commit_s"):
-                self._check_unchanged(video.video_uri, version, checkpoints)
+                try:
+                    check_unchanged(video.video_uri, version, self.settings)
+                except ChangedError:
+                    checkpoints.remove()
+                    raise
                 part = first.finish(row, masklets=categories, second_pass=second)
                 written = self._store.commit_once(path, part)
             checkpoints.remove()
@@ -131,20 +135,6 @@ class Labeler:
             damaged=reader.damage.any and not reader.damage.truncated,
         )
 
-    def _open(self, task: Task) -> AbstractContextManager[tuple[VideoReader, Version]]:
-        """The video at its planned version."""
-        video, settings = task.video, self.settings
-        return open_uri(
-            video.video_uri,
-            storage=settings.storage,
-            planned_version=task.version if video.video_version is None else None,
-            start_s=video.start_s,
-            end_s=video.end_s,
-            fps=rate_of(video),
-            on_damaged=settings.on_damaged,
-            isolate=task.isolate,
-        )
-
     def _tracker(self, reader: VideoReader, spent: Totals) -> VideoTracker:
         return VideoTracker(
             engine=self._engine,
@@ -157,16 +147,6 @@ class Labeler:
             stopping=self._stopping,
             on_frame=self._on_frame,
         )
-
-    def _check_unchanged(self, uri: str, version: Version, checkpoints: Checkpoints) -> None:
-        """Raise StorageError if the source was replaced, because some storage continues to serve it."""
-        now = content_version(uri, storage=self.settings.storage)
-        if now is not None and now.token() != version.token():
-            checkpoints.remove()
-            raise StorageError(
-                f"{uri} was replaced while it was being labelled (version {version.token()} became {now.token()}); "
-                "its labels were discarded and the next run labels it"
-            )
 
 
 def _builder(task: Task, reader: VideoReader) -> PartBuilder:

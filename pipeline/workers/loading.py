@@ -5,7 +5,11 @@ from pipeline.workers.task import LabelerSettings
 
 
 def load_labeler(settings: LabelerSettings) -> LabelerProtocol:
-    """The labeler of a worker; imports torch here, because the driver does not need it."""
+    """The labeler or detector of a worker; imports torch here, because the driver does not need it."""
+    if settings.detection:
+        from pipeline.workers.detection import DetectionWorker
+
+        return DetectionWorker(settings, settings.detection)
     from pipeline.workers.labeler import Labeler
 
     return Labeler(settings)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pipeline.detection.settings import DetectionParameters
 from pipeline.labels.key import Parameters
 from pipeline.manifest import Video
 from pipeline.storage import Storage
@@ -24,6 +25,8 @@ class LabelerSettings:
     on_damaged: OnDamaged
     checkpoint_every_s: float
     check_drift: bool = False
+    detection: DetectionParameters | None = None
+    """Settings of a run of detection, which makes detections instead of labels."""
     run_id: str
 
 

@@ -108,8 +108,9 @@ OPTIONS_NOT_IN_KEY: dict[str, Any] = {
     "calibration": "calibration.json",
     "price_per_hour": 2.0,
 }
-OPTIONS_THAT_ARE_INPUTS = {"manifest", "prompts", "output", "storage", "model", "revision", "parameters"}
-"""By their content: columns, weights (test_plan) and the fields of Parameters; output and storage say where it is."""
+OPTIONS_THAT_ARE_INPUTS = {"manifest", "prompts", "output", "storage", "model", "revision", "parameters", "detection"}
+"""By their content: columns, weights (test_plan), the fields of Parameters, and of DetectionParameters in
+tests/detection; output and storage say where it is."""
 
 
 def planned(folder: Path, row: dict[str, Any], *, labelled: Plan | None = None, **parameters: Any) -> Plan:

@@ -1,0 +1,110 @@
+"""Find objects of some classes in videos with a detector: boxes, masks and scores as one table.
+
+The table is OUTPUT/detections.parquet, one row a detection; a frame in which nothing was found is a row without a box.
+Videos whose detections are there already are skipped, so the same command resumes an interrupted run. Other content,
+weights, classes, looks or thresholds are detected again.
+
+Models: DETR, RT-DETR, D-FINE and RF-DETR know the classes of their training; Grounding DINO, MM-Grounding-DINO, OWLv2,
+OmDet-Turbo and SAM 3 (which also gives masks) take any class as text.
+"""
+
+import argparse
+import sys
+from dataclasses import fields
+from typing import Any
+
+from jobs import console, label
+from jobs.command import handle_errors, start
+from pipeline.api.display import display_for
+from pipeline.detection.settings import DetectionParameters, parse_classes
+from pipeline.errors import UsageError
+from pipeline.runs.config import RunConfig
+from pipeline.runs.values import read_toml, toml_arguments
+
+EVERYTHING_THRESHOLD = 0.8
+"""Least predicted IoU with --everything: the default of SAM 2's own mask generation."""
+SHARED = (
+    "--config", "--revision", "--device", "--actors", "--cpus-per-actor", "--gpus-per-actor", "--lanes", "--address",
+    "--on-bad-row", "--on-damaged", "--storage", "--allow-uri", "--deadline-floor", "--grace", "--stop-at",
+    "--budget-gpu-hours", "--sample", "--shard", "--dry-run",
+)  # fmt: skip
+"""Options that are those of jobs.label."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; its names are also those of the TOML file of --config."""
+    p = argparse.ArgumentParser(
+        prog="python -m jobs.detect",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="exit codes: 0 all detected; 3 finished, but videos failed or stay in quarantine, or rows were bad;\n"
+        "4 stopped before the end; 2 wrong usage or table; 130 second Ctrl-C; 1 unexpected",
+    )
+    add = p.add_argument
+    add("--videos", metavar="URI", help="folder of videos, or table (Parquet, CSV, JSON lines) of video_id, video_uri "
+        "and other columns of manifests")  # fmt: skip
+    add("--output", metavar="URI", help="where detections are written (path or fsspec URL)")
+    add("--model", metavar="NAME", help="detector: hub id such as IDEA-Research/grounding-dino-tiny, folder, or "
+        "embedded (a toy model); with --everything a tracker, such as facebook/sam2.1-hiera-tiny")  # fmt: skip
+    add("--classes", metavar="LIST", help='names of classes separated by commas, such as "car, person"')
+    add("--everything", action="store_true", default=None, help="find everything, of no class: SAM 2's mask generation "
+        "from a grid of points")  # fmt: skip
+    add("--at", metavar="WHEN", help="frames that are looked at: one per interval, such as 1s or 0.5s, or keyframes, "
+        "which decodes nothing else (default: 1s)")  # fmt: skip
+    add("--threshold", type=float, metavar="X", help="least score of a detection, 0 to 1 (default: by model, 0.2 to "
+        f"0.5; with --everything a predicted IoU of {EVERYTHING_THRESHOLD})")  # fmt: skip
+    for action in label.parser()._actions:
+        if set(action.option_strings) & set(SHARED):
+            p._add_action(action)
+    return p
+
+
+def read_options(arguments: list[str]) -> tuple[RunConfig, bool]:
+    """The run's configuration and whether it is a dry run.
+
+    Raises:
+        UsageError: An option is missing or not allowed.
+    """
+    p = parser()
+    if path := p.parse_args(arguments).config:
+        arguments = [*toml_arguments(read_toml(path), p, where=path), *arguments]
+    given = {name: value for name, value in vars(p.parse_args(arguments)).items() if value is not None}
+    given.pop("config", None)
+    if missing := [f"--{name}" for name in ("videos", "output", "model") if name not in given]:
+        raise UsageError(f"{', '.join(missing)} missing; give each on the command line or in --config")
+    dry_run = bool(given.pop("dry_run", False))
+    values: dict[str, Any] = {"manifest": given.pop("videos"), "allow_uri": tuple(given.pop("allow_uri", ()))}
+    detection = {field.name: given.pop(field.name) for field in fields(DetectionParameters) if field.name in given}
+    if "classes" in detection:
+        detection["classes"] = parse_classes(detection["classes"])
+    parameters = DetectionParameters(**detection)  # checked before a hub is asked for the model
+    if "threshold" not in detection:
+        from pipeline.detection.modelfiles import default_threshold
+
+        chosen = EVERYTHING_THRESHOLD if parameters.everything else default_threshold(
+            given["model"], revision=given.get("revision")
+        )  # fmt: skip
+        parameters = DetectionParameters(**{**detection, "threshold": chosen})
+    return RunConfig(detection=parameters, **values, **given), dry_run
+
+
+@handle_errors
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    config, dry_run = read_options(sys.argv[1:] if arguments is None else arguments)
+    from pipeline.runs.detection import read_videos  # imported late: they load Ray
+    from pipeline.runs.prepare import prepare
+    from pipeline.runs.run import label_corpus
+
+    videos = read_videos(config)
+    if dry_run:
+        console.show_plan(prepare(config, manifest=videos))
+        return 0
+    with display_for() as display:
+        report = label_corpus(config, watch=display.update, manifest=videos)
+    console.show_detections(report)
+    return report.exit_code
+
+
+if __name__ == "__main__":
+    start(main)

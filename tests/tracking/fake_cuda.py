@@ -104,7 +104,7 @@ class Frames:
 
 @dataclasses.dataclass(kw_only=True)
 class Steady:
-    """Per frame, with full memories."""
+    """Per frame, after warming up."""
 
     launches: float
     up: float
@@ -112,8 +112,16 @@ class Steady:
     peak: int
 
 
-def steady(config: dict[str, Any], *, objects: int, dtype: torch.dtype, frames: int = 8) -> Steady:
-    """Counts of a model with this configuration on fake CUDA."""
+def steady(config: dict[str, Any], *, objects: int, dtype: torch.dtype, warm: int = 25, frames: int = 8) -> Steady:
+    """Counts of a model with this configuration on fake CUDA.
+
+    Args:
+        config: of the model.
+        objects: tracked objects.
+        dtype: of the engine.
+        warm: frames before those that are counted; memories are full after 7, pointers after 16.
+        frames: counted frames: whole batches of the encoder, which takes 8.
+    """
     sam2 = models.random_sam2(config)
     mode, counts = FakeTensorMode(allow_non_fake_inputs=True), Counts()
 
@@ -130,7 +138,7 @@ def steady(config: dict[str, Any], *, objects: int, dtype: torch.dtype, frames: 
         on = models.with_stepper(dataclasses.replace(sam2, device=torch.device("cuda")), FakeStepper)
         objects_ = [v.tracked(n, f0=v.prompt("click", height=HEIGHT, width=WIDTH)) for n in range(objects)]
         with counts, Engine(on, dtype=dtype).propagate(Frames(sam2.image_size), objects_) as propagation:
-            for _ in range(25):
+            for _ in range(warm):
                 next(propagation)
             counts.clear()
             for _ in range(frames):

@@ -71,8 +71,8 @@ def test_float32_is_ieee_single_precision(dtype: torch.dtype) -> None:
         assert torch.backends.cuda.matmul.fp32_precision == "ieee"
 
 
-def steady(objects: int, *, frames: int = 12, dtype: torch.dtype = torch.float32) -> Iterator[TrackedFrame]:
-    """Tracked frames on pretended CUDA, from the fourth on."""
+def steady(objects: int, *, frames: int = 9, dtype: torch.dtype = torch.float32) -> Iterator[TrackedFrame]:
+    """Tracked frames on pretended CUDA, from the fourth on; the encoder takes frames 0 to 7 together, then the rest."""
     tracked = [v.tracked(n, f0=v.prompt(v.KINDS[n % 4])) for n in range(objects)]
     source = v.MemorySource(SAM2, v.video(frames))
     with Engine(on_cuda(SAM2), dtype=dtype).propagate(source, tracked) as propagation:
@@ -177,7 +177,7 @@ def test_frames_that_do_not_fit_are_postprocessed_on_the_host(caplog: pytest.Log
     ("dtype", "launches"), [(torch.float32, 250), (torch.bfloat16, 270)], ids=["float32", "bfloat16"]
 )
 def test_a_frame_of_hiera_tiny_takes_few_launches_and_bytes(dtype: torch.dtype, launches: int) -> None:
-    counted = fake_cuda.steady(models.tiny_config(1024), objects=1, dtype=dtype)
+    counted = fake_cuda.steady(models.tiny_config(1024), objects=1, dtype=dtype, warm=8)  # pointers add no launches
     print(f"\n{counted.launches:.0f} launches, {counted.up / 1e6:.2f} MB up")
     assert counted.launches <= launches
     assert counted.up <= 3.2e6
@@ -186,7 +186,9 @@ def test_a_frame_of_hiera_tiny_takes_few_launches_and_bytes(dtype: torch.dtype, 
 @pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "launches"), [(torch.float32, 250), (torch.bfloat16, 270)])
 def test_eight_objects_take_no_more_launches_than_one(dtype: torch.dtype, launches: int) -> None:
-    assert fake_cuda.steady(models.tiny_config(1024), objects=8, dtype=dtype).launches <= launches
+    counted = fake_cuda.steady(models.tiny_config(1024), objects=8, dtype=dtype)
+    print(f"\n{counted.launches:.0f} launches")
+    assert counted.launches <= launches
 
 
 @pytest.mark.slow

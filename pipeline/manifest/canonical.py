@@ -1,6 +1,7 @@
 """Canonical JSON texts of Arrow columns: numbers, lists and objects written the same by every release."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +25,12 @@ def numbers(array: pa.Array) -> pa.Array:
 
 def fixed_list(elements: Sequence[pa.Array]) -> pa.Array:
     """`[a,b,...]` of columns of texts; null where one is null."""
-    return _between("[", pc.binary_join_element_wise(*elements, ","), "]")
+    return _joined("[", *_separated(elements), "]")
 
 
 def lists(offsets: Indices, elements: pa.Array, *, null: npt.NDArray[np.bool_] | None = None) -> pa.Array:
     """`[a,b,...]` of the texts between each two offsets; null where `null`."""
-    return _between("[", pc.binary_join(make_list(offsets, elements, null=null), ","), "]")
+    return _joined("[", pc.binary_join(make_list(offsets, elements, null=null), ","), "]")
 
 
 def record(values: Mapping[str, pa.Array], *, partial: bool = False) -> pa.Array:
@@ -37,15 +38,26 @@ def record(values: Mapping[str, pa.Array], *, partial: bool = False) -> pa.Array
 
     At least one value of each partial record must be given.
     """
-    parts = [_between(f'"{name}":', values[name], "") for name in sorted(values)]
-    nulls = "skip" if partial else "emit_null"
-    return _between("{", pc.binary_join_element_wise(*parts, ",", null_handling=nulls), "}")
+    if not partial:
+        return _joined("{", *_separated([(f'"{name}":', values[name]) for name in sorted(values)]), "}")
+    given = [name for name in sorted(values) if values[name].null_count < len(values[name])] or sorted(values)
+    parts = [_joined(f'"{name}":', values[name]) for name in given]
+    return _joined("{", pc.binary_join_element_wise(*parts, ",", null_handling="skip"), "}")
 
 
 def quoted(texts: pa.Array) -> pa.Array:
     """RLE counts as JSON strings: the backslash is the one character of theirs that JSON escapes."""
-    return _between('"', pc.replace_substring(texts, "\\", "\\\\"), '"')
+    return _joined('"', pc.replace_substring(texts, "\\", "\\\\"), '"')
 
 
-def _between(before: str, texts: pa.Array, after: str) -> pa.Array:
-    return pc.binary_join_element_wise(before, texts, after, "")
+def _separated(parts: Sequence[Any]) -> list[Any]:
+    """The parts, each an array or several texts and arrays, with commas between them."""
+    flat: list[Any] = []
+    for part in parts:
+        flat += [",", *(part if isinstance(part, tuple) else [part])]
+    return flat[1:]
+
+
+def _joined(*parts: str | pa.Array) -> pa.Array:
+    """The concatenation of texts and arrays in one pass; null where one is null."""
+    return pc.binary_join_element_wise(*parts, "")

@@ -22,6 +22,7 @@ from pipeline.errors import UsageError
 from pipeline.labels.key import Direction, Dtype, Parameters
 from pipeline.runs.config import PARAMETER_NAMES, Device, OnBadRow, OnDamaged, RunConfig
 from pipeline.runs.values import read_toml, toml_arguments
+from pipeline.tracking import EngineKind, OnDrift
 
 if TYPE_CHECKING:  # only for types: importing these takes long, and --help is shown without them
     from pipeline.api.clip import Clip
@@ -50,6 +51,10 @@ def parser() -> argparse.ArgumentParser:
     add("--model", metavar="NAME", help="hub id such as facebook/sam2.1-hiera-tiny, folder, or embedded (a toy model)")
     add("--revision", metavar="REV", help="branch, tag or commit of a hub model (default: main)")
     add("--device", choices=get_args(Device), help="device that runs the model (default: auto)")
+    add("--engine", choices=get_args(EngineKind), help="code that computes the masks: fast, or reference, which is "
+        "transformers' own and slow; the masks are the same (default: fast)")  # fmt: skip
+    add("--on-drift", choices=get_args(OnDrift), help="if the installed transformers gives other results than the fast "
+        "engine: use the reference engine, or fail (default: fallback)")  # fmt: skip
     add("--dtype", choices=get_args(Dtype), help="precision; bfloat16 uses autocast (default: float32)")
     add("--direction", choices=get_args(Direction), help="propagation from the first prompt (default: forward)")
     add("--mask-threshold", type=float, metavar="X", help="logit above which a pixel is in the mask (default: 0)")

@@ -110,6 +110,7 @@ COMMENTS: dict[str, dict[str, str]] = {
         "torch_version": "version of PyTorch",
         "transformers_version": "version of transformers",
         "cuda_version": "CUDA version that PyTorch was built for; null on a CPU",
+        "engine": "engine that computed the masks: fast or reference; null in labels of earlier releases",
         "doubt": "doubt of the most doubtful masklet",
         "label_key": "hash of everything that determines the masks",
     },

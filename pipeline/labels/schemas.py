@@ -123,6 +123,7 @@ VIDEOS = pa.schema(
         pa.field("torch_version", pa.string()),
         pa.field("transformers_version", pa.string()),
         pa.field("cuda_version", pa.string()),
+        pa.field("engine", pa.string()),
         pa.field("doubt", pa.float32()),
         pa.field("label_key", pa.string(), nullable=False),
     ]

@@ -7,6 +7,7 @@ from pipeline.detection.settings import DetectionParameters
 from pipeline.errors import UsageError
 from pipeline.labels.key import Parameters
 from pipeline.runs.groups import WorkerGroup, check_groups
+from pipeline.tracking import EngineKind, OnDrift
 
 OnBadRow = Literal["fail", "skip"]
 OnDamaged = Literal["label", "fail"]
@@ -33,6 +34,10 @@ class RunConfig:
     prompts: str | None = None
     revision: str | None = None
     device: Device = "auto"
+    engine: EngineKind = "fast"
+    """The engine that computes the masks. Both give the same ones, to rounding, so it is not part of the label key."""
+    on_drift: OnDrift = "fallback"
+    """What a worker does if the fast engine's results are not transformers' own when the model is loaded."""
     actors: int | None = None
     """Number of workers (default: one per GPU of the cluster, two without GPUs)."""
     cpus_per_actor: float = 1.0
@@ -74,7 +79,13 @@ class RunConfig:
     """storage.toml: endpoints and credentials by URI prefix."""
 
     def __post_init__(self) -> None:
-        for name, choices in (("device", Device), ("on_bad_row", OnBadRow), ("on_damaged", OnDamaged)):
+        for name, choices in (
+            ("device", Device),
+            ("engine", EngineKind),
+            ("on_drift", OnDrift),
+            ("on_bad_row", OnBadRow),
+            ("on_damaged", OnDamaged),
+        ):
             self._require(name, getattr(self, name) in get_args(choices), f"one of {', '.join(get_args(choices))}")
         self._require("actors", self.actors is None or self.actors >= 1, "1 or more")
         self._require("lanes", self.lanes is None or 1 <= self.lanes <= 256, "1 to 256")

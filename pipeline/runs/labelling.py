@@ -143,6 +143,8 @@ def _settings(prepared: Prepared, run_id: str, lanes: int, resources: Resources)
         checkpoint_every_s=config.checkpoint_every_s,
         check_drift=config.check_drift,
         detection=config.detection,
+        engine=config.engine,
+        on_drift=config.on_drift,
         run_id=run_id,
     )
 
@@ -273,6 +275,7 @@ class _Reporting:
         progress.in_flight = pool.scheduler.in_flight
         progress.frames, progress.masks = totals.get("frames", 0), totals.get("masks", 0)
         progress.workers, progress.deaths = pool.workers, dict(pool.deaths)
+        progress.warnings = dict(pool.warnings)
         progress.actor_hours = pool.actor_seconds / 3600
         progress.gpu_hours = pool.gpu_seconds / 3600
         progress.now = time.time()

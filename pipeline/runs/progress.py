@@ -48,6 +48,8 @@ class Progress:
     workers: int = 0
     deaths: dict[str, int] = field(default_factory=dict)
     """Workers that died or could not start, by cause."""
+    warnings: dict[str, int] = field(default_factory=dict)
+    """What the user must know of how workers label, with the number of workers."""
     frames: float = 0
     masks: float = 0
     frames_expected: float = 0
@@ -68,6 +70,11 @@ class Progress:
     def share(self) -> float:
         """Labelled share of the expected frames, 0 to 1."""
         return min(self.frames / self.frames_expected, 1.0) if self.frames_expected else 0.0
+
+    @property
+    def warning_lines(self) -> list[str]:
+        """The warnings of workers, one line each."""
+        return [f"warning of {workers} workers: {warning}" for warning, workers in self.warnings.items()]
 
     @property
     def eta_s(self) -> float | None:
@@ -123,7 +130,7 @@ class RunReport:
     returns: dict[str, int] = field(default_factory=dict)
     """Videos whose published labels were replaced by older ones, by the run that made the older ones."""
     notes: list[str] = field(default_factory=list)
-    """The plan's notes on corrections and returning labels, one line each."""
+    """The plan's notes on corrections and returning labels, and the warnings of workers, one line each."""
 
     @property
     def exit_code(self) -> int:

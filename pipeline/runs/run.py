@@ -154,5 +154,5 @@ def _report(
         truncated=progress.truncated,
         damaged=progress.damaged,
         returns=prepared.returns,
-        notes=prepared.notes,
+        notes=[*prepared.notes, *progress.warning_lines],
     )

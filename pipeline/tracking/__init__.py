@@ -1,7 +1,7 @@
 """Propagation of prompted objects through a video: exact, in bounded memory, batched over objects and videos."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from pipeline.tracking.engine import Engine
@@ -12,13 +12,20 @@ if TYPE_CHECKING:
 __all__ = [
     "Direction",
     "Engine",
+    "EngineKind",
     "FramePrompt",
     "FrameSource",
     "MaskPostprocessor",
+    "OnDrift",
     "Propagation",
     "TrackedFrame",
     "TrackedObject",
 ]
+
+EngineKind = Literal["fast", "reference"]
+"""fast: this project's own steps on transformers' weights; reference: transformers' own loop (`reference.py`)."""
+OnDrift = Literal["fallback", "fail"]
+"""What happens if the fast engine's results are not those of the reference when a model is loaded."""
 
 _HOMES = {"Engine": "engine", "MaskPostprocessor": "postprocess", "Propagation": "propagation"}
 

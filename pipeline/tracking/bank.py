@@ -30,8 +30,10 @@ class MemoryContext:
     """min(video length, the model's limit). Distances are divided by this number minus one."""
     frame: int
     reverse: bool
+    prompted: Mapping[int, tuple[torch.Tensor, torch.Tensor]]
+    """Memory and pointer of the prompted frames among which a model may choose."""
     bank: "MemoryBank"
-    """The bank that these were chosen from, as it is before the frame is tracked."""
+    """The bank that all this is from, as it is before the frame is tracked."""
 
 
 @dataclass(kw_only=True)
@@ -106,6 +108,7 @@ class MemoryBank:
             max_pointers=max_pointers,
             frame=frame,
             reverse=reverse,
+            prompted=self.prompted if self.max_prompted is None else {t: self.prompted[t] for t in chosen},
             bank=self,
         )
 
@@ -125,7 +128,8 @@ class MemoryBank:
     def _latest_prompted(self, frame: int, sign: int) -> list[int]:
         """The attended prompted frames in frame order: the latest that the pass has reached before `frame`."""
         reached = sorted((t for t in self.prompted if (frame - t) * sign > 0), key=lambda t: abs(frame - t))
-        return sorted(reached[: self.max_prompted])
+        limits = [limit for limit in (self.max_prompted, self.limits.conditioning) if limit is not None and limit != -1]
+        return sorted(reached[: min(limits)])
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
         tensors = {}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from pipeline.tracking import EngineKind
 from pipeline.tracking.bank import BankLimits
 from pipeline.tracking.causal import CausalPropagation
 from pipeline.tracking.clocks import batch_clock
@@ -13,7 +14,7 @@ from pipeline.tracking.lanes import Lanes
 from pipeline.tracking.objects import Direction, FramePrompt, FrameSource, TrackedObject
 from pipeline.tracking.propagation import Propagation
 from pipeline.tracking.results import Results
-from pipeline.tracking.stepping import EngineKind, Features, LoadedModel, ModelPrompt, Stepper, StepRequest, StepResult
+from pipeline.tracking.stepping import Features, LoadedModel, ModelPrompt, Stepper, StepRequest, StepResult
 from pipeline.tracking.transfer import mark
 
 

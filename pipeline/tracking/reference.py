@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
+from pipeline.tracking import EngineKind
 from pipeline.tracking.bank import BankLimits, MemoryContext
 from pipeline.tracking.objects import FramePrompt
 from pipeline.tracking.results import Results
-from pipeline.tracking.stepping import Correction, EngineKind, LoadedModel
+from pipeline.tracking.stepping import Correction, LoadedModel
 
 Features = dict[str, Any]
 """What transformers caches of an encoded frame."""
@@ -134,7 +135,7 @@ class ReferenceStepper:
         session.processed_frames = _Frames(context.max_pointers if limited else _UNLIMITED)
         outputs = session.output_dict_per_obj[_OBJECT]
         bank = context.bank
-        for t, (memory, pointer) in bank.prompted.items():
+        for t, (memory, pointer) in context.prompted.items():
             outputs["cond_frame_outputs"][t] = {**self._memory_entry(memory), **_pointer_entry(pointer)}
         tracked = outputs["non_cond_frame_outputs"]
         for t, pointer in bank.pointers.items():

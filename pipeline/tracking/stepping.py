@@ -3,18 +3,16 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.tracking import EngineKind
 from pipeline.tracking.bank import BankLimits, MemoryContext
 from pipeline.tracking.objects import FramePrompt
 from pipeline.tracking.results import Results
-
-EngineKind = Literal["fast", "reference"]
-"""fast: this project's own steps on transformers' weights; reference: transformers' own loop (`reference.py`)."""
 
 Features: TypeAlias = Any
 """One encoded frame, in a form that only the model family knows."""

@@ -2,7 +2,7 @@
 
 import pickle
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +23,10 @@ thread is not reused by the next: it is returned to the kernel and faulted in ag
 class LabelerProtocol(Protocol):
     """What a worker does with videos. `Labeler` implements it; it is built inside the actor."""
 
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What the user must know of how this worker labels."""
+
     def label(self, task: Any) -> Any:
         """Label one video; raises if that fails."""
 
@@ -31,6 +35,14 @@ class LabelerProtocol(Protocol):
 
     def stop(self) -> None:
         """Interrupt in-flight videos: their `label` then raises an error of failure class "interrupted"."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """What an actor returns once its labeler is built."""
+
+    node_id: str
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -45,12 +57,12 @@ class FailedVideo:
 class Actor:
     """A worker's process. `start` builds the labeler, so that an error there is an ordinary exception of a task."""
 
-    def start(self, build: Callable[[], LabelerProtocol], log_ids: Mapping[str, str]) -> str:
-        """Load the model; returns the node's id."""
+    def start(self, build: Callable[[], LabelerProtocol], log_ids: Mapping[str, str]) -> Started:
+        """Load the model."""
         logs.setup_from_environment(**log_ids)
         expect_outages()  # the driver has reached the storage
         self._labeler = build()
-        return str(ray.get_runtime_context().get_node_id())
+        return Started(str(ray.get_runtime_context().get_node_id()), tuple(self._labeler.warnings))
 
     def label(self, task: bytes) -> bytes:
         """Label one video, a pickled task; returns a pickle of (result, running totals).

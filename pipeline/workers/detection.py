@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from importlib.metadata import version as package_version
 from typing import Any
@@ -33,6 +33,8 @@ class DetectionWorker:
     Raises:
         ModelError: The detector cannot be loaded, or its weights are not those of the plan.
     """
+
+    warnings: Sequence[str] = ()
 
     def __init__(self, settings: LabelerSettings, parameters: DetectionParameters) -> None:
         torch.set_num_threads(settings.threads)

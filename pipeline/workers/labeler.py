@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import torch
@@ -14,6 +14,7 @@ from pipeline.logs import bound
 from pipeline.manifest.fps import check_rate
 from pipeline.storage import ChangedError, Store, part_path
 from pipeline.tracking import Engine, MaskPostprocessor
+from pipeline.tracking.engines import choose_stepper
 from pipeline.tracking.environment import environment
 from pipeline.tracking.model import load
 from pipeline.tracking.stepping import LoadedModel
@@ -35,7 +36,8 @@ class Labeler:
         on_frame: called before the rows of each frame are made, with its index, in the thread that called `label`.
 
     Raises:
-        ModelError: The model cannot be loaded, or its weights are not those of the plan.
+        ModelError: The model cannot be loaded, its weights are not those of the plan, or the fast engine's results are
+            not those of transformers and `settings.on_drift` is `fail`.
     """
 
     def __init__(self, settings: LabelerSettings, *, on_frame: Callable[[int], None] = lambda _: None) -> None:
@@ -50,17 +52,21 @@ class Labeler:
                 "with; make every node load the same revision"
             )
         parameters = settings.parameters
-        self._engine = Engine(self._model, dtype=getattr(torch, parameters.dtype), lanes=settings.lanes)
+        dtype = getattr(torch, parameters.dtype)
+        choice = choose_stepper(self._model, dtype=dtype, engine=settings.engine, on_drift=settings.on_drift)
+        self.warnings: Sequence[str] = [choice.warning] if choice.warning else []
+        self._engine = Engine(self._model, dtype=dtype, lanes=settings.lanes, stepper=choice.stepper)
         self._postprocessor = MaskPostprocessor(
             mask_threshold=parameters.mask_threshold,
             max_hole_area=parameters.max_hole_area,
             max_sprinkle_area=parameters.max_sprinkle_area,
             non_overlapping=parameters.non_overlapping,
         )
-        self._environment = environment(self._model.device)
+        self._environment = {**environment(self._model.device), "engine": self._engine.kind}
         self._store = Store(settings.output, storage=settings.storage)
         self._stopping = threading.Event()
         self._totals = Totals()
+        self._totals.add("engine_fallback", len(self.warnings))
         self._metrics = WorkerMetrics(settings.run_id, output=str(self._store), lanes=settings.lanes)
 
     @property

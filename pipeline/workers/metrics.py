@@ -133,6 +133,9 @@ class WorkerMetrics:
         self._blocked = _Total(
             "sam2_blocked_seconds_total", "seconds that lanes waited for masks to be encoded", labels
         )
+        self._fallback = _gauge(
+            "sam2_worker_engine_fallback", "1 if the worker had to fall back to the reference engine", labels
+        )
         self._lanes = _gauge("sam2_lanes", "videos that the worker labels concurrently", labels)
         self._rss = _gauge("sam2_workerrss_bytes", "resident memory of the worker", labels)
         self._gpu = _gauge("sam2_worker_gpu_memory_peak_bytes", "peak GPU memory of the worker", labels)
@@ -143,7 +146,8 @@ class WorkerMetrics:
         """Set running totals.
 
         Args:
-            totals: frames, masks, decode_s, step_s, encode_s, commit_s, starved_s, blocked_s; absent ones count as 0.
+            totals: frames, masks, decode_s, step_s, encode_s, commit_s, starved_s, blocked_s, engine_fallback; absent
+                ones count as 0.
             force: update even if the last update was less than a second ago.
         """
         if self._throttle.too_soon(force):
@@ -156,6 +160,7 @@ class WorkerMetrics:
             self._stages.set(model if stage == "model" else totals.get(f"{stage}_s", 0.0), stage)
         self._starved.set(starved)
         self._blocked.set(totals.get("blocked_s", 0.0))
+        self._fallback.set(totals.get("engine_fallback", 0.0))
         self._lanes.set(self._lane_count)
         self._rss.set(rss_bytes())
         self._gpu.set(gpu_peak_bytes())

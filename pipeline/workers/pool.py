@@ -116,6 +116,8 @@ class Pool:
         self._undecided: dict[str, tuple[float, str]] = {}  # deaths whose node may be lost: when to decide, message
         self.deaths: Counter[str] = Counter()
         """Workers that died or could not start, by cause."""
+        self.warnings: Counter[str] = Counter()
+        """What the user must know of how workers label, with the number of workers."""
 
     def run(
         self,
@@ -274,7 +276,8 @@ class Pool:
                 self._died(worker, cause, message)
         else:
             if index is None:
-                self._nodes[worker] = result
+                self._nodes[worker] = result.node_id
+                self._warn(result.warnings)
                 self._progress.hear(worker, {}, now)
                 self.scheduler.worker_ready(worker)
             else:
@@ -333,6 +336,13 @@ class Pool:
         log.warning("%s died (%s): %s", worker, cause, message)
         self.deaths[cause] += 1
         self.scheduler.worker_died(worker, self._attempt(cause, message, trace, worker), time.monotonic())
+
+    def _warn(self, warnings: Sequence[str]) -> None:
+        """Count the warnings of a worker that has started, and log each one once."""
+        for warning in warnings:
+            if warning not in self.warnings:
+                log.warning(warning)
+            self.warnings[warning] += 1
 
     def _attempt(self, cause: str, message: str, trace: str, worker: str) -> Attempt:
         return Attempt(cause, message, trace, f"{worker} on {self._nodes.get(worker, 'a node')[:12]}", time.time())

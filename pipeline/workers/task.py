@@ -6,6 +6,7 @@ from pipeline.detection.settings import DetectionParameters
 from pipeline.labels.key import Parameters
 from pipeline.manifest import Video
 from pipeline.storage import Storage
+from pipeline.tracking import EngineKind, OnDrift
 from pipeline.video import OnDamaged
 
 
@@ -27,6 +28,8 @@ class LabelerSettings:
     check_drift: bool = False
     detection: DetectionParameters | None = None
     """Settings of a run of detection, which makes detections instead of labels."""
+    engine: EngineKind = "fast"
+    on_drift: OnDrift = "fallback"
     run_id: str
 
 

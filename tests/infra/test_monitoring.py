@@ -114,6 +114,9 @@ def test_a_worker_reports_its_time_by_stage(recorded: dict[str, Recorder]) -> No
     worker = metrics.WorkerMetrics("r", output="o", lanes=4)
     worker.update({"frames": 10, "masks": 30, "step_s": 3.0, "starved_s": 1.0, "decode_s": 2.0}, force=True)
     worker.update({"frames": 20, "masks": 60, "step_s": 3.0, "starved_s": 1.5, "decode_s": 2.0}, force=True)
+    assert recorded["sam2_worker_engine_fallback"].values == {(): 0.0}
+    worker.update({"engine_fallback": 1}, force=True)
+    assert recorded["sam2_worker_engine_fallback"].values == {(): 1.0}
     stages = {labels[0]: value for labels, value in recorded["sam2_stage_seconds_total"].values.items()}
     assert stages == pytest.approx({"decode": 2, "model": 2, "encode": 0, "commit": 0}, abs=1e-6)
     assert recorded["sam2_starved_seconds_total"].values[()] == pytest.approx(1.5)
@@ -179,7 +182,7 @@ def test_rules_and_dashboard_use_only_existing_metrics(recorded: dict[str, Recor
 def test_every_alert_has_its_place_in_the_runbook() -> None:
     runbook = (INFRA / "README.md").read_text()
     alerts = [rule for rule in rules() if "alert" in rule]
-    assert len(alerts) == 6
+    assert len(alerts) == 7
     for alert in alerts:
         assert f"### {alert['alert']}\n" in runbook
         assert alert["annotations"]["runbook"] == f"infra/README.md#{alert['alert'].lower()}"

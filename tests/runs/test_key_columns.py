@@ -86,6 +86,8 @@ PARAMETERS_IN_KEY = {
 }
 OPTIONS_NOT_IN_KEY: dict[str, Any] = {
     "device": "cpu",
+    "engine": "reference",
+    "on_drift": "fail",
     "actors": 3,
     "cpus_per_actor": 2.0,
     "gpus_per_actor": 0.0,

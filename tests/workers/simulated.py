@@ -27,6 +27,7 @@ class SimulatedTask:
 class SimulatedLabeler:
     """Counts attempts as files in `folder`, so that counts survive the death of the process."""
 
+    warnings = ()
     folder: Path
     broken: str = ""
     """Fail to start with this message."""
@@ -80,6 +81,7 @@ class SleepingLabeler:
     Waits for the file OUTPUT/go, and writes the start and end of every video to OUTPUT/spans.
     """
 
+    warnings = ()
     settings: LabelerSettings
 
     def __post_init__(self):
@@ -107,6 +109,7 @@ class SleepingLabeler:
 class HeapLabeler:
     """The task is a number of threads; the result is the number of glibc heaps after each has allocated."""
 
+    warnings = ()
     report: Path
 
     def label(self, count):

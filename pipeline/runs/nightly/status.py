@@ -100,6 +100,7 @@ def lines(status: Status, *, now: float, flights: int = 20) -> list[str]:
     ]
     found += [f"  failed: {count:6} {name}" for name, count in sorted(progress["failed"].items())]
     found += [f"  workers lost: {count} ({name})" for name, count in sorted(progress.get("deaths", {}).items())]
+    found += [f"  warning of {count} workers: {text}" for text, count in progress.get("warnings", {}).items()]
     oldest = sorted(progress["flights"], key=lambda flight: float(flight["started"]))
     found += [
         f"  in flight: {duration(now - float(flight['started'])):>9}  {flight['video_id']!r} on {flight['worker']}"

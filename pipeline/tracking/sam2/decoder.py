@@ -4,6 +4,7 @@ Image tokens keep the nested pixel order of `Features` from the transposed convo
 that only the finished one-channel mask is reordered. All small networks on output tokens run as one batched product.
 """
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,6 @@ import torch.nn.functional as F
 from pipeline.errors import ModelError
 from pipeline.tracking.sam2.attention import attend
 from pipeline.tracking.sam2.weights import Dense, Weights
-
-NO_OBJECT_LOGIT = -1024.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,6 +52,7 @@ class Decoder:
         self.heads = _Heads(decoder, weights)
         self.pointer = [weights.dense(d) for d in _dense_layers(model.object_pointer_proj)]
         self.no_pointer = model.no_object_pointer.detach()
+        self.no_object_logit = float(sys.modules[type(model).__module__].NO_OBJ_SCORE)
         self.stability = decoder.dynamic_multimask_via_stability
         self.stability_delta = decoder.dynamic_multimask_stability_delta
         self.stability_threshold = decoder.dynamic_multimask_stability_thresh
@@ -112,7 +112,7 @@ class Decoder:
         for n, layer in enumerate(self.pointer):
             pointer = layer(pointer) if n == 0 else layer(F.relu(pointer))
         return Decoded(
-            logits_bhw=torch.where(present[..., None], logits, NO_OBJECT_LOGIT),
+            logits_bhw=torch.where(present[..., None], logits, self.no_object_logit),
             object_logit_b=heads.object_b1[:, 0].float(),
             predicted_iou_b=iou,
             pointer_bc=torch.where(present, pointer.float(), self.no_pointer),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 import torch.nn.functional as F
 
+from pipeline.tracking import EngineKind
 from pipeline.tracking.bank import BankLimits, MemoryContext
 from pipeline.tracking.batching import BatchSize, groups_of, inverse
 from pipeline.tracking.objects import FramePrompt
@@ -22,7 +23,7 @@ from pipeline.tracking.sam2.memory import MemoryEncoder
 from pipeline.tracking.sam2.prompts import ModelPrompt, to_model
 from pipeline.tracking.sam2.requirements import SAM2, processor_requirements
 from pipeline.tracking.sam2.weights import Weights
-from pipeline.tracking.stepping import Correction, EngineKind
+from pipeline.tracking.stepping import Correction
 from pipeline.tracking.transfer import FrameUpload, to_device
 
 if TYPE_CHECKING:

@@ -18,9 +18,10 @@ from jobs import console, options
 from jobs.command import add_storage, handle_errors, start
 from jobs.command_line import Parser
 from pipeline.api.display import display_for
+from pipeline.detection.thresholds import Association
 from pipeline.errors import UsageError
 from pipeline.labels.key import Direction, Dtype, Parameters
-from pipeline.runs.config import PARAMETER_NAMES, Device, OnBadRow, OnDamaged, RunConfig
+from pipeline.runs.config import ASSOCIATION_NAMES, PARAMETER_NAMES, Device, OnBadRow, OnDamaged, RunConfig
 from pipeline.runs.values import read_toml, toml_arguments
 from pipeline.tracking import EngineKind, OnDrift
 
@@ -47,6 +48,8 @@ def parser() -> argparse.ArgumentParser:
     add("--config", metavar="FILE", help="TOML file of these options; the command line wins")
     add("--manifest", metavar="URI", help="Parquet manifest: one row per video, with its prompts (path or fsspec URL)")
     add("--prompts", metavar="URI", help="flat table of prompts instead: one row per video, object and frame")
+    add("--detections", metavar="URI", help="table of detections: objects begin from them and need no prompts (Parquet "
+        "sorted by video_id, CSV or JSON lines; the manifest's column detections wins)")  # fmt: skip
     add("--output", metavar="URI", help="where labels are written (path or fsspec URL)")
     add("--model", metavar="NAME", help="hub id such as facebook/sam2.1-hiera-tiny, folder, or embedded (a toy model)")
     add("--revision", metavar="REV", help="branch, tag or commit of a hub model (default: main)")
@@ -61,6 +64,20 @@ def parser() -> argparse.ArgumentParser:
     add("--max-hole-area", type=int, metavar="PX", help="fill holes of up to PX pixels (default: 0, off)")
     add("--max-sprinkle-area", type=int, metavar="PX", help="drop separate parts of up to PX pixels (default: 0, off)")
     add("--non-overlapping", action="store_true", default=None, help="give each pixel to at most one object")
+    add("--max-conditioning-frames", type=int, metavar="N", help="attend to the N latest prompted frames alone "
+        "(default: all prompted frames, also later ones; with detections 4)")  # fmt: skip
+    group = p.add_argument_group("with --detections")
+    add = group.add_argument
+    add("--classes", type=_classes, metavar="A,B", help="categories that count (default: all)")
+    add("--min-score", type=float, metavar="X", help="lowest score that counts (default: 0)")
+    add("--confirm-score", type=float, metavar="X", help="score from which one detection begins an object; below it a "
+        "second look must agree (default: 0.8)")  # fmt: skip
+    add("--min-box", type=float, metavar="PX", help="shortest side of a box that counts, in pixels (default: 0)")
+    add("--max-objects", type=int, metavar="N", help="objects that may begin in one video (default: 1000)")
+    add("--max-objects-per-frame", type=int, metavar="N", help="objects tracked at a time (default: 100)")
+    add("--retire-after", dest="retire_after_s", type=_retire_after, metavar="TIME", help="an object ends when it is "
+        "absent, and no look has seen it, for so long; off: never (default: 10s)")  # fmt: skip
+    add = p.add_argument
     add("--actors", type=int, metavar="N", help="number of workers (default: one per GPU, or 2 without GPUs)")
     add("--cpus-per-actor", type=float, metavar="X", help="CPU cores reserved per actor (default: 1)")
     add(
@@ -120,6 +137,10 @@ def read_options(arguments: list[str]) -> tuple[RunConfig, bool, "Clip | None"]:
     dry_run = bool(given.pop("dry_run", False))
     values: dict[str, Any] = {"publish": not given.pop("no_publish", False)}
     values |= {name: tuple(given.pop(name, ())) for name in ("allow_uri", "worker_group")}
+    association = {name: given.pop(name) for name in ASSOCIATION_NAMES if name in given}
+    if association.get("retire_after_s") == 0:  # off
+        association["retire_after_s"] = None
+    values["association"] = Association(**association)
     values["parameters"] = Parameters(**{name: given.pop(name) for name in PARAMETER_NAMES if name in given})
     return RunConfig(**values, **given), dry_run, clip
 
@@ -146,6 +167,20 @@ def _take_clip(given: dict[str, Any]) -> "Clip | None":
     given.setdefault("model", CLIP_MODEL)
     given.setdefault("actors", 1)
     return clip
+
+
+def _classes(text: str) -> tuple[str, ...]:
+    return tuple(name for part in text.split(",") if (name := part.strip()))
+
+
+def _retire_after(text: str) -> float:
+    """Seconds; 0 for `off`."""
+    if text == "off":
+        return 0.0
+    seconds = options.duration(text)
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0; write 10s, or off")
+    return seconds
 
 
 @handle_errors

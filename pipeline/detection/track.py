@@ -9,6 +9,7 @@ import pyarrow as pa
 from pipeline.detection.association import Associator
 from pipeline.detection.looks import looks_of
 from pipeline.detection.thresholds import Association
+from pipeline.labels.key import CONDITIONING_FRAMES
 from pipeline.tracking import (
     Direction,
     Engine,
@@ -18,9 +19,6 @@ from pipeline.tracking import (
     TrackedFrame,
     TrackedObject,
 )
-
-MAX_CONDITIONING_FRAMES = 4
-"""Prompted frames that a frame of a video with detections attends to, unless a run says otherwise."""
 
 
 def associator_of(
@@ -65,7 +63,7 @@ def track_detections(
     fps: float,
     settings: Association | None = None,
     direction: Direction = "forward",
-    max_conditioning_frames: int = MAX_CONDITIONING_FRAMES,
+    max_conditioning_frames: int = CONDITIONING_FRAMES,
 ) -> tuple[Propagation, Associator]:
     """The tracked frames of a video whose objects come from its detections, and who decides on them.
 

@@ -74,7 +74,7 @@ COMMENTS: dict[str, dict[str, str]] = {
         "start_s": "start of the labelled segment, in seconds of the file",
         "end_s": "end of the labelled segment",
         "prompts_digest": "hash of the prompts",
-        "prompts": "the prompts as canonical JSON",
+        "prompts": "the prompts as canonical JSON; those decided from detections say why: start, repair, found again",
         "frames": "displayed frames of the segment, as far as labelling had to decode it",
         "objects": "prompted objects",
         "mask_rows": "rows of the video in masks",
@@ -112,6 +112,9 @@ COMMENTS: dict[str, dict[str, str]] = {
         "cuda_version": "CUDA version that PyTorch was built for; null on a CPU",
         "engine": "engine that computed the masks: fast or reference; null in labels of earlier releases",
         "doubt": "doubt of the most doubtful masklet",
+        "detections_digest": "hash of the video's detections; null where prompts alone were given",
+        "association": "settings by which detections became prompts, as JSON",
+        "dropped_detections": "detections that began no object and matched none, by reason, as JSON",
         "label_key": "hash of everything that determines the masks",
     },
     "failures": {

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -11,6 +11,9 @@ from pipeline.errors import UsageError
 
 ALGORITHM_VERSION = 1
 """Increase it only when the masks of the same inputs change; this relabels every corpus."""
+
+CONDITIONING_FRAMES = 4
+"""Prompted frames that a frame of a video with detections attends to, as SAM 3's tracker does."""
 
 Direction = Literal["forward", "backward", "both"]
 Dtype = Literal["float32", "bfloat16"]
@@ -37,6 +40,10 @@ class Parameters:
     non_overlapping: bool = False
     """Where finished masks overlap, the pixel goes to the object with the highest logit."""
 
+    max_conditioning_frames: int | None = None
+    """A frame attends to so many prompted frames, the latest that its pass has reached. None: to all, also later ones;
+    videos with detections: CONDITIONING_FRAMES."""
+
     def __post_init__(self) -> None:
         for name, allowed in (("direction", get_args(Direction)), ("dtype", get_args(Dtype))):
             if getattr(self, name) not in allowed:
@@ -47,9 +54,24 @@ class Parameters:
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} is {getattr(self, name)} pixels; allowed is 0 (off) or more")
 
+        if self.max_conditioning_frames is not None and self.max_conditioning_frames < 1:
+            raise UsageError(f"max conditioning frames is {self.max_conditioning_frames}; allowed is 1 or more")
+
+    def for_detections(self) -> "Parameters":
+        """These settings for a video with detections, whose prompts are decided while tracking."""
+        if self.max_conditioning_frames is not None:
+            return self
+        return replace(self, max_conditioning_frames=CONDITIONING_FRAMES)
+
     def to_json(self) -> str:
-        """Canonical JSON, as label keys and the videos table hold it."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """Canonical JSON, as label keys and the videos table hold it. Settings of later releases are left out at their
+        default, so that older label keys stay."""
+        values = {name: value for name, value in asdict(self).items() if name not in LATER or value != LATER[name]}
+        return json.dumps(values, sort_keys=True, separators=(",", ":"))
+
+
+LATER: dict[str, object] = {"max_conditioning_frames": None}
+"""Settings that the first release did not have, with their defaults."""
 
 
 def label_key(
@@ -62,6 +84,8 @@ def label_key(
     parameters: str,
     fps: float | None = None,
     algorithm_version: int = ALGORITHM_VERSION,
+    detections: str | None = None,
+    association: str | None = None,
 ) -> str:
     """Name of a video's labels: sha256, in hex, of canonical JSON of all that determines its masks.
 
@@ -74,10 +98,14 @@ def label_key(
         parameters: `Parameters.to_json()`.
         fps: the manifest's rate of an image sequence, see `manifest.fps.rate_of`.
         algorithm_version: version of the algorithm that makes the labels.
+        detections: digest of the video's detections.
+        association: settings by which detections become prompts, where there are any.
     """
     parts = [algorithm_version, version, start_s, end_s, prompts, weights, parameters]
     if fps is not None:
         parts.append({"fps": fps})
+    if detections is not None:
+        parts.append({"detections": detections, "association": association})
     return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -87,6 +115,8 @@ KEY_COLUMNS = {
     "end_s": "segment",
     "fps": "fps",
     "prompts_digest": "prompts",
+    "detections_digest": "detections",
+    "association": "association",
     "weights_digest": "model",
     "parameters": "parameters",
     "algorithm_version": "algorithm",

@@ -125,6 +125,9 @@ VIDEOS = pa.schema(
         pa.field("cuda_version", pa.string()),
         pa.field("engine", pa.string()),
         pa.field("doubt", pa.float32()),
+        pa.field("detections_digest", pa.string()),
+        pa.field("association", pa.string()),
+        pa.field("dropped_detections", pa.string()),
         pa.field("label_key", pa.string(), nullable=False),
     ]
 )

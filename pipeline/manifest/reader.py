@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import ManifestError
 from pipeline.manifest.bad_rows import BadRow, clip
-from pipeline.manifest.conform import Notes, conform, list_parts, make_list, prompt_order, wrong_type
+from pipeline.manifest.conform import Notes, conform, flags, list_parts, make_list, prompt_order, wrong_type
 from pipeline.manifest.findings import Findings
 from pipeline.manifest.flat import PromptTable
 from pipeline.manifest.rules import check_prompts, check_rows
@@ -27,6 +27,7 @@ def read_manifest(
     uri: str | Path | pa.Table | Any,
     *,
     prompts: str | Path | pa.Table | Any | None = None,
+    detections: str | None = None,
     on_bad_row: Literal["fail", "skip"] = "fail",
     open_file: OpenFile = open_any,
 ) -> Manifest:
@@ -35,6 +36,8 @@ def read_manifest(
     Args:
         uri: path or fsspec URL; or the table itself, of pyarrow, pandas or polars.
         prompts: Parquet, CSV or JSON lines, one row a prompt, with columns as in `flat.COLUMNS`; or the table itself.
+        detections: table of detections of the rows that name none in their column `detections`; a row with detections
+            needs no prompts.
         on_bad_row: fail raises for rows that break a rule, skip leaves them out and lists them in the result.
         open_file: opens a URI as a seekable binary file.
 
@@ -46,11 +49,16 @@ def read_manifest(
         file_object = stack.enter_context(open_or_refuse(uri, open_file))
         with naming_file(uri):
             file = pq.ParquetFile(file_object)
-            schema = pa.schema([*SCHEMA, *_extra_fields(file.schema_arrow, flat=prompts is not None)])
+            schema = pa.schema(
+                [
+                    *SCHEMA,
+                    *_extra_fields(file.schema_arrow, flat=prompts is not None, detections=detections is not None),
+                ]
+            )
             ids = _ids(file) if prompts is not None else None
         table = PromptTable.read(prompts, ids=ids, open_file=open_file) if prompts is not None else None
         with naming_file(uri):
-            reader = _Reader(schema, table)
+            reader = _Reader(schema, table, detections)
             for batch in row_batches(file):
                 reader.add(batch)
                 if on_bad_row == "fail" and len(reader.bad) > _ENOUGH:
@@ -64,8 +72,9 @@ def read_manifest(
 class _Reader:
     """Batches read so far, and their bad rows."""
 
-    def __init__(self, schema: pa.Schema, prompts: PromptTable | None) -> None:
+    def __init__(self, schema: pa.Schema, prompts: PromptTable | None, detections: str | None) -> None:
         self.total = 0
+        self._detections = detections
         self._schema = schema
         self._prompts = prompts
         self._batches: list[pa.RecordBatch] = []
@@ -89,8 +98,10 @@ class _Reader:
                 columns[field.name] = self._conform(raw, field, notes)
             else:
                 columns[field.name] = raw.column(field.name)
+        columns["detections"] = pc.coalesce(columns["detections"], pa.scalar(self._detections, pa.string()))
         if self._prompts is None:
-            offsets, values = _prompt_list(raw.column("prompts"))
+            given = raw.column("prompts") if "prompts" in raw.schema.names else pa.nulls(len(raw))
+            offsets, values = _prompt_list(given)
             values = conform(values, PROMPT, column="", notes=prompt_notes)
         else:
             offsets, values, source_rows = self._prompts.rows(self.total, self.total + len(raw), prompt_notes)
@@ -101,7 +112,7 @@ class _Reader:
         found.row_notes(notes)
         check_rows(batch, found)
         found.prompt_notes(prompt_notes)
-        check_prompts(columns["prompts"], found)
+        check_prompts(columns["prompts"], found, optional=flags(columns["detections"].is_valid()))
         self.bad += found.rows
         self._good.append(~found.bad)
         # In one order, so that the nested and the flat form of the same prompts are the same table.
@@ -152,11 +163,12 @@ def _repeated(ids: pa.ChunkedArray) -> Iterator[tuple[int, int]]:
             yield row, earliest
 
 
-def _extra_fields(schema: pa.Schema, *, flat: bool) -> list[pa.Field]:
+def _extra_fields(schema: pa.Schema, *, flat: bool, detections: bool) -> list[pa.Field]:
     repeated = {name for name in schema.names if schema.names.count(name) > 1}
     if repeated:
         raise ManifestError(f"duplicate column {clip(min(repeated))}")
-    required = [name for name in REQUIRED if name != "prompts" or not flat]
+    optional = flat or detections or "detections" in schema.names
+    required = [name for name in REQUIRED if name != "prompts" or not optional]
     missing = [name for name in required if name not in schema.names]
     if missing:
         raise ManifestError(

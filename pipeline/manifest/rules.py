@@ -38,6 +38,8 @@ def check_rows(batch: pa.RecordBatch, found: Findings) -> None:
         ids,
         f"at most {MAX_QUOTED_ID_BYTES} bytes are allowed once it is percent-quoted",
     )
+    detections = batch.column("detections")
+    found.rows_where(_equal(detections, ""), "detections", detections, "empty; give the URI of a table or null")
     version = batch.column("video_version")
     found.rows_where(_equal(version, ""), "video_version", version, "empty; give the content's version or null")
 
@@ -51,11 +53,14 @@ def check_rows(batch: pa.RecordBatch, found: Findings) -> None:
     found.rows_where(_less(frames, 1), "num_frames", frames, "must be at least 1, or missing when it is not known")
 
 
-def check_prompts(prompts: pa.ListArray, found: Findings) -> None:
-    """Check each prompt by itself, then with the other prompts of its video."""
+def check_prompts(prompts: pa.ListArray, found: Findings, *, optional: Flags) -> None:
+    """Check each prompt by itself, then with the other prompts of its video. Prompts are optional in some rows."""
     offsets, values = list_parts(prompts)
     found.rows_where(
-        np.diff(offsets) == 0, "prompts", prompts, "empty; every video needs at least one prompt (points, box or mask)"
+        (np.diff(offsets) == 0) & ~optional,
+        "prompts",
+        prompts,
+        "empty; every video needs at least one prompt (points, box or mask), or detections",
     )
     column = dict(zip(values.type.names, values.flatten(), strict=True))
     _check_which(column, found)

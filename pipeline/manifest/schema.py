@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
         ("video_version", pa.string()),
         ("num_frames", pa.int64()),
         ("priority", pa.int64()),
+        ("detections", pa.string()),
     ]
 )
 _WITHOUT_VIEWS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
@@ -56,6 +57,8 @@ class Video:
     video_version: str | None = None
     num_frames: int | None = None
     priority: int | None = None
+    detections: str | None = None
+    """URI of a table that holds the video's detections: objects begin from them, beside those of the prompts."""
     extra: pa.Table = field(default_factory=lambda: NO_COLUMNS)
     """One row of the manifest's other columns in their Arrow types, which are carried through to the videos table."""
 

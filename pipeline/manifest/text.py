@@ -18,8 +18,12 @@ def prompts_to_json(prompts: Sequence[Prompt]) -> str:
 
 
 def prompts_from_json(text: str | None) -> list[dict[str, Any]]:
-    """The records of `prompts_to_json`; an empty list for labels made before the videos table kept prompts."""
-    return json.loads(text) if text else []
+    """The records of `prompts_to_json`; an empty list for labels made before the videos table kept prompts.
+
+    Without `why`, which prompts decided from detections have.
+    """
+    records = json.loads(text) if text else []
+    return [{name: value for name, value in record.items() if name != "why"} for record in records]
 
 
 def describe(video: Video) -> Iterator[str]:

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from pipeline.detection.settings import DetectionParameters
+from pipeline.detection.thresholds import Association
 from pipeline.errors import UsageError
 from pipeline.labels.key import Parameters
 from pipeline.runs.groups import WorkerGroup, check_groups
@@ -32,6 +33,10 @@ class RunConfig:
     detection: DetectionParameters | None = None
     """Detect objects instead of labelling them: the settings of `jobs.detect`."""
     prompts: str | None = None
+    detections: str | None = None
+    """Table of detections of the rows that name none in their column `detections`."""
+    association: Association = field(default_factory=Association)
+    """Settings by which detections become prompts."""
     revision: str | None = None
     device: Device = "auto"
     engine: EngineKind = "fast"
@@ -96,6 +101,11 @@ class RunConfig:
         for name in ("actors", "gpus_per_actor") if self.worker_group else ():
             self._require(name, getattr(self, name) is None, "none beside --worker-group, which says it for each group")
         check_groups(self.worker_group)
+        direction, overlap = self.parameters.direction, self.parameters.non_overlapping
+        if self.detections is not None and direction == "backward":
+            raise UsageError("--direction is 'backward'; allowed with --detections: forward, both")
+        if self.detections is not None and direction == "both" and overlap:
+            raise UsageError("--non-overlapping is allowed with --detections in --direction forward alone")
         self._require("checkpoint_every_s", self.checkpoint_every_s > 0, "seconds above 0")
         self._require("deadline_floor_s", self.deadline_floor_s > 0, "seconds above 0")
         self._require("grace_s", self.grace_s >= 0, "0 seconds or more")
@@ -123,3 +133,5 @@ class RunConfig:
 
 PARAMETER_NAMES = tuple(f.name for f in fields(Parameters))
 """Options that are part of the label key."""
+ASSOCIATION_NAMES = tuple(f.name for f in fields(Association))
+"""Options that are part of the label keys of videos with detections."""

@@ -139,6 +139,7 @@ def _settings(prepared: Prepared, run_id: str, lanes: int, resources: Resources)
         threads=max(1, int(config.cpus_per_actor)),
         lanes=lanes,
         parameters=config.parameters,
+        association=config.association,
         on_damaged=config.on_damaged,
         checkpoint_every_s=config.checkpoint_every_s,
         check_drift=config.check_drift,
@@ -155,6 +156,8 @@ class _Tasks:
     def __init__(self, prepared: Prepared) -> None:
         table = prepared.plan.table
         self._keys, self._versions, self._digests = (table[name] for name in ("label_key", "version", "prompts_digest"))
+        self._detections, self._parameters = table["detections_digest"], table["parameters"]
+        self._for_detections = prepared.config.parameters.for_detections()
         self._upcoming = _Upcoming(prepared.manifest, prepared.plan.order)
         self._begun = unfinished(prepared.store)
         """Videos that may have a checkpoint."""
@@ -170,6 +173,10 @@ class _Tasks:
             resume=resume,
             version=self._versions[index].as_py(),
             prompts_digest=self._digests[index].as_py(),
+            detections_digest=self._detections[index].as_py(),
+            parameters=self._for_detections
+            if self._parameters[index].as_py() == self._for_detections.to_json()
+            else None,
             attempt=len(attempts) + 1,
             isolate=any(attempt.cause in RETRY_SOLO for attempt in attempts),
         )

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from pipeline.detection.settings import DetectionParameters
 from pipeline.labels.key import ALGORITHM_VERSION, KEY_COLUMNS, Parameters, label_key
+from pipeline.manifest.conform import flags
 from pipeline.manifest.fps import rates
 
 Numbers = npt.NDArray[np.float64]
@@ -70,6 +71,9 @@ def make_plan(
     quarantined: Collection[tuple[str, str]],
     retried: Collection[tuple[str, str]] = (),
     corrected: Collection[str] = (),
+    detections: pa.Array | None = None,
+    association: str | None = None,
+    frozen: Collection[str] = (),
     costs: Costs,
 ) -> Plan:
     """Compare a manifest with what is labelled; returns the state of every video.
@@ -86,9 +90,19 @@ def make_plan(
         committed: (video_id, label_key) of the committed parts; published ones may be missing.
         quarantined: (video_id, label_key) of failures that are not retried.
         retried: (video_id, label_key) of failures that are retried.
+        detections: digest of every video's detections; null where it has none.
+        association: settings by which detections become prompts.
+        frozen: videos whose prompts were decided from detections before they were corrected.
         corrected: videos whose prompts are not the manifest's own, but corrected ones.
         costs: cost of videos, by which they are ordered.
     """
+    if detections is None:
+        detections = pa.nulls(manifest.num_rows, pa.string())
+    decided = pc.is_in(manifest["video_id"], value_set=pa.array(frozen, pa.string()))
+    decided = flags(pc.or_(decided, detections.is_valid()))
+    settings = [parameters.to_json()]
+    if isinstance(parameters, Parameters):
+        settings.append(parameters.for_detections().to_json())
     table = pa.table(
         {
             "video_id": manifest["video_id"],
@@ -98,11 +112,14 @@ def make_plan(
             "fps": rates(manifest["video_uri"], manifest["fps"]),
             "prompts_digest": prompt_digests,
             "weights_digest": _constant(weights, manifest.num_rows),
-            "parameters": _constant(parameters.to_json(), manifest.num_rows),
+            "parameters": pa.DictionaryArray.from_arrays(pa.array(decided.astype(np.int8)), settings),
             "algorithm_version": pa.repeat(pa.scalar(algorithm_version, pa.int32()), manifest.num_rows),
         }
     )
-    table = table.add_column(1, "label_key", _keys(table, weights, parameters.to_json(), algorithm_version))
+    table = table.append_column("detections_digest", detections).append_column(
+        "association", pc.if_else(detections.is_valid(), pa.scalar(association, pa.string()), None)
+    )
+    table = table.add_column(1, "label_key", _keys(table, weights, algorithm_version))
     where = pc.index_in(manifest["video_id"], value_set=labelled["video_id"]).combine_chunks()
     same = pc.fill_null(pc.equal(table["label_key"], labelled["label_key"].take(where)), False)
     codes = np.full(manifest.num_rows, STATES.index("pending"), np.int8)
@@ -121,7 +138,7 @@ def make_plan(
     reasons = pc.if_else(pc.and_(by_hand, pc.equal(reasons, "prompts changed")), CORRECTED, reasons)
     reasons = pc.if_else(pa.array(due[pending]), "retry due", reasons)
     frames = _frames(manifest, sizes)
-    objects = _objects(manifest)
+    objects = np.maximum(_objects(manifest), decided)
     table = (
         table.append_column("state", pa.array(STATES).take(pa.array(codes)))
         .append_column("reason", reasons.take(places_of(pending, manifest.num_rows)))
@@ -145,10 +162,11 @@ def _constant(value: str, rows: int) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), [value])
 
 
-def _keys(table: pa.Table, weights: str, settings: str, algorithm_version: int) -> pa.ChunkedArray:
+def _keys(table: pa.Table, weights: str, algorithm_version: int) -> pa.ChunkedArray:
     """The label key of every video; null where its version is."""
     chunks = []
-    for batch in table.select(["version", "start_s", "end_s", "fps", "prompts_digest"]).to_batches(ROWS_AT_ONCE):
+    names = ["version", "start_s", "end_s", "fps", "prompts_digest", "parameters", "detections_digest", "association"]
+    for batch in table.select(names).to_batches(ROWS_AT_ONCE):
         keys = [
             None
             if version is None
@@ -161,8 +179,12 @@ def _keys(table: pa.Table, weights: str, settings: str, algorithm_version: int) 
                 weights=weights,
                 parameters=settings,
                 algorithm_version=algorithm_version,
+                detections=detections,
+                association=association,
             )
-            for version, start, end, fps, prompts in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            for version, start, end, fps, prompts, settings, detections, association in zip(
+                *(column.to_pylist() for column in batch.columns), strict=True
+            )
         ]
         chunks.append(pa.array(keys, pa.string()))
     return pa.chunked_array(chunks, pa.string())

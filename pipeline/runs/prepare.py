@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote
 
 import numpy as np
@@ -23,6 +24,7 @@ from pipeline.manifest.normalized import normalized_notes
 from pipeline.runs.calibration import read_calibration
 from pipeline.runs.config import RunConfig
 from pipeline.runs.corrections import Overlay, overlay_manifest, read_corrections
+from pipeline.runs.detections import fill_detections, read_digests
 from pipeline.runs.estimate import Estimate, costs_of, estimate
 from pipeline.runs.groups import describe_groups, sorted_groups
 from pipeline.runs.plan import CORRECTED, Plan, make_plan, places_of
@@ -83,15 +85,22 @@ def prepare(
     storage = Storage.from_toml(config.storage) if config.storage else Storage()
     store = Store(config.output, storage=storage)
     check_output(store, "detections" if config.detection else "labels")
+
+    def open_file(uri: str) -> BinaryIO:
+        return open_source(uri, storage=storage)[0]
+
     if manifest is None:
         manifest = read_manifest(
             config.manifest,
             prompts=config.prompts,
+            detections=config.detections,
             on_bad_row=config.on_bad_row,
-            open_file=lambda uri: open_source(uri, storage=storage)[0],
+            open_file=open_file,
         )
+    manifest = fill_detections(manifest, config.detections)
     overlay = _corrected(_select(_allowed(manifest, config), config), config, store)
-    manifest = overlay.manifest
+    detected = read_digests(overlay.manifest, config, open_file)
+    manifest = detected.manifest
     model = _model(config)
     calibration = None
     if config.calibration:
@@ -114,6 +123,9 @@ def prepare(
         quarantined=failures.keys() - retried,
         retried=retried,
         corrected=overlay.corrected,
+        detections=detected.digests,
+        association=config.association.to_json(),
+        frozen=overlay.frozen,
         costs=costs_of(calibration, object_cost=model.object_cost, lanes=config.lanes),
     )
     returns = find_returns(store, plan, labelled)
@@ -132,7 +144,7 @@ def prepare(
         quarantined=[failures[key] for key in keys],
         failures={v: list(group) for v, group in itertools.groupby(failures.values(), lambda f: f.video_id)},
         returns=returns,
-        notes=[*normalized_notes(manifest), *overlay.notes(), *describe_returns(returns), *groups],
+        notes=[*normalized_notes(manifest), *overlay.notes(), *detected.notes, *describe_returns(returns), *groups],
         estimate=estimate(plan, calibration, config) if calibration else None,
     )
 

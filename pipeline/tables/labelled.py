@@ -11,7 +11,7 @@ from pipeline.tables.delta import dataset
 
 KEY_COLUMNS = (
     "video_id", "label_key", "version", "start_s", "end_s", "fps", "prompts_digest", "weights_digest", "parameters",
-    "algorithm_version",
+    "algorithm_version", "detections_digest", "association",
 )  # fmt: skip
 
 
@@ -24,15 +24,19 @@ def labelled_videos(store: Store, columns: Sequence[str] = KEY_COLUMNS) -> pa.Ta
     if found is None:
         return pa.schema([VIDEOS.field(name) for name in columns]).empty_table()
     try:
-        batches = found.to_batches(columns=list(columns), batch_size=65_536, batch_readahead=1, fragment_readahead=1)
+        there = [name for name in columns if name in found.schema.names]  # older releases had fewer
+        batches = found.to_batches(columns=there, batch_size=65_536, batch_readahead=1, fragment_readahead=1)
         tables = [_with_dictionaries(pa.Table.from_batches([batch])) for batch in batches]
-        return pa.concat_tables(tables).unify_dictionaries() if tables else found.schema.empty_table().select(columns)
+        table = pa.concat_tables(tables).unify_dictionaries() if tables else found.schema.empty_table().select(there)
     except OSError as error:
         raise StorageError(f"cannot read the table {store}/videos: {error}") from None
+    for name in (name for name in columns if name not in there):
+        table = table.append_column(VIDEOS.field(name), pa.nulls(table.num_rows, VIDEOS.field(name).type))
+    return table.select(list(columns))
 
 
 def _with_dictionaries(table: pa.Table) -> pa.Table:
     for at, name in enumerate(table.column_names):
-        if name in ("weights_digest", "parameters"):
+        if name in ("weights_digest", "parameters", "association"):
             table = table.set_column(at, name, table[name].dictionary_encode())
     return table

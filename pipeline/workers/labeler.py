@@ -19,6 +19,7 @@ from pipeline.tracking.environment import environment
 from pipeline.tracking.model import load
 from pipeline.tracking.stepping import LoadedModel
 from pipeline.video import VideoReader, keep_freed_memory
+from pipeline.workers.association import categories_of, decided_columns, decider_maker, read_planned
 from pipeline.workers.checkpoint import Checkpoints
 from pipeline.workers.metrics import Totals, WorkerMetrics
 from pipeline.workers.opening import check_unchanged, open_task
@@ -103,10 +104,22 @@ class Labeler:
             ExitStack() as builders,
         ):
             check_rate(video, reader)
-            info, tracker = reader.info, self._tracker(reader, spent)
+            info, tracker = reader.info, self._tracker(task, reader, spent)
             objects = resolve_prompts(video.prompts, height=info.height, width=info.width, index_at=reader.index_at)
+            detections, make_decider = None, None
+            if task.detections_digest is not None:
+                detections = read_planned(video, task.detections_digest, self.settings.storage)
+                make_decider = decider_maker(
+                    detections,
+                    self.settings.association,
+                    reader=reader,
+                    objects=objects,
+                    postprocessor=self._postprocessor,
+                )
             first, second = builders.enter_context(_builder(task, reader)), None
-            frames = tracker.first_pass(objects, first, checkpoints, resume=task.resume)
+            frames, associator = tracker.first_pass(
+                objects, first, checkpoints, resume=task.resume, make_decider=make_decider
+            )
             if self.settings.check_drift:
                 second = builders.enter_context(_builder(task, reader))
                 tracker.second_pass(objects, first, second)
@@ -120,7 +133,9 @@ class Labeler:
                 seconds=seconds,
                 environment=self._environment,
             )
-            categories = {p.object_id: {"category": p.category} for p in video.prompts if p.category}
+            if associator is not None and detections is not None:
+                row |= decided_columns(video, associator, len(detections.bad_rows))
+            categories = categories_of(video, associator)
             with self._totals.clock("commit_s"):
                 try:
                     check_unchanged(video.video_uri, version, self.settings)
@@ -141,13 +156,15 @@ class Labeler:
             damaged=reader.damage.any and not reader.damage.truncated,
         )
 
-    def _tracker(self, reader: VideoReader, spent: Totals) -> VideoTracker:
+    def _tracker(self, task: Task, reader: VideoReader, spent: Totals) -> VideoTracker:
+        parameters = task.parameters or self.settings.parameters
         return VideoTracker(
             engine=self._engine,
             model=self._model,
             postprocessor=self._postprocessor,
             reader=reader,
-            direction=self.settings.parameters.direction,
+            direction=parameters.direction,
+            max_conditioning_frames=parameters.max_conditioning_frames,
             checkpoint_every_s=self.settings.checkpoint_every_s,
             clocks=(self._totals, spent),
             stopping=self._stopping,

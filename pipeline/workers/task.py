@@ -1,8 +1,9 @@
 """Messages between the driver and its workers: settings of the run, a video to label, its outcome."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.detection.settings import DetectionParameters
+from pipeline.detection.thresholds import Association
 from pipeline.labels.key import Parameters
 from pipeline.manifest import Video
 from pipeline.storage import Storage
@@ -23,6 +24,7 @@ class LabelerSettings:
     threads: int
     lanes: int
     parameters: Parameters
+    association: Association = field(default_factory=Association)
     on_damaged: OnDamaged
     checkpoint_every_s: float
     check_drift: bool = False
@@ -44,6 +46,10 @@ class Task:
     attempt: int
     isolate: bool
     """Decode in a child process: an earlier attempt ended its worker, perhaps because of this video."""
+    parameters: Parameters | None = None
+    """Of this video, where they differ from those of the run."""
+    detections_digest: str | None = None
+    """None for a video without detections."""
     resume: bool = False
     """Look for a checkpoint of an earlier attempt or run."""
 

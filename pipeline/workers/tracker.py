@@ -9,6 +9,7 @@ from functools import partial
 
 import pyarrow.compute as pc
 
+from pipeline.detection.association import Associator
 from pipeline.errors import InterruptedLabelingError
 from pipeline.labels import PartBuilder
 from pipeline.labels.measures.drift import reverse_seeds
@@ -26,6 +27,7 @@ from pipeline.tracking import (
 from pipeline.tracking.merging import merge_passes
 from pipeline.tracking.stepping import LoadedModel
 from pipeline.video import VideoReader, prefetch
+from pipeline.workers.association import MakeDecider
 from pipeline.workers.checkpoint import Checkpoints
 from pipeline.workers.frame_masks import to_host
 from pipeline.workers.frames import ModelFrames
@@ -52,6 +54,7 @@ class VideoTracker:
     postprocessor: MaskPostprocessor
     reader: VideoReader
     direction: Direction
+    max_conditioning_frames: int | None = None
     checkpoint_every_s: float
     clocks: Sequence[Totals]
     """Totals that frames, masks and seconds by stage are added to."""
@@ -66,21 +69,35 @@ class VideoTracker:
         return self.postprocessor.non_overlapping and self.direction == "both"
 
     def first_pass(
-        self, objects: Sequence[TrackedObject], builder: PartBuilder, checkpoints: Checkpoints, *, resume: bool
-    ) -> int:
+        self,
+        objects: Sequence[TrackedObject],
+        builder: PartBuilder,
+        checkpoints: Checkpoints,
+        *,
+        resume: bool,
+        make_decider: MakeDecider | None = None,
+    ) -> tuple[int, Associator | None]:
         """Propagate the objects and add their rows to `builder`, from the latest checkpoint if `resume`.
 
-        Returns the number of frames of the segment that this direction has decoded.
+        Returns the number of frames of the segment that this direction has decoded, and who decided on more objects.
 
         Raises:
             InterruptedLabelingError: `stopping` was set; a checkpoint is saved where the passes are not merged.
         """
         frames = ModelFrames(self.reader, self.model, self.clocks, frames_at_once=self.engine.frames_at_once)
-        propagate = partial(self.engine.propagate, frames, objects, direction=self.direction)
+        decider = make_decider(frames) if make_decider else None
+        propagate = partial(
+            self.engine.propagate,
+            frames,
+            objects,
+            direction=self.direction,
+            max_conditioning_frames=self.max_conditioning_frames,
+            decider=decider,
+        )
         saved = None
         if resume and not self._merges_passes:
             saved = checkpoints.load(lambda state: propagate(resume=state))
-        last = max(frame for each in objects for frame in each.prompts)
+        last = max((frame for each in objects for frame in each.prompts), default=-1)
         for rows in saved.rows if saved else ():
             builder.add_rows(rows)
             last = max(last, pc.max(rows["frame_index"]).as_py() or 0)
@@ -100,7 +117,7 @@ class VideoTracker:
                     clock.add("masks", len(step.frame.object_ids))
                 if step.state is not None:
                     checkpoints.save(new_rows=builder.drain(), tracker=step.state, frames=done)
-        return max(last + 1, self.reader.damage.decoded_frames)
+        return max(last + 1, self.reader.damage.decoded_frames), decider
 
     def second_pass(self, objects: Sequence[TrackedObject], first: PartBuilder, second: PartBuilder) -> None:
         """Track every appearance of an object back from its last visible mask to its first frame; add to `second`.

@@ -30,6 +30,8 @@ class Overlay:
     """Videos whose prompts differ from those of their row."""
     outdated: tuple[str, ...] = ()
     """Of these, videos whose row has changed since the correction was made."""
+    frozen: tuple[str, ...] = ()
+    """Of the corrected ones, videos whose prompts were decided from detections before they were corrected."""
     not_applied: tuple[str, ...] = ()
     """Corrections that do not apply, and why."""
 

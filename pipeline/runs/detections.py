@@ -1,0 +1,117 @@
+"""The detections of a manifest's videos, as planning needs them: digests, and what is wrong with their tables."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.detection.digests import TableDigests, digests_by_table
+from pipeline.errors import ManifestError, UsageError
+from pipeline.manifest import BadRow, Manifest
+from pipeline.manifest.bad_rows import clip
+from pipeline.runs.config import RunConfig
+from pipeline.storage import redact
+
+SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detected:
+    """A manifest with the digests of its detections."""
+
+    manifest: Manifest
+    """Rows whose detections cannot be used are among its bad rows."""
+    digests: pa.Array
+    """For each row; null where it names no detections."""
+    notes: tuple[str, ...] = ()
+
+
+def fill_detections(manifest: Manifest, uri: str | None) -> Manifest:
+    """The manifest with this table in the rows that name none."""
+    if uri is None:
+        return manifest
+    at = manifest.table.schema.get_field_index("detections")
+    filled = pc.coalesce(manifest.table["detections"], pa.scalar(uri, pa.string()))
+    return replace(manifest, table=manifest.table.set_column(at, manifest.table.schema.field(at), filled))
+
+
+def read_digests(manifest: Manifest, config: RunConfig, open_file: Callable[[str], BinaryIO]) -> Detected:
+    """The digests of all detections that the manifest names.
+
+    Raises:
+        ManifestError: A table cannot be used, or has bad rows, or lacks a video, and bad rows are not to be left out.
+        UsageError: None of the wanted classes is in the tables.
+    """
+    if config.detection is not None:  # this run makes them
+        return Detected(manifest=manifest, digests=pa.nulls(len(manifest), pa.string()))
+    column, ids = manifest.table["detections"], manifest.table["video_id"]
+    digests: list[str | None] = [None] * len(manifest)
+    bad: list[BadRow] = []
+    notes: list[str] = []
+    categories: set[str] = set()
+    for uri, rows, found in digests_by_table(column, ids, open_file=open_file):
+        if isinstance(found, ManifestError):
+            if config.on_bad_row == "fail":
+                raise found
+            bad += [_bad_row(manifest, int(row), uri, f"its detections cannot be read: {found}") for row in rows]
+            continue
+        if found.bad and config.on_bad_row == "fail":
+            raise ManifestError(f"{redact(uri)}: {_bad_text(found)}")
+        notes += _notes(uri, found)
+        categories |= found.categories
+        for row, digest in zip(rows.tolist(), found.digests.to_pylist(), strict=True):
+            digests[row] = digest
+            if digest is None:
+                rule = "its table of detections has no row of this video; a look that saw nothing is a row without box"
+                bad.append(_bad_row(manifest, row, uri, rule))
+    if bad and config.on_bad_row == "fail":
+        raise ManifestError(f"{bad[0]}" + (f" (and {len(bad) - 1} more such rows)" if len(bad) > 1 else ""))
+    notes += _unknown_classes(config, categories) if column.null_count < len(column) else []
+    left_out = {each.row for each in bad}
+    keep = ~np.isin(manifest.rows, list(left_out))
+    return Detected(
+        manifest=replace(
+            manifest,
+            table=manifest.table.filter(pa.array(keep)),
+            rows=manifest.rows[keep],
+            bad_rows=[*manifest.bad_rows, *bad],
+        ),
+        digests=pa.array(digests, pa.string()).filter(pa.array(keep)),
+        notes=tuple(notes),
+    )
+
+
+def _bad_row(manifest: Manifest, row: int, uri: str, rule: str) -> BadRow:
+    video_id = manifest.table["video_id"][row].as_py()
+    return BadRow(int(manifest.rows[row]), video_id, "detections", clip(redact(uri)), rule)
+
+
+def _bad_text(found: TableDigests) -> str:
+    lines = [f"{found.bad} of {found.rows} detections break a rule (rows count from 0)"]
+    lines += [f"  {row}" for row in found.bad_rows[:SHOWN]]
+    return "\n".join(lines)
+
+
+def _notes(uri: str, found: TableDigests) -> list[str]:
+    notes = []
+    if found.bad:
+        notes.append(f"{redact(uri)}: {_bad_text(found)}\n  they are left out")
+    if found.others:
+        notes.append(
+            f"{redact(uri)}: {found.others} of {found.rows} detections are of videos that are not in the manifest"
+        )
+    return notes
+
+
+def _unknown_classes(config: RunConfig, categories: set[str]) -> list[str]:
+    missing = sorted(set(config.association.classes) - categories)
+    if not missing:
+        return []
+    known = ", ".join(sorted(categories)[:20]) or "none"
+    text = f"no detection has the class {', '.join(missing)}; the tables have {known}"
+    if len(missing) == len(config.association.classes):
+        raise UsageError(f"--classes: {text}")
+    return [text]

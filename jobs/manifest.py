@@ -10,7 +10,7 @@ show             print rows of a manifest as text
 
 import argparse
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from jobs.command import add_storage, handle_errors, open_storage, start
 from jobs.command_line import Parser
@@ -27,7 +27,7 @@ from jobs.manifest_actions import (
 from jobs.options import duration
 from pipeline.errors import UsageError
 from pipeline.formats.registry import FORMATS
-from pipeline.manifest.build import Every, Shape
+from pipeline.manifest.build import Every, Refine, Shape
 from pipeline.storage import Storage
 
 
@@ -81,6 +81,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="X",
         help="skip boxes with a lower score (default: none)",
     )
+    add("--confirm-score", type=float, default=0.8, metavar="X", help="score from which one box is an object; below "
+        "it a second look must agree (default: 0.8)")  # fmt: skip
+    add("--refine", choices=get_args(Refine), default="never", help="prompt an object again: never, on the look "
+        "after one that missed it (lost), or at every interval (default: never)")  # fmt: skip
     add("--fps", type=float, metavar="X", help="frame rate of the videos, where the table has no column fps")
     _videos(add, on_bad_row="skip")  # videos without detections are no error
     _output(add)

@@ -65,6 +65,8 @@ def from_detections(given: argparse.Namespace, storage: Storage) -> int:
         every=given.every,
         match_iou=given.match_iou,
         min_score=given.min_score,
+        confirm_score=given.confirm_score,
+        refine=given.refine,
         fps=given.fps,
     )
     return _join(given, storage, prompts)

@@ -101,11 +101,6 @@ class RunConfig:
         for name in ("actors", "gpus_per_actor") if self.worker_group else ():
             self._require(name, getattr(self, name) is None, "none beside --worker-group, which says it for each group")
         check_groups(self.worker_group)
-        direction, overlap = self.parameters.direction, self.parameters.non_overlapping
-        if self.detections is not None and direction == "backward":
-            raise UsageError("--direction is 'backward'; allowed with --detections: forward, both")
-        if self.detections is not None and direction == "both" and overlap:
-            raise UsageError("--non-overlapping is allowed with --detections in --direction forward alone")
         self._require("checkpoint_every_s", self.checkpoint_every_s > 0, "seconds above 0")
         self._require("deadline_floor_s", self.deadline_floor_s > 0, "seconds above 0")
         self._require("grace_s", self.grace_s >= 0, "0 seconds or more")

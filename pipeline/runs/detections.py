@@ -48,6 +48,8 @@ def read_digests(manifest: Manifest, config: RunConfig, open_file: Callable[[str
     if config.detection is not None:  # this run makes them
         return Detected(manifest=manifest, digests=pa.nulls(len(manifest), pa.string()))
     column, ids = manifest.table["detections"], manifest.table["video_id"]
+    if column.null_count < len(column):
+        _check_direction(config)
     digests: list[str | None] = [None] * len(manifest)
     bad: list[BadRow] = []
     notes: list[str] = []
@@ -82,6 +84,18 @@ def read_digests(manifest: Manifest, config: RunConfig, open_file: Callable[[str
         digests=pa.array(digests, pa.string()).filter(pa.array(keep)),
         notes=tuple(notes),
     )
+
+
+def _check_direction(config: RunConfig) -> None:
+    """Refuse directions in which objects cannot be decided while tracking.
+
+    Raises:
+        UsageError: The direction is backward, or both with masks that must not overlap.
+    """
+    if config.parameters.direction == "backward":
+        raise UsageError("--direction is 'backward'; allowed with detections: forward, both")
+    if config.parameters.direction == "both" and config.parameters.non_overlapping:
+        raise UsageError("--non-overlapping is allowed with detections in --direction forward alone")
 
 
 def _bad_row(manifest: Manifest, row: int, uri: str, rule: str) -> BadRow:

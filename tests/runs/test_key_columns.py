@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.detection.thresholds import Association
 from pipeline.labels import VIDEOS
 from pipeline.labels.key import Parameters
 from pipeline.manifest import PROMPT, SCHEMA, prompt_digests, read_manifest
@@ -75,7 +76,8 @@ NOT_IN_KEY: dict[str, tuple[Place, Any]] = {
     "site": (("site",), "south"),
     "prompts.category": (("prompts", 0, "category"), None),
 }
-BY_THEIR_FIELDS_OR_AS_NAMES = {"video_id", "prompts"}
+BY_THEIR_FIELDS_OR_AS_NAMES = {"video_id", "prompts", "detections"}
+"""detections: by the content of the table, see tests/detection/test_planning.py."""
 PARAMETERS_IN_KEY = {
     "direction": "both",
     "dtype": "bfloat16",
@@ -83,8 +85,10 @@ PARAMETERS_IN_KEY = {
     "max_hole_area": 4,
     "max_sprinkle_area": 4,
     "non_overlapping": True,
+    "max_conditioning_frames": 2,
 }
 OPTIONS_NOT_IN_KEY: dict[str, Any] = {
+    "association": Association(min_score=0.5),
     "device": "cpu",
     "engine": "reference",
     "on_drift": "fail",
@@ -110,7 +114,17 @@ OPTIONS_NOT_IN_KEY: dict[str, Any] = {
     "calibration": "calibration.json",
     "price_per_hour": 2.0,
 }
-OPTIONS_THAT_ARE_INPUTS = {"manifest", "prompts", "output", "storage", "model", "revision", "parameters", "detection"}
+OPTIONS_THAT_ARE_INPUTS = {
+    "manifest",
+    "prompts",
+    "output",
+    "storage",
+    "model",
+    "revision",
+    "parameters",
+    "detection",
+    "detections",
+}
 """By their content: columns, weights (test_plan), the fields of Parameters, and of DetectionParameters in
 tests/detection; output and storage say where it is."""
 

@@ -10,12 +10,13 @@ from pipeline.manifest.build.corpus import (
     videos_by_template,
 )
 from pipeline.manifest.build.default import PromptRule
-from pipeline.manifest.build.detections import Every, detections_to_prompts
+from pipeline.manifest.build.detections import Every, Refine, detections_to_prompts
 
 __all__ = [
     "Every",
     "FoundVideo",
     "PromptRule",
+    "Refine",
     "Shape",
     "VideoListing",
     "derived_id",

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ from pipeline.errors import UsageError
 Boxes = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+Refine = Literal["never", "lost", "every"]
+"""Which boxes of an object become prompts: the first, also those after looks that missed it, or one per interval."""
 
 SIDES = ("x_min", "y_min", "x_max", "y_max")
 MAX_MISSED = 3
@@ -40,12 +43,20 @@ class Every:
 
 
 def detections_to_prompts(
-    detections: pa.Table, *, every: Every, match_iou: float, min_score: float = -math.inf, fps: float | None = None
+    detections: pa.Table,
+    *,
+    every: Every,
+    match_iou: float,
+    min_score: float = -math.inf,
+    confirm_score: float | None = None,
+    refine: Refine = "every",
+    fps: float | None = None,
 ) -> pa.Table:
-    """A flat prompt table: of each interval the first frame with detections, all its boxes as prompts.
+    """A flat prompt table: of each interval the first frame with detections, and of its boxes those that are confirmed.
 
     A box whose IoU with an object's last box is at least `match_iou`, and which has its category, refines that object;
-    other boxes are new objects. Boxes without extent are left out.
+    other boxes are new objects. An object is confirmed by a second box, or by one with a high score. Boxes without
+    extent are left out.
 
     Args:
         detections: one row a box: video_id, frame_index or time_s, x_min, y_min, x_max, y_max in pixels, and
@@ -53,6 +64,8 @@ def detections_to_prompts(
         every: the interval between prompted frames.
         match_iou: least IoU with an object's last box for a box to be that object.
         min_score: boxes with a lower score are left out.
+        confirm_score: an object with one box needs at least this score; None: one box is enough.
+        refine: which boxes of an object become prompts.
         fps: frame rate of the videos, to convert between frames and seconds, where there is no column fps.
     """
     table = _known_columns(detections)
@@ -71,6 +84,10 @@ def detections_to_prompts(
     for start, stop in _groups(video[order]):
         chosen = order[start:stop]
         objects[start:stop] = link(boxes[chosen], moment[chosen], category[chosen], match_iou=match_iou)
+    sure = np.ones(table.num_rows, np.bool_) if confirm_score is None else _scores(table) >= confirm_score
+    looks = _look_numbers(video[order], moment[order])
+    keep = _kept(video[order], objects, looks, sure[order], refine)
+    order, objects = order[keep], objects[keep]
 
     when = "frame_index" if "frame_index" in table.column_names else "time_s"
     names = ["video_id", when, *SIDES, *(["category"] if "category" in table.column_names else [])]
@@ -100,6 +117,32 @@ def link(boxes: Boxes, moment: Floats, category: Ints, *, match_iou: float) -> I
                 objects[at] = count
             last[int(objects[at])] = (at, sample)
     return objects
+
+
+def _scores(table: pa.Table) -> Floats:
+    if "score" not in table.column_names:
+        return np.zeros(table.num_rows)
+    return np.asarray(table["score"].fill_null(0).to_numpy())
+
+
+def _kept(video: Ints, objects: Ints, look: Ints, sure: npt.NDArray[np.bool_], refine: Refine) -> Ints:
+    """Positions of the boxes that become prompts, of boxes sorted by video and look."""
+    by_object = np.lexsort((look, objects, video))
+    kept: list[int] = []
+    pairs = video[by_object] * (objects.max(initial=0) + 1) + objects[by_object]
+    for start, stop in _groups(pairs):
+        own = by_object[start:stop]
+        if len(own) < 2 and not sure[own].any():
+            continue
+        lost = np.append(True, np.diff(look[own]) > 1)
+        kept += own[{"never": slice(1), "lost": lost, "every": slice(None)}[refine]].tolist()
+    return np.array(sorted(kept), np.int64)
+
+
+def _look_numbers(video: Ints, moment: Floats) -> Ints:
+    """For each row the number of its look, of rows sorted by video and moment."""
+    new = np.append(False, (moment[1:] != moment[:-1]) | (video[1:] != video[:-1]))
+    return np.asarray(np.cumsum(new[: len(video)]))
 
 
 def iou(a: Boxes, b: Boxes) -> Floats:

@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 
 from pipeline.errors import CorpusError, ManifestError, UsageError
 from pipeline.manifest import PROMPT, digest_records, prompts_from_json, read_manifest
-from pipeline.runs.corrections.overlay import overlay_prompts, place_of
+from pipeline.runs.corrections.overlay import base_of, overlay_prompts, place_of
 from pipeline.runs.corrections.record import (
     Correction,
     Corrections,
@@ -25,7 +25,7 @@ from pipeline.storage import Store
 from pipeline.storage.uris import expanded
 from pipeline.tables import dataset
 
-LABELLED = ("video_id", "label_key", "uri", "start_s", "end_s", "prompts")
+LABELLED = ("video_id", "label_key", "uri", "start_s", "end_s", "prompts", "detections_digest")
 REVIEWED_PROMPTS = "reviewed_prompts"
 """Field of a line: digest of the reviewed prompts, so that a later change is not undone."""
 
@@ -154,6 +154,7 @@ def _difference(
         time=iso(now),
         who=who,
         start_s=labelled["start_s"],
+        base=kept if labelled.get("detections_digest") else base_of(existing.in_force(video_id)),
         over=before,
         prompts=changed,
         removed=[

@@ -4,7 +4,7 @@ The frames of a correction count from the start of the labelled segment. If the 
 video, the frames differ, so the correction is not applied, and the plan reports it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,7 +65,7 @@ def overlay_manifest(manifest: Manifest, corrections: Corrections) -> Overlay:
         return Overlay(manifest=manifest)
     records = manifest.table.select(["video_id", "video_uri", "prompts", "start_s"]).take(pa.array(rows)).to_pylist()
     changed: dict[int, list[PromptRecord]] = {}
-    outdated, not_applied, bad = [], [], []
+    outdated, not_applied, bad, decided = [], [], [], set()
     for row, record in zip(rows.tolist(), records, strict=True):
         video_id, prompts = record["video_id"], record["prompts"]
         if video_id in corrections.damaged:
@@ -77,15 +77,19 @@ def overlay_manifest(manifest: Manifest, corrections: Corrections) -> Overlay:
                 applied.append(each)
             else:
                 not_applied.append(_other_segment(each, record["start_s"]))
-        overlaid = overlay_prompts(prompts, applied)
+        base = base_of(applied)
+        overlaid = overlay_prompts(prompts if base is None else base, applied)
         if applied and digest_records([overlaid]) != digest_records([prompts]):
             changed[row] = overlaid
-            if is_outdated(prompts, applied):
+            if base is not None:
+                decided.add(row)
+            if is_outdated(prompts if base is None else base, applied):
                 outdated.append(video_id)
     fitting, misfits = _checked(manifest, changed)
     bad += misfits
     left_out = {each.row for each in bad}
-    table = _replace_prompts(manifest.table, fitting)
+    frozen = decided & fitting.keys()
+    table = _without_detections(_replace_prompts(manifest.table, fitting), frozen)
     keep = pa.array(~np.isin(manifest.rows, list(left_out)))
     return Overlay(
         manifest=replace(
@@ -95,6 +99,7 @@ def overlay_manifest(manifest: Manifest, corrections: Corrections) -> Overlay:
             bad_rows=[*manifest.bad_rows, *bad],
         ),
         corrected=tuple(ids[row].as_py() for row in fitting),
+        frozen=tuple(ids[row].as_py() for row in sorted(frozen)),
         outdated=tuple(outdated),
         not_applied=tuple(not_applied),
     )
@@ -110,6 +115,11 @@ def overlay_prompts(prompts: Sequence[Mapping[str, Any]], corrections: Sequence[
     given = [*prompts, *(prompt for correction in corrections for prompt in correction.prompts)]
     categories = {prompt["object_id"]: name for prompt in given if (name := prompt.get("category"))}
     return [{**prompt, "category": categories.get(prompt["object_id"])} for prompt in found.values()]
+
+
+def base_of(corrections: Sequence[Correction]) -> Sequence[PromptRecord] | None:
+    """The prompts that were decided from detections before the first of these corrections; None if none were."""
+    return next((each.base for each in corrections if each.base is not None), None)
 
 
 def place_of(prompt: Mapping[str, Any]) -> Place:
@@ -154,6 +164,16 @@ def _replace_prompts(table: pa.Table, new: dict[int, pa.Scalar]) -> pa.Table:
         start += len(chunk)
     column = table.schema.get_field_index("prompts")
     return table.set_column(column, SCHEMA.field("prompts"), pa.chunked_array(chunks, table["prompts"].type))
+
+
+def _without_detections(table: pa.Table, rows: Collection[int]) -> pa.Table:
+    """The table without the detections of these rows."""
+    if not rows:
+        return table
+    at, chosen = table.schema.get_field_index("detections"), np.zeros(table.num_rows, np.bool_)
+    chosen[list(rows)] = True
+    kept = pc.if_else(pa.array(chosen), pa.scalar(None, pa.string()), table["detections"])
+    return table.set_column(at, SCHEMA.field("detections"), kept)
 
 
 def _bad_row(manifest: Manifest, row: int, video_id: str, reason: str) -> BadRow:

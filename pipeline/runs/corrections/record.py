@@ -22,7 +22,8 @@ from pipeline.storage import Store
 from pipeline.storage.ownership import is_ours
 from pipeline.storage.paths import CORRECTIONS, correction_path, unquote_id
 
-FORMAT = 1
+FORMAT = 2
+"""Of corrections with `base`; the others keep format 1, so that earlier releases read them."""
 READERS = 32
 
 PromptRecord = dict[str, Any]
@@ -47,6 +48,9 @@ class Correction:
     """object_id and frame_index or time_s of removed prompts."""
     start_s: float | None = None
     """Start of the labelled segment, from which frame_index counts."""
+    base: Sequence[PromptRecord] | None = None
+    """Prompts that were decided from detections and are corrected; the video is labelled from them, not from its
+    detections."""
     taken_back: str | None = None
     """Who removed this correction, and when; None while it applies."""
 
@@ -109,6 +113,8 @@ def write_correction(store: Store, correction: Correction) -> None:
         "prompts": [{k: v for k, v in prompt.items() if v is not None} for prompt in correction.prompts],
         "removed": list(correction.removed),
     }
+    if correction.base is not None:
+        record["base"] = [{k: v for k, v in prompt.items() if v is not None} for prompt in correction.base]
     _write(store, correction.video_id, correction.name, record)
 
 
@@ -134,7 +140,8 @@ def iso(moment: datetime) -> str:
 
 
 def _write(store: Store, video_id: str, name: str, record: dict[str, Any]) -> None:
-    content = json.dumps({"format": FORMAT, "video_id": video_id, **record}, indent=1).encode()
+    stated = FORMAT if "base" in record else 1
+    content = json.dumps({"format": stated, "video_id": video_id, **record}, indent=1).encode()
     if not store.commit_once(correction_path(video_id, name), content):
         raise StorageError(f"{store}/{correction_path(video_id, name)} exists already; run the command again")
 
@@ -149,7 +156,8 @@ def _corrections(records: Iterable[tuple[tuple[str, str], bytes]]) -> Correction
                 removals[video_id, record["removes"]] = f"{record['who']} at {record['time']}"
                 continue
             kept = {key: record[key] for key in ("time", "who", "start_s", "over", "prompts", "removed")}
-            found.history.setdefault(video_id, []).append(Correction(video_id=video_id, name=name, **kept))
+            made = Correction(video_id=video_id, name=name, base=record.get("base"), **kept)
+            found.history.setdefault(video_id, []).append(made)
         except (ValueError, KeyError, TypeError, UsageError) as error:
             found.damaged[video_id] = f"{correction_path(video_id, name)}: {_reason(error)}"
     for video_id, history in found.history.items():

@@ -24,6 +24,7 @@ from pipeline.detection.looks import BoxSides, Detection, Look, boxes_of
 from pipeline.detection.matching import best_matches, nearness, overlaps
 from pipeline.detection.thresholds import Association
 from pipeline.masks import rle
+from pipeline.masks.components import drop_sprinkles
 from pipeline.tracking.decisions import Decision
 from pipeline.tracking.objects import FramePrompt, TrackedFrame
 
@@ -33,6 +34,8 @@ REPAIR = 0.5
 """An object whose overlap with its detection is below this is prompted again."""
 ON_ANOTHER = 0.7
 """With this overlap two masks, or a mask and a detection, show the same thing."""
+SPECK = 0.25
+"""Connected parts of a mask of at most this share of its area do not count towards its box."""
 LOST = 2
 """Looks after which an object whose mask lies on another one ends."""
 
@@ -246,7 +249,7 @@ class _Scene:
 
     def __init__(self, detections: Sequence[Detection], masks: npt.NDArray[np.bool_]) -> None:
         self._masks = masks
-        boxes = np.array([_box(mask) for mask in masks], np.float64).reshape(-1, 4)
+        boxes = np.array([_box(_without_specks(mask)) for mask in masks], np.float64).reshape(-1, 4)
         self.iou, self._contained = overlaps(boxes_of(detections), boxes)
         """(D, O): of a detection's box with the mask's box, of its mask with the mask."""
         for d, detection in enumerate(detections):
@@ -271,6 +274,11 @@ class _Scene:
         shared = (self._masks[others] & self._masks[one]).sum(axis=(1, 2))
         joined = (self._masks[others] | self._masks[one]).sum(axis=(1, 2))
         return np.asarray(shared / np.maximum(joined, 1))
+
+
+def _without_specks(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """A mask without parts that are small beside the whole: one stray pixel would make its box meaningless."""
+    return drop_sprinkles(mask[None], SPECK * float(mask.sum()))[0]
 
 
 def _box(mask: npt.NDArray[np.bool_]) -> BoxSides:

@@ -86,8 +86,8 @@ def detections_to_prompts(
         objects[start:stop] = link(boxes[chosen], moment[chosen], category[chosen], match_iou=match_iou)
     sure = np.ones(table.num_rows, np.bool_) if confirm_score is None else _scores(table) >= confirm_score
     looks = _look_numbers(video[order], moment[order])
-    keep = _kept(video[order], objects, looks, sure[order], refine)
-    order, objects = order[keep], objects[keep]
+    prompted = _kept(video[order], objects, looks, sure[order], refine)
+    order, objects = order[prompted], objects[prompted]
 
     when = "frame_index" if "frame_index" in table.column_names else "time_s"
     names = ["video_id", when, *SIDES, *(["category"] if "category" in table.column_names else [])]
@@ -134,8 +134,11 @@ def _kept(video: Ints, objects: Ints, look: Ints, sure: npt.NDArray[np.bool_], r
         own = by_object[start:stop]
         if len(own) < 2 and not sure[own].any():
             continue
-        lost = np.append(True, np.diff(look[own]) > 1)
-        kept += own[{"never": slice(1), "lost": lost, "every": slice(None)}[refine]].tolist()
+        if refine == "never":
+            own = own[:1]
+        elif refine == "lost":
+            own = own[np.append(True, np.diff(look[own]) > 1)]
+        kept += own.tolist()
     return np.array(sorted(kept), np.int64)
 
 

@@ -36,6 +36,8 @@ ON_ANOTHER = 0.7
 """With this overlap two masks, or a mask and a detection, show the same thing."""
 SPECK = 0.25
 """Connected parts of a mask of at most this share of its area do not count towards its box."""
+LINK = 0.2
+"""Least nearness of two linked detections for the second to repair an object whose mask is elsewhere."""
 LOST = 2
 """Looks after which an object whose mask lies on another one ends."""
 
@@ -106,7 +108,8 @@ class Associator:
         """Live masklet by detection."""
         matched = set(taken.values())
         lost = [m for m in range(len(self._live)) if m not in matched and self._is_lost(m, rows, matched, scene)]
-        taken |= self._found_again(number, detections, lost, taken)
+        unmatched = [m for m in range(len(self._live)) if m not in matched]
+        taken |= self._found_again(number, detections, lost, unmatched, taken)
         for d, m in taken.items():
             masklet = self._live[m]
             if m in matched and (scores[d, m] >= REPAIR or not self._may_repair(number, d, masklet)):
@@ -129,20 +132,30 @@ class Associator:
         return bool(others) and float(scene.mask_iou(rows[m], others).max()) >= ON_ANOTHER
 
     def _found_again(
-        self, number: int, detections: Sequence[Detection], lost: Sequence[int], taken: Mapping[int, int]
+        self,
+        number: int,
+        detections: Sequence[Detection],
+        lost: Sequence[int],
+        unmatched: Sequence[int],
+        taken: Mapping[int, int],
     ) -> dict[int, int]:
-        """Lost masklets by the unmatched detection that continues the last one which showed them."""
+        """Unmatched masklets by the unmatched detection that continues the last one which showed them.
+
+        A masklet that is not lost, but whose mask no detection overlaps, is found by a link between boxes that overlap.
+        """
         free = [d for d in range(len(detections)) if d not in taken]
-        if not free or not lost:
+        if not free or not unmatched:
             return {}
-        last = [Detection(box=self._live[m].box, category=self._live[m].category) for m in lost]
+        last = [Detection(box=self._live[m].box, category=self._live[m].category) for m in unmatched]
         some = [detections[d] for d in free]
         near = nearness(boxes_of(some), boxes_of(last)) * same_category(some, last)
         for n, d in enumerate(free):
-            for k, m in enumerate(lost):
-                if self._links.earlier(number, d) == self._live[m].seen:
-                    near[n, k] += 1.0
-        return {free[n]: lost[k] for n, k in best_matches(near, least=0.05)}
+            for k, m in enumerate(unmatched):
+                linked = self._links.earlier(number, d) == self._live[m].seen
+                if m not in lost and not (linked and near[n, k] >= LINK):
+                    near[n, k] = 0.0
+                near[n, k] += linked and near[n, k] > 0
+        return {free[n]: unmatched[k] for n, k in best_matches(near, least=0.05)}
 
     def _may_repair(self, number: int, d: int, masklet: Masklet) -> bool:
         """Whether a detection with a poor overlap shows this masklet: it continues no detection of another one."""

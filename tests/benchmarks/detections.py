@@ -13,6 +13,7 @@ import gc
 import resource
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -51,17 +52,20 @@ def make_table(path: Path, *, rows: int, videos: int) -> pa.Array:
 def plan(rows: int, videos: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "detections.parquet"
-        ids = make_table(path, rows=rows, videos=videos)
-        before, started = _peak_mib(), time.perf_counter()
+        with ProcessPoolExecutor(1) as child:  # whose memory is not that of the measurement
+            child.submit(make_table, path, rows=rows, videos=videos).result()
+        ids = pa.array([f"video-{n:07}" for n in range(videos)])
+        before, started, cpu = _peak_mib(), time.perf_counter(), time.process_time()
         found = table_digests(str(path), ids)
         seconds = time.perf_counter() - started
+        cpu = time.process_time() - cpu
         assert found.digests.null_count == 0
         one = time.perf_counter()
         read_video(str(path), ids[videos // 2].as_py())
         print(
             f"{rows:,} detections of {videos:,} videos, {path.stat().st_size / 2**20:.0f} MiB: digests in "
-            f"{seconds:.1f} s ({time.process_time():.1f} s of CPU), peak memory +{_peak_mib() - before:.0f} MiB; "
-            f"one video in {(time.perf_counter() - one) * 1000:.0f} ms"
+            f"{seconds:.1f} s ({cpu:.1f} s of CPU), peak memory +{_peak_mib() - before:.0f} MiB; one "
+            f"video in {(time.perf_counter() - one) * 1000:.0f} ms"
         )
 
 

@@ -1,8 +1,10 @@
 """Score masks against a truth: J, F, J&F, recall and decay as the DAVIS 2017 benchmark defines them, and presence.
 
 Masks and truth may each be a label output, any format that jobs.export writes with masks, or a Parquet table of masks
-(video_id, object_id, frame_index, height, width, counts). With another label output as the truth, the score is the
-agreement of two models.
+(video_id, object_id, frame_index, height, width, counts).
+
+With --against, two label outputs of different models are compared: the scores are their agreement on the videos that
+both have, and --review writes the videos on which they disagree most.
 """
 
 import argparse
@@ -26,11 +28,13 @@ from pipeline.formats.evaluate import (
     is_summary,
     summarise,
     to_csv,
+    worst_videos,
 )
 from pipeline.formats.location import Location
 from pipeline.formats.opening import KINDS, open_masks
 from pipeline.formats.sources import FrameProtocol
-from pipeline.storage import Storage
+from pipeline.runs.values import user_path
+from pipeline.storage import Storage, Store
 
 SHOWN = 20
 COLUMNS = (
@@ -45,6 +49,7 @@ COLUMNS = (
     "F decay",
     "presence",
 )
+INTERVAL = "  95 % interval of J&F"
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -61,7 +66,9 @@ def parser() -> argparse.ArgumentParser:
     )
     add = p.add_argument
     add("masks", metavar="OUTPUT", help="masks to score: a label output, or masks in another format")
-    add("--truth", required=True, metavar="URI", help="true masks: a label output, or masks in another format")
+    against = p.add_mutually_exclusive_group(required=True)
+    against.add_argument("--truth", metavar="URI", help="true masks: a label output, or masks in another format")
+    against.add_argument("--against", metavar="OUTPUT", help="label output of another model, to measure the agreement")
     add("--baseline", metavar="URI", help="second output, scored against the same truth for comparison")
     add("--kind", choices=KINDS, help="format of OUTPUT (default: detected from the files)")
     add("--truth-kind", choices=KINDS, help="format of the truth (default: detected from the files)")
@@ -76,6 +83,9 @@ def parser() -> argparse.ArgumentParser:
     add("--workers", type=int, metavar="N", help="number of processes (default: one per core)")
     add("--json", metavar="URI", help="file to write the summary to")
     add("--csv", metavar="URI", help="file to write one line per masklet to")
+    add("--review", metavar="FOLDER", type=user_path, help="with --against: local folder for contact sheets of both "
+        "outputs, and the prompts, of the videos on which they disagree most")  # fmt: skip
+    add("--worst", type=int, default=20, metavar="N", help="number of videos of --review (default: 20)")
     add("--fail-under", type=float, metavar="X", help="exit with 3 when J&F is below X (0 to 1)")
     add_storage(p)
     return p
@@ -89,23 +99,31 @@ def main(arguments: list[str] | None = None) -> int:
         raise UsageError(f"--fail-under must be 0 to 1 (got {args.fail_under:g})")
     if args.workers is not None and args.workers < 1:
         raise UsageError(f"--workers must be at least 1 (got {args.workers})")
+    if args.worst < 1:
+        raise UsageError(f"--worst must be at least 1 (got {args.worst})")
+    if args.review and not args.against:
+        raise UsageError("--review needs --against: it shows where two outputs disagree")
+    if args.against and args.only_labelled:
+        raise UsageError("--against scores the videos that both outputs have; leave out --only-labelled")
     storage = open_storage(args)
     for uri, is_ours in ((args.json, is_summary), (args.csv, is_score_table)):
         _check_replaceable(uri, is_ours, storage)
-    truth = open_masks(args.truth, kind=args.truth_kind, storage=storage)
+    truth = open_masks(args.truth or args.against, kind=args.truth_kind, storage=storage)
 
     def score(uri: str, kind: str | None) -> Evaluation:
         return evaluate(
             open_masks(uri, kind=kind, where=args.where, storage=storage),
             truth,
             protocol=args.protocol,
-            missing="skip" if args.where else "skip videos" if args.only_labelled else "empty",
+            missing="skip" if args.where else "skip videos" if args.only_labelled or args.against else "empty",
             workers=args.workers,
         )
 
     evaluation = score(args.masks, args.kind)
     summary = summarise(evaluation, baseline=score(args.baseline, None) if args.baseline else None)
-    show(summary)
+    show(summary, against=args.against)
+    if args.review:
+        _review(args, worst_videos(evaluation.scores, args.worst), storage)
     if args.json:
         _write(args.json, json.dumps(summary.to_dict(), indent=2) + "\n", storage)
     if args.csv:
@@ -117,18 +135,20 @@ def main(arguments: list[str] | None = None) -> int:
     return 3 if evaluation.problems else 0
 
 
-def show(summary: Summary) -> None:
-    """The table."""
+def show(summary: Summary, *, against: str | None = None) -> None:
+    """Print the table. `against` is the other output where the scores are an agreement."""
     rows: list[tuple[str, Group | None]] = [("all", summary.overall)]
     for title, groups in (("by category", summary.by_category), ("by size", summary.by_size)):
         if len(groups) > 1:
             rows += [(title, None), *((f"  {group.name}", group) for group in groups)]
     width = max(12, *(len(name) for name, _ in rows))
-    out.print(" " * width + "".join(name.rjust(len(name) + 2) for name in COLUMNS), markup=False)
+    out.print(" " * width + "".join(name.rjust(len(name) + 2) for name in COLUMNS) + INTERVAL, markup=False)
     for name, group in rows:
         out.print(name.ljust(width) + (_cells(group) if group else ""), markup=False)
     evaluation = summary.evaluation
-    out.print(f"J&F {_interval(summary.j_and_f)} over {summary.videos} videos; protocol {evaluation.protocol}")
+    measure = "agreement in J&F" if against else "J&F"
+    interval = _interval(summary.j_and_f)
+    out.print(f"{measure} {interval} over {summary.videos} videos; protocol {evaluation.protocol}")
     if comparison := summary.comparison:
         out.print(
             f"against the baseline's {comparison.baseline:.4f}: {_interval(comparison.difference, signed=True)} "
@@ -136,10 +156,13 @@ def show(summary: Summary) -> None:
         )
     if summary.missing_frames:
         out.print(f"{summary.missing_frames} frames have no mask and count as empty")
-    if videos := evaluation.missing_videos:
+    if against:
+        out.print(f"{len(evaluation.missing_videos)} videos are only in {against} and not compared", markup=False)
+    elif videos := evaluation.missing_videos:
         out.print(f"{len(videos)} videos of the truth have no masks, such as {videos[0]!r}", markup=False)
     if evaluation.extra_videos:
-        out.print(f"{evaluation.extra_videos} videos have masks but no truth and are not scored")
+        counterpart = f"are not in {against}" if against else "have masks but no truth"
+        out.print(f"{evaluation.extra_videos} videos {counterpart} and are not scored", markup=False)
     for problem in evaluation.problems[:SHOWN]:
         out.print(f"not scored: {problem}", markup=False)
     if len(evaluation.problems) > SHOWN:
@@ -153,12 +176,31 @@ def _cells(group: Group) -> str:
     )  # fmt: skip
     values = ["-" if math.isnan(value) else f"{value:.4f}" for value in measures]
     cells = (str(group.masklets), str(group.frames), *values)
-    return "".join(cell.rjust(len(name) + 2) for cell, name in zip(cells, COLUMNS, strict=True))
+    interval = group.interval
+    known = "" if math.isnan(interval.mean) else f"  {interval.low:.4f} to {interval.high:.4f}"
+    return "".join(cell.rjust(len(name) + 2) for cell, name in zip(cells, COLUMNS, strict=True)) + known
 
 
 def _interval(interval: Interval, *, signed: bool = False) -> str:
     sign = "+" if signed else ""
     return f"{interval.mean:{sign}.4f} (95 % interval {interval.low:{sign}.4f} to {interval.high:{sign}.4f})"
+
+
+def _review(args: argparse.Namespace, videos: list[str], storage: Storage) -> None:
+    """Write contact sheets of both outputs for these videos, by the same ranks, and the prompts."""
+    from pipeline.tables.query import open_labels  # imported late: it loads DuckDB
+    from pipeline.views.review import write_review
+
+    for uri, folder in ((args.masks, args.review), (args.against, args.review / "against")):
+        with open_labels(Store(uri, storage=storage)) as labels:
+            done = write_review(labels, folder, worst=args.worst, videos=videos, storage=storage)
+        for line in done.left_out[:SHOWN]:
+            out.print(f"left out: {line}", markup=False)
+    out.print(
+        f"the {len(videos)} videos that disagree most: sheets of {args.masks} in {args.review}/sheets, of "
+        f"{args.against} in {args.review}/against/sheets",
+        markup=False,
+    )
 
 
 def _check_replaceable(uri: str | None, is_ours: Callable[[bytes], bool], storage: Storage) -> None:

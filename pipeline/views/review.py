@@ -44,6 +44,7 @@ def write_review(
     folder: Path,
     *,
     worst: int,
+    videos: Sequence[str] | None = None,
     storage: Storage | None = None,
     correct: Callable[[str, PromptRecords], PromptRecords] = lambda _video_id, prompts: prompts,
     watch: Callable[[int, int], None] = lambda _done, _all: None,
@@ -54,6 +55,7 @@ def write_review(
         FOLDER/prompts.jsonl           current prompts, one video a line, for `jobs.review apply` once corrected
         FOLDER/manifest.parquet        the same as a manifest
 
+    `videos` are written instead of the most doubtful ones, in their order.
     A video whose row is unchanged keeps its label key, so that only corrected videos are labelled again.
     `correct` makes the current prompts of a video, by its id, from those that its labels were made with.
 
@@ -63,13 +65,14 @@ def write_review(
     if worst < 1:
         raise UsageError(f"--worst must be at least 1 (got {worst})")
     _check_replaceable(folder)
-    chosen = labels.sql(
-        f"SELECT video_id FROM videos ORDER BY doubt DESC NULLS LAST, video_id LIMIT {worst}"
-    ).fetchall()
+    if videos is None:
+        doubtful = f"SELECT video_id FROM videos ORDER BY doubt DESC NULLS LAST, video_id LIMIT {worst}"
+        videos = [video_id for (video_id,) in labels.sql(doubtful).fetchall()]
+    chosen = videos[:worst]
     (folder / "sheets").mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     left_out: list[str] = []
-    for rank, (video_id,) in enumerate(chosen, start=1):
+    for rank, video_id in enumerate(chosen, start=1):
         (labelled,) = load_videos(labels, [video_id])
         try:
             if not labelled.prompts:

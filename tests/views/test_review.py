@@ -3,7 +3,7 @@
 import json
 import shutil
 
-from jobs import review
+from jobs import evaluate, review
 from pipeline.manifest import read_manifest
 from pipeline.views.review import write_review
 from tests.clips import red
@@ -24,6 +24,22 @@ def test_the_worst_videos_come_first_with_prompts_that_can_be_read_back(labels, 
     sheets = sorted(path.name for path in (tmp_path / "sheets").iterdir())
     assert len(sheets) == 2
     assert sheets[0].startswith("0001-")
+
+
+def test_two_outputs_are_compared_and_their_disagreements_reviewed(output, tmp_path, capsys):
+    given = [str(output), "--against", str(output), "--worst", "2", "--review", str(tmp_path / "r")]
+    assert evaluate.main(given) == 0
+    shown = capsys.readouterr().out
+    assert "agreement in J&F 1.0000 (95 % interval 1.0000 to 1.0000) over 3 videos; protocol all" in shown
+    new, old = ({path.name for path in (tmp_path / at / "sheets").iterdir()} for at in ("r", "r/against"))
+    assert new == old
+    assert len(new) == 2
+    assert evaluate.main([str(output), "--truth", str(output), "--review", str(tmp_path / "x")]) == 2
+    assert "--review needs --against" in capsys.readouterr().err
+
+
+def test_given_videos_are_reviewed_in_their_order(labels, tmp_path):
+    assert write_review(labels, tmp_path, worst=2, videos=["calm", HOSTILE, "gone"]).video_ids == ("calm", HOSTILE)
 
 
 def test_the_command(output, tmp_path, capsys):

@@ -22,6 +22,7 @@ from pipeline.formats.evaluate.summary import (
     is_summary,
     summarise,
     to_csv,
+    worst_videos,
 )
 
 __all__ = [
@@ -47,4 +48,5 @@ __all__ = [
     "statistics",
     "summarise",
     "to_csv",
+    "worst_videos",
 ]

@@ -48,6 +48,8 @@ class Group:
     f_recall: float
     f_decay: float
     presence: float
+    interval: Interval
+    """Of J&F."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,19 +101,20 @@ class Summary:
             ],
         }
         if self.comparison:
-            found["comparison"] = _plain(self.comparison) | {"difference": _plain(self.comparison.difference)}
+            found["comparison"] = _plain(self.comparison)
         return found
 
 
 def summarise(evaluation: Evaluation, *, baseline: Evaluation | None = None, seed: int = 0) -> Summary:
     """The numbers of an evaluation, and of a baseline for comparison."""
     scored = [score for score in evaluation.scores if score.frames]
-    values = np.array([score.j_and_f for score in scored])
+    overall = _group("all", scored, seed)
+    by_size = _groups(scored, lambda score: score.size, seed)
     return Summary(
-        overall=_group("all", scored),
-        j_and_f=bootstrap(values, [score.video_id for score in scored], seed=seed),
-        by_category=_groups(scored, lambda score: score.category or "(none)"),
-        by_size=tuple(sorted(_groups(scored, lambda score: score.size), key=lambda group: SIZES.index(group.name))),
+        overall=overall,
+        j_and_f=overall.interval,
+        by_category=_groups(scored, lambda score: score.category or "(none)", seed),
+        by_size=tuple(sorted(by_size, key=lambda group: SIZES.index(group.name))),
         videos=len({score.video_id for score in scored}),
         missing_frames=sum(score.missing for score in scored),
         evaluation=evaluation,
@@ -190,14 +193,23 @@ def is_summary(data: bytes) -> bool:
     return isinstance(found, dict) and found.keys() >= {"protocol", "bound_th", "overall", "j_and_f_interval"}
 
 
-def _groups(scores: Sequence[MaskletScore], key: Callable[[MaskletScore], str]) -> tuple[Group, ...]:
+def worst_videos(scores: Iterable[MaskletScore], count: int) -> list[str]:
+    """Ids of the videos with the lowest J&F of any of their masklets, the lowest first."""
+    lowest: dict[str, float] = {}
+    for score in scores:
+        if score.frames:
+            lowest[score.video_id] = min(score.j_and_f, lowest.get(score.video_id, math.inf))
+    return sorted(lowest, key=lambda video_id: (lowest[video_id], video_id))[:count]
+
+
+def _groups(scores: Sequence[MaskletScore], key: Callable[[MaskletScore], str], seed: int) -> tuple[Group, ...]:
     members: dict[str, list[MaskletScore]] = {}
     for score in scores:
         members.setdefault(key(score), []).append(score)
-    return tuple(_group(name, some) for name, some in sorted(members.items()))
+    return tuple(_group(name, some, seed) for name, some in sorted(members.items()))
 
 
-def _group(name: str, scores: Sequence[MaskletScore]) -> Group:
+def _group(name: str, scores: Sequence[MaskletScore], seed: int) -> Group:
     def mean(of: Callable[[MaskletScore], float]) -> float:
         return float(np.mean([of(score) for score in scores])) if scores else math.nan
 
@@ -213,10 +225,18 @@ def _group(name: str, scores: Sequence[MaskletScore]) -> Group:
         f_recall=mean(lambda one: one.f.recall),
         f_decay=mean(lambda one: one.f.decay),
         presence=mean(lambda one: one.presence),
+        interval=bootstrap(
+            np.array([score.j_and_f for score in scores]), [score.video_id for score in scores], seed=seed
+        ),
     )
 
 
 def _plain(record: Any) -> dict[str, Any]:
     return {
-        name: None if isinstance(value, float) and math.isnan(value) else value for name, value in vars(record).items()
+        name: None
+        if isinstance(value, float) and math.isnan(value)
+        else _plain(value)
+        if isinstance(value, Interval)
+        else value
+        for name, value in vars(record).items()
     }

@@ -12,7 +12,7 @@ from PIL import Image
 
 from jobs import evaluate as job
 from pipeline.errors import UsageError
-from pipeline.formats.evaluate import bootstrap, compare, evaluate, j_and_f, statistics, summarise, to_csv
+from pipeline.formats.evaluate import bootstrap, compare, evaluate, j_and_f, statistics, summarise, to_csv, worst_videos
 from pipeline.formats.opening import open_masks
 from pipeline.formats.rows import RowBuilder
 from pipeline.formats.sources import TableMasks
@@ -152,6 +152,18 @@ def test_bootstrap_draws_videos() -> None:
     assert math.isnan(bootstrap(np.empty(0), []).mean)
 
 
+def test_each_category_has_an_interval_and_the_worst_videos_come_first() -> None:
+    truth = [row for i in range(12) for row in clip(f"v{i:02}", objects=2, frames=2)]
+    found = [row for i in range(12) for row in clip(f"v{i:02}", shift=i % 4, objects=2, frames=2)]
+    result = evaluate(source(found), source(truth, {0: "bird", 1: "cat"}), protocol="all")
+    groups = summarise(result).by_category
+    assert [group.name for group in groups] == ["bird", "cat"]
+    for group in groups:
+        assert group.interval.mean == pytest.approx(group.j_and_f)
+        assert group.interval.low < group.j_and_f < group.interval.high
+    assert worst_videos(result.scores, 3) == ["v03", "v07", "v11"]
+
+
 def test_two_outputs_compared() -> None:
     rng = np.random.default_rng(0)
     truth = [row for i in range(20) for row in clip(f"v{i:02}", objects=1, frames=4)]
@@ -199,6 +211,10 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "against the baseline's 1.0000: -0.0" in shown
     assert json.loads((tmp_path / "s.json").read_text())["comparison"]["baseline"] == 1
     assert len((tmp_path / "m.csv").read_text().splitlines()) == 5
+    assert job.main([found, "--against", write(tmp_path, "more", clip("a") + clip("c"))]) == 0
+    shown = capsys.readouterr().out
+    assert "agreement in J&F 0.9" in shown
+    assert "1 videos are only in" in shown
     assert job.main([found, "--truth", truth, "--fail-under", "0.999"]) == 3
     assert "is below the 0.999" in capsys.readouterr().err
     assert job.main([found, "--truth", truth, "--fail-under", "9"]) == 2

@@ -49,8 +49,8 @@ def parser() -> argparse.ArgumentParser:
     add("--classes", metavar="LIST", help='names of classes separated by commas, such as "car, person"')
     add("--everything", action="store_true", default=None, help="find everything, of no class: SAM 2's mask generation "
         "from a grid of points")  # fmt: skip
-    add("--at", metavar="WHEN", help="frames that are looked at: one per interval, such as 1s or 0.5s, or keyframes, "
-        "which decodes nothing else (default: 1s)")  # fmt: skip
+    add("--at", metavar="WHEN", help="frames that are looked at: one per interval, such as 1s or 0.5s; keyframes, "
+        "which decodes nothing else; or shots, the first of each shot (default: 1s)")  # fmt: skip
     add("--threshold", type=float, metavar="X", help="least score of a detection, 0 to 1 (default: by model, 0.2 to "
         f"0.5; with --everything a predicted IoU of {EVERYTHING_THRESHOLD})")  # fmt: skip
     for action in label.parser()._actions:
@@ -92,11 +92,16 @@ def read_options(arguments: list[str]) -> tuple[RunConfig, bool]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     config, dry_run = read_options(sys.argv[1:] if arguments is None else arguments)
-    from pipeline.runs.detection import read_videos  # imported late: they load Ray
+    from pipeline.detection.shots import check_installed  # imported late: they load Ray and PyAV
+    from pipeline.runs.detection import read_videos
     from pipeline.runs.prepare import prepare
     from pipeline.runs.run import label_corpus
+    from pipeline.storage import Storage
 
-    videos = read_videos(config)
+    storage = Storage.from_toml(config.storage) if config.storage else Storage()
+    if config.detection and config.detection.at == "shots":
+        check_installed()
+    videos = read_videos(config.manifest, storage=storage, on_bad_row=config.on_bad_row)
     if dry_run:
         console.show_plan(prepare(config, manifest=videos))
         return 0

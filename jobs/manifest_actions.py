@@ -150,7 +150,7 @@ def show(given: argparse.Namespace, storage: Storage) -> int:
 
 
 def _write(given: argparse.Namespace, storage: Storage, manifest: Manifest, *, left_out: int = 0) -> int:
-    folder, name = _folder_and_name(given.output)
+    folder, name = folder_and_name(given.output)
     _print_bad_rows(manifest)
     left_out += len(manifest.bad_rows)
     if len(manifest) == 0:
@@ -170,7 +170,7 @@ def _print_bad_rows(manifest: Manifest) -> None:
         print(f"and {len(manifest.bad_rows) - SHOWN} more", file=sys.stderr)
 
 
-def _folder_and_name(uri: str) -> tuple[str, str]:
+def folder_and_name(uri: str) -> tuple[str, str]:
     if (path := local_path(uri)) is not None:
         return str(path.parent), path.name
     folder, _, name = uri.rpartition("/")
@@ -178,7 +178,7 @@ def _folder_and_name(uri: str) -> tuple[str, str]:
 
 
 def check_output(given: argparse.Namespace, storage: Storage) -> None:
-    folder, name = _folder_and_name(given.output)
+    folder, name = folder_and_name(given.output)
     if not name:
         raise UsageError(f"--output is {redact(given.output)!r}; it must name a file")
     if not given.overwrite and Store(folder, storage=storage).exists(name):

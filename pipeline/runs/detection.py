@@ -9,10 +9,10 @@ from pipeline.detection.publication import publish_detections
 from pipeline.errors import CorpusError, ManifestError
 from pipeline.manifest import PROMPT, Manifest, read_manifest, read_table
 from pipeline.manifest.build import VideoListing
-from pipeline.runs.config import RunConfig
+from pipeline.runs.config import OnBadRow
 from pipeline.runs.plan import Plan
 from pipeline.runs.prepare import committed_parts
-from pipeline.storage import Storage, Store, open_source
+from pipeline.storage import Storage, Store, open_source, redact
 from pipeline.tables import Published
 
 log = logging.getLogger(__name__)
@@ -22,8 +22,8 @@ _ANY_PROMPT = {"object_id": 1, "frame_index": 0, "points": [{"x": 0.0, "y": 0.0,
 """Stands for prompts, which rows of a manifest need, while the other columns are checked."""
 
 
-def read_videos(config: RunConfig) -> Manifest:
-    """The videos to look at, as a manifest without prompts.
+def read_videos(uri: str, *, storage: Storage, on_bad_row: OnBadRow = "fail") -> Manifest:
+    """The videos at a URI, as a manifest without prompts.
 
     They are the rows of a table (Parquet, CSV or JSON lines) with video_id, video_uri and other columns of manifests,
     or the videos below a folder.
@@ -31,18 +31,17 @@ def read_videos(config: RunConfig) -> Manifest:
     Raises:
         UsageError: The table or folder cannot be read, has no videos, or rows break a rule and may not be left out.
     """
-    storage = Storage.from_toml(config.storage) if config.storage else Storage()
-    if config.manifest.partition("?")[0].lower().endswith(TABLE_SUFFIXES):
-        table = read_table(config.manifest, open_file=lambda uri: open_source(uri, storage=storage)[0])
+    if uri.partition("?")[0].lower().endswith(TABLE_SUFFIXES):
+        table = read_table(uri, open_file=lambda each: open_source(each, storage=storage)[0])
     else:
-        table = _listed(Store(config.manifest, storage=storage))
+        table = _listed(Store(uri, storage=storage))
     if "prompts" in table.column_names:
         table = table.drop_columns(["prompts"])
     prompts = pa.repeat(pa.scalar([_ANY_PROMPT], pa.list_(PROMPT)), table.num_rows)
     try:
-        manifest = read_manifest(table.append_column("prompts", prompts), on_bad_row=config.on_bad_row)
+        manifest = read_manifest(table.append_column("prompts", prompts), on_bad_row=on_bad_row)
     except ManifestError as error:
-        text = str(error).replace("manifest-table.parquet", config.manifest)
+        text = str(error).replace("manifest-table.parquet", redact(uri))
         raise ManifestError(text.replace("video_id, video_uri, prompts are", "video_id, video_uri are")) from None
     at = manifest.table.column_names.index("prompts")
     none = pa.repeat(pa.scalar([], pa.list_(PROMPT)), len(manifest))

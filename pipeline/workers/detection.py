@@ -16,6 +16,7 @@ from pipeline.detection.detectors.detector import Found, PreparedFrame
 from pipeline.detection.detectors.loading import load_detector
 from pipeline.detection.part import DetectionRows, Look
 from pipeline.detection.settings import DetectionParameters
+from pipeline.detection.shots import check_installed, first_frames
 from pipeline.errors import InterruptedLabelingError
 from pipeline.logs import bound
 from pipeline.manifest.fps import check_rate
@@ -40,6 +41,8 @@ class DetectionWorker:
         torch.set_num_threads(settings.threads)
         keep_freed_memory()
         self.settings, self._parameters = settings, parameters
+        if parameters.at == "shots":
+            check_installed()
         self._detector = load_detector(
             settings.model,
             parameters,
@@ -98,7 +101,9 @@ class DetectionWorker:
         """Detections of the frames that are looked at; a thread decodes ahead, two batches are in flight."""
         waiting: deque[tuple[float, Future[Found]]] = deque()
         depth = 2 * self._detector.frames_at_once
-        frames = self._totals.timed(reader.looks(self._parameters.step_s), "decode_s")
+        shots = self._parameters.at == "shots"
+        looks = first_frames(reader) if shots else reader.looks(self._parameters.step_s)
+        frames = self._totals.timed(looks, "decode_s")
         with prefetch(frames, self._prepared, depth=depth) as ready:
             for time_s, frame in ready:
                 if self._stopping.is_set():

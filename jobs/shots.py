@@ -67,9 +67,9 @@ def main(arguments: list[str] | None = None) -> int:
     manifest = read_videos(given.videos, storage=storage, on_bad_row=given.on_bad_row or "fail")
 
     def shots_of(video: "Video") -> list[dict[str, object]] | str:
-        segment = {"start_s": video.start_s, "end_s": video.end_s, "fps": rate_of(video)}
+        uri, start_s, end_s, fps = video.video_uri, video.start_s, video.end_s, rate_of(video)
         try:
-            with open_uri(video.video_uri, storage=storage, **segment) as (reader, _):
+            with open_uri(uri, storage=storage, start_s=start_s, end_s=end_s, fps=fps) as (reader, _):
                 shots = find_shots(reader, given.finder)
         except CorpusError as error:
             return f"{video.video_id!r}: {error}"

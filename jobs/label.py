@@ -64,6 +64,9 @@ def parser() -> argparse.ArgumentParser:
     add("--max-hole-area", type=int, metavar="PX", help="fill holes of up to PX pixels (default: 0, off)")
     add("--max-sprinkle-area", type=int, metavar="PX", help="drop separate parts of up to PX pixels (default: 0, off)")
     add("--non-overlapping", action="store_true", default=None, help="give each pixel to at most one object")
+    add("--label-fps", type=float, metavar="X", help="label X frames a second, and prompted frames (default: all "
+        "frames)")  # fmt: skip
+    add("--every", metavar="N", help="the same as a distance: 3f labels every third frame, 0.5s two frames a second")
     add("--max-conditioning-frames", type=int, metavar="N", help="attend to the N latest prompted frames alone "
         "(default: all prompted frames, also later ones; with detections 4)")  # fmt: skip
     group = p.add_argument_group("with --detections")

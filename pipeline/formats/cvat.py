@@ -5,7 +5,7 @@ It is read with polygons, boxes and masks. `cvat_masks` writes masks.
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import ClassVar
@@ -62,7 +62,7 @@ class CvatFormat(Format):
                 tracks.setdefault(row["object_id"], []).append((frame, ring))
         for number, (object_id, name) in enumerate(video.categories().items()):
             yield f'  <track id="{number}" label={quoteattr(legal(name))} source="auto">\n'
-            for frame, ring in _closed(tracks[object_id], context.every, in_file):
+            for frame, ring in _closed(tracks[object_id], lambda t: video.next_frame(t, context.every), in_file):
                 yield _shape(frame, ring).format(id_attribute(object_id))
             yield "  </track>\n"
 
@@ -225,13 +225,15 @@ def _mask_counts(shape: ElementTree.Element, size: tuple[int, int]) -> str:
     return rle.encode(mask[None])[0]
 
 
-def _closed(track: list[tuple[int, Points]], every: int, in_file: FileFrames) -> Iterator[tuple[int, Points]]:
+def _closed(
+    track: list[tuple[int, Points]], next_frame: Callable[[int], int], in_file: FileFrames
+) -> Iterator[tuple[int, Points]]:
     """The shapes of a track by the frame of the file; an empty one if the next selected frame has none."""
     following = [*(frame for frame, _ in track[1:]), None]
     for (frame, ring), after in zip(track, following, strict=True):
         yield in_file.before + frame, ring
-        end = in_file.before + frame + every
-        if len(ring) and after != frame + every and end < in_file.count:
+        end = in_file.before + next_frame(frame)
+        if len(ring) and after != next_frame(frame) and end < in_file.count:
             yield end, np.empty((0, 2))
 
 

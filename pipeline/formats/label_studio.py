@@ -72,14 +72,16 @@ def _track(
     first = next(iter(rows))
     frames = round(rows[first]["time_s"] * rate) - first + video.frame_count  # to the end of the segment
     boxes = {frame: tuple(row[side] for side in ("x_min", "y_min", "x_max", "y_max")) for frame, row in rows.items()}
+    following = {frame: video.next_frame(frame, context.every) for frame in boxes}
+    before = {after: frame for frame, after in following.items()}
     sequence: dict[int, dict[str, Any]] = {}
     for frame, box in boxes.items():
-        if boxes.get(frame - context.every) == box == boxes.get(frame + context.every):
+        if boxes.get(before.get(frame, -1)) == box == boxes.get(following[frame]):
             continue
         number = round(rows[frame]["time_s"] * rate) + 1
         sequence[number] = {
             "frame": number,
-            "enabled": frame + context.every in boxes,
+            "enabled": following[frame] in boxes,
             "rotation": 0,
             "x": 100 * box[0] / width,
             "y": 100 * box[1] / height,

@@ -51,6 +51,7 @@ class SavFormat(Format):
     protocol = "sav"
 
     def pieces(self, video: VideoMasks, context: ExportContext) -> Iterator[Piece]:
+        video.check_stride(context.every)
         facts = {key: video.facts[key] for key in ("video_environment",) if video.facts.get(key)}
         data = write_sav(
             video.video_id,

@@ -52,6 +52,9 @@ class MaskSource(Protocol):
     def read(self, video_ids: Sequence[str]) -> tuple[dict[str, pa.Table], list[Problem]]:
         """MASK_ROWS of some videos, sorted by object and frame, and what could not be read."""
 
+    def at_a_rate(self, video_ids: Sequence[str]) -> set[str]:
+        """Which of these videos were labelled on some frames only, so that a frame without masks says nothing."""
+
 
 @dataclass(frozen=True)
 class SelectedMasks:
@@ -67,6 +70,10 @@ class SelectedMasks:
     def read(self, video_ids: Sequence[str]) -> tuple[dict[str, pa.Table], list[Problem]]:
         rows = self.selection.read(video_ids).select(MASK_ROWS.names).cast(MASK_ROWS)
         return by_video(sorted_rows(rows)), []
+
+    def at_a_rate(self, video_ids: Sequence[str]) -> set[str]:
+        facts = self.selection.videos(video_ids)
+        return {video_id for video_id, row in facts.items() if row.get("label_rate")}
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,9 @@ class TableMasks:
     def read(self, video_ids: Sequence[str]) -> tuple[dict[str, pa.Table], list[Problem]]:
         wanted = pc.is_in(self.table.column("video_id"), value_set=pa.array(video_ids, pa.string()))
         return by_video(sorted_rows(self.table.filter(wanted))), []
+
+    def at_a_rate(self, _video_ids: Sequence[str]) -> set[str]:
+        return set()
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,9 @@ class FileMasks:
             except CorpusError as error:
                 problems.append(Problem(video_id=video_id, message=str(error)))
         return tables, problems
+
+    def at_a_rate(self, _video_ids: Sequence[str]) -> set[str]:
+        return set()
 
 
 def file_of_each_video(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -1,11 +1,15 @@
 """The selected masks of one video, the input of every format."""
 
+import math
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
+from pipeline.errors import UsageError
 from pipeline.formats.rows import by_video
 from pipeline.formats.segments import FileFrames, file_frames
 from pipeline.formats.selection import Chunk, Selection
@@ -54,6 +58,37 @@ class VideoMasks:
         """Frames per second; 0 where unknown."""
         return float(self.facts.get("fps") or 0.0)
 
+    def next_frame(self, frame: int, every: int) -> int:
+        """The selected frame after one, where every so many frames are selected; objects may have no row there."""
+        rate = self.facts.get("label_rate")
+        if not rate:
+            return frame + every
+        step = math.lcm(every, _stride(rate, self.fps))
+        place = bisect_right(self._frames, frame)
+        later = self._frames[place] if place < len(self._frames) else None
+        slack = step + rate.endswith("fps")  # a rate that does not divide the video's alternates between two strides
+        return later if later is not None and later <= frame + slack else frame + step
+
+    def check_stride(self, every: int) -> None:
+        """Refuse a stride whose frames were not all labelled, for formats that write an absent mask as an empty one.
+
+        Raises:
+            UsageError: The video was labelled at a rate that leaves out some of these frames.
+        """
+        rate, frames = self.facts.get("label_rate"), self._frames
+        if not rate:
+            return
+        wanted = set(range(-(-frames[0] // every) * every, frames[-1] + 1, every))
+        if every % _stride(rate, self.fps) or (rate.endswith("fps") and not wanted <= set(frames)):
+            raise UsageError(
+                f"video {self.video_id!r} was labelled at {rate}, which leaves out frames of every {every}; choose a "
+                "stride whose frames were labelled by --every, or label at a rate that has them"
+            )
+
+    @cached_property
+    def _frames(self) -> list[int]:
+        return sorted(set(self.rows.column("frame_index").to_pylist()))
+
     def in_file(self, storage: Storage | None = None) -> FileFrames:
         """The position of the labelled segment in its file; opens the file, unless the whole of it was labelled.
 
@@ -100,6 +135,13 @@ def read_videos(selection: Selection, chunk: Chunk, splits: Splits) -> Iterator[
         )
         frames_before += video.frames
         rows_before += video.rows
+
+
+def _stride(rate: str, fps: float) -> int:
+    """Frames between two labelled ones, on average."""
+    if rate.endswith("fps"):
+        return max(1, round(fps / float(rate.removesuffix("fps"))))
+    return int(rate.removesuffix("f"))
 
 
 def _object_id(row: Mapping[str, Any]) -> int:

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,7 @@ class PartBuilder:
         *,
         masklets: Mapping[int, Mapping[str, Any]] | None = None,
         second_pass: "PartBuilder | None" = None,
+        labelled_frames: Sequence[int] | None = None,
     ) -> bytes | Path:
         """The part: bytes, or a local file (until `close`) if rows were spilled.
 
@@ -119,18 +120,19 @@ class PartBuilder:
             video: columns of VIDEOS and, under "extra", the manifest's own columns.
             masklets: more columns of MASKLETS by object id, such as category.
             second_pass: the rows of a second pass, see labels.measures.drift.
+            labelled_frames: the labelled frames, ascending; None for all frames of the video.
 
         Raises:
             ValueError: An object has two rows for one frame.
         """
         if not self.spilled:
             sink = pa.BufferOutputStream()
-            self._write(sink, video, masklets or {}, second_pass)
+            self._write(sink, video, masklets or {}, second_pass, labelled_frames)
             return bytes(sink.getvalue())
         assert self._folder is not None
         path = self._folder / "part.parquet"
         with pa.OSFile(str(path), "wb") as file:
-            self._write(file, video, masklets or {}, second_pass)
+            self._write(file, video, masklets or {}, second_pass, labelled_frames)
         return path
 
     def close(self) -> None:
@@ -161,6 +163,7 @@ class PartBuilder:
         video: Mapping[str, Any],
         masklets: Mapping[int, Mapping[str, Any]],
         second_pass: "PartBuilder | None",
+        labelled_frames: Sequence[int] | None,
     ) -> None:
         masklet_rows: list[dict[str, Any]] = []
         height, width = self._size
@@ -168,7 +171,7 @@ class PartBuilder:
         with pq.ParquetWriter(sink, MASKS, **parquet_settings()) as writer:
             waiting: list[pa.Table] = []
             for object_id, first, second in paired(self.by_object(), second_pass.by_object() if second_pass else ()):
-                rows = measure_masklet(first, second, height=height, width=width)
+                rows = measure_masklet(first, second, height=height, width=width, labelled_frames=labelled_frames)
                 given = masklets.get(object_id, {})
                 masklet_rows.append({**masklet_row(object_id, rows, pixels=height * width), **given, **ids})
                 waiting.append(rows)

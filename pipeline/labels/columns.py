@@ -78,7 +78,7 @@ COMMENTS: dict[str, dict[str, str]] = {
         "frames": "displayed frames of the segment, as far as labelling had to decode it",
         "objects": "prompted objects",
         "mask_rows": "rows of the video in masks",
-        "fps": "mean frames per second",
+        "fps": "mean frames per second of the video",
         "height": "rows of the displayed frame",
         "width": "columns of the displayed frame",
         "rotation": "degrees by which frames are rotated for display",
@@ -115,6 +115,7 @@ COMMENTS: dict[str, dict[str, str]] = {
         "detections_digest": "hash of the video's detections; null where prompts alone were given",
         "association": "settings by which detections became prompts, as JSON",
         "dropped_detections": "detections that began no object and matched none, by reason, as JSON",
+        "label_rate": "which frames are labelled, such as 6fps or 3f (every third), and prompted ones; null for all",
         "label_key": "hash of everything that determines the masks",
     },
     "failures": {

@@ -86,6 +86,7 @@ def label_key(
     algorithm_version: int = ALGORITHM_VERSION,
     detections: str | None = None,
     association: str | None = None,
+    label_rate: str | None = None,
 ) -> str:
     """Name of a video's labels: sha256, in hex, of canonical JSON of all that determines its masks.
 
@@ -100,12 +101,15 @@ def label_key(
         algorithm_version: version of the algorithm that makes the labels.
         detections: digest of the video's detections.
         association: settings by which detections become prompts, where there are any.
+        label_rate: which frames are labelled, such as `6fps` or `3f`; None for all.
     """
     parts = [algorithm_version, version, start_s, end_s, prompts, weights, parameters]
     if fps is not None:
         parts.append({"fps": fps})
     if detections is not None:
         parts.append({"detections": detections, "association": association})
+    if label_rate is not None:
+        parts.append({"label_rate": label_rate})
     return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -114,6 +118,7 @@ KEY_COLUMNS = {
     "start_s": "segment",
     "end_s": "segment",
     "fps": "fps",
+    "label_rate": "label rate",
     "prompts_digest": "prompts",
     "detections_digest": "detections",
     "association": "association",

@@ -51,15 +51,23 @@ def measure_frame(frame: FrameMasks) -> Columns:
     return {**_place(frame), **_shape(frame), **_scores(frame), **_logits(frame)}
 
 
-def measure_masklet(rows: pa.Table, second_pass: pa.Table | None, *, height: int, width: int) -> pa.Table:
+def measure_masklet(
+    rows: pa.Table,
+    second_pass: pa.Table | None,
+    *,
+    height: int,
+    width: int,
+    labelled_frames: Sequence[int] | None = None,
+) -> pa.Table:
     """One object's mask rows with the columns that compare frames filled in; a column that `rows` lacks is left out.
 
     Args:
         rows: the object's rows in frame order.
         second_pass: its rows of the second pass in frame order, if there was one.
         height, width: the displayed frame, in pixels.
+        labelled_frames: the labelled frames, ascending; None for all frames of the video.
     """
-    measured = motion(rows, height=height, width=width)
+    measured = motion(rows, height=height, width=width, labelled_frames=labelled_frames)
     if second_pass is not None:
         measured |= agreement(rows, second_pass, size=(height, width))
     for name, values in measured.items():

@@ -129,6 +129,7 @@ VIDEOS = pa.schema(
         pa.field("association", pa.string()),
         pa.field("dropped_detections", pa.string()),
         pa.field("label_key", pa.string(), nullable=False),
+        pa.field("label_rate", pa.string()),
     ]
 )
 """One row per video; the manifest's extra columns follow under their own names. Publishing sets published_at; doubt is

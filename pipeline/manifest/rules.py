@@ -50,6 +50,15 @@ def check_rows(batch: pa.RecordBatch, found: Findings) -> None:
     fps = batch.column("fps")
     slow = flags(pc.less_equal(fps, 0).fill_null(False))
     found.rows_where(slow, "fps", fps, "must be a number above 0 (frames per second of an image sequence), or missing")
+    rate, every = batch.column("label_fps"), batch.column("label_every")
+    none = flags(pc.less_equal(rate, 0).fill_null(False))
+    found.rows_where(none, "label_fps", rate, "must be a number above 0 (frames to label a second), or missing")
+    found.rows_where(
+        _less(every, 1), "label_every", every, "must be at least 1 (label every so many frames), or missing"
+    )
+    found.rows_where(
+        _given(rate) & _given(every), "label_fps, label_every", rate, "both are given; at most one of them is allowed"
+    )
     found.rows_where(_less(frames, 1), "num_frames", frames, "must be at least 1, or missing when it is not known")
 
 

@@ -34,6 +34,8 @@ SCHEMA = pa.schema(
         ("num_frames", pa.int64()),
         ("priority", pa.int64()),
         ("detections", pa.string()),
+        ("label_fps", pa.float64()),
+        ("label_every", pa.int64()),
     ]
 )
 _WITHOUT_VIEWS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
@@ -59,6 +61,10 @@ class Video:
     priority: int | None = None
     detections: str | None = None
     """URI of a table that holds the video's detections: objects begin from them, beside those of the prompts."""
+    label_fps: float | None = None
+    """Frames a second to label instead of all; at most one of label_fps and label_every."""
+    label_every: int | None = None
+    """Label every so many frames; 1 for all, whatever the run's label rate is."""
     extra: pa.Table = field(default_factory=lambda: NO_COLUMNS)
     """One row of the manifest's other columns in their Arrow types, which are carried through to the videos table."""
 

@@ -30,7 +30,8 @@ def describe(video: Video) -> Iterator[str]:
     """A video's facts and prompts, a line each; control characters in its values are escaped."""
     yield f"row {video.row}  {video.video_id!a}  {redact(video.video_uri)!a}"
     facts = {
-        name: getattr(video, name) for name in ("start_s", "end_s", "fps", "video_version", "num_frames", "priority")
+        name: getattr(video, name)
+        for name in ("start_s", "end_s", "fps", "video_version", "num_frames", "priority", "label_fps", "label_every")
     }
     given = [f"{name} {value!r}" for name, value in facts.items() if value is not None]
     others = {name: video.extra[name] for name in video.extra.column_names}

@@ -1,5 +1,6 @@
 """The configuration of a run: every option of `jobs.label`, checked before anything is loaded."""
 
+import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
@@ -32,6 +33,10 @@ class RunConfig:
     parameters: Parameters = field(default_factory=Parameters)
     detection: DetectionParameters | None = None
     """Detect objects instead of labelling them: the settings of `jobs.detect`."""
+    label_fps: float | None = None
+    """Frames to label a second of video, and prompted frames (default: all frames)."""
+    every: str | None = None
+    """The same as a distance between labelled frames: `3f` or `0.5s`."""
     prompts: str | None = None
     detections: str | None = None
     """Table of detections of the rows that name none in their column `detections`."""
@@ -101,6 +106,7 @@ class RunConfig:
         for name in ("actors", "gpus_per_actor") if self.worker_group else ():
             self._require(name, getattr(self, name) is None, "none beside --worker-group, which says it for each group")
         check_groups(self.worker_group)
+        self._check_label_rate()
         self._require("checkpoint_every_s", self.checkpoint_every_s > 0, "seconds above 0")
         self._require("deadline_floor_s", self.deadline_floor_s > 0, "seconds above 0")
         self._require("grace_s", self.grace_s >= 0, "0 seconds or more")
@@ -117,6 +123,27 @@ class RunConfig:
                 raise UsageError(f"{name} has the type {kind.__name__}; allowed: a path or URI as str{table}")
             self._require(name, bool(getattr(self, name).strip()), "a path or URI")
 
+    @property
+    def label_rate(self) -> str | None:
+        """The label rate of videos whose manifest gives none, such as `6fps` or `3f`; None for all frames."""
+        if self.label_fps is not None:
+            return f"{_number(self.label_fps)}fps"
+        if self.every is None:
+            return None
+        distance, unit = float(self.every[:-1]), self.every[-1]
+        rate = f"{int(distance)}f" if unit == "f" else f"{_number(1 / distance)}fps"
+        return None if rate == "1f" else rate
+
+    def _check_label_rate(self) -> None:
+        rate = self.label_fps
+        self._require("label_fps", rate is None or 0 < rate < float("inf"), "a number of frames a second above 0")
+        self._require("label_fps", rate is None or self.every is None, "none beside --every, which also sets the rate")
+        both = self.detections is not None and (rate is not None or self.every is not None)
+        self._require("detections", not both, "none beside --label-fps or --every: objects are decided on all frames")
+        allowed = "a whole number of frames such as 3f, or seconds such as 0.5s, above 0; the unit is needed"
+        distance = re.fullmatch(r"(\d+)f|(\d+(?:\.\d+)?)s", self.every or "1f")
+        self._require("every", distance is not None and float(distance[1] or distance[2]) > 0, allowed)
+
     def _require(self, name: str, holds: bool, allowed: str) -> None:
         if not holds:
             raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)!r}; allowed: {allowed}")
@@ -124,6 +151,10 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """The configuration as the record of a run holds it; no option is a secret."""
         return asdict(self)
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
 
 
 PARAMETER_NAMES = tuple(f.name for f in fields(Parameters))

@@ -158,6 +158,7 @@ class _Tasks:
         self._keys, self._versions, self._digests = (table[name] for name in ("label_key", "version", "prompts_digest"))
         self._detections, self._parameters = table["detections_digest"], table["parameters"]
         self._for_detections = prepared.config.parameters.for_detections()
+        self._rates = table["label_rate"]
         self._upcoming = _Upcoming(prepared.manifest, prepared.plan.order)
         self._begun = unfinished(prepared.store)
         """Videos that may have a checkpoint."""
@@ -177,6 +178,7 @@ class _Tasks:
             parameters=self._for_detections
             if self._parameters[index].as_py() == self._for_detections.to_json()
             else None,
+            label_rate=self._rates[index].as_py(),
             attempt=len(attempts) + 1,
             isolate=any(attempt.cause in RETRY_SOLO for attempt in attempts),
         )

@@ -17,6 +17,7 @@ from pipeline.detection.settings import DetectionParameters
 from pipeline.labels.key import ALGORITHM_VERSION, KEY_COLUMNS, Parameters, label_key
 from pipeline.manifest.conform import flags
 from pipeline.manifest.fps import rates
+from pipeline.manifest.label_rates import label_rates, labelled_shares
 
 Numbers = npt.NDArray[np.float64]
 Costs = Callable[[Numbers, npt.NDArray[np.int64]], Numbers]
@@ -66,6 +67,7 @@ def make_plan(
     weights: str,
     parameters: Parameters | DetectionParameters,
     algorithm_version: int = ALGORITHM_VERSION,
+    label_rate: str | None = None,
     labelled: pa.Table,
     committed: Collection[tuple[str, str]],
     quarantined: Collection[tuple[str, str]],
@@ -86,6 +88,7 @@ def make_plan(
         weights: digest of the model's weights.
         parameters: settings that change masks or detections.
         algorithm_version: version of the algorithm that makes the labels.
+        label_rate: the run's label rate, such as `6fps` or `3f`; None for all frames.
         labelled: the published videos table: video_id, label_key and KEY_COLUMNS; may be empty.
         committed: (video_id, label_key) of the committed parts; published ones may be missing.
         quarantined: (video_id, label_key) of failures that are not retried.
@@ -103,6 +106,9 @@ def make_plan(
     settings = [parameters.to_json()]
     if isinstance(parameters, Parameters):
         settings.append(parameters.for_detections().to_json())
+    label_rate_column = label_rates(manifest, label_rate)
+    if isinstance(parameters, DetectionParameters):  # looks have a rate of their own
+        label_rate_column = pa.nulls(manifest.num_rows, pa.string())
     table = pa.table(
         {
             "video_id": manifest["video_id"],
@@ -110,6 +116,7 @@ def make_plan(
             "start_s": manifest["start_s"],
             "end_s": manifest["end_s"],
             "fps": rates(manifest["video_uri"], manifest["fps"]),
+            "label_rate": label_rate_column,
             "prompts_digest": prompt_digests,
             "weights_digest": _constant(weights, manifest.num_rows),
             "parameters": pa.DictionaryArray.from_arrays(pa.array(decided.astype(np.int8)), settings),
@@ -137,7 +144,7 @@ def make_plan(
     by_hand = pc.is_in(table["video_id"].take(pending), value_set=pa.array(corrected, pa.string()))
     reasons = pc.if_else(pc.and_(by_hand, pc.equal(reasons, "prompts changed")), CORRECTED, reasons)
     reasons = pc.if_else(pa.array(due[pending]), "retry due", reasons)
-    frames = _frames(manifest, sizes)
+    frames = _frames(manifest, sizes) * labelled_shares(manifest, label_rate_column)
     objects = np.maximum(_objects(manifest), decided)
     table = (
         table.append_column("state", pa.array(STATES).take(pa.array(codes)))
@@ -165,7 +172,8 @@ def _constant(value: str, rows: int) -> pa.Array:
 def _keys(table: pa.Table, weights: str, algorithm_version: int) -> pa.ChunkedArray:
     """The label key of every video; null where its version is."""
     chunks = []
-    names = ["version", "start_s", "end_s", "fps", "prompts_digest", "parameters", "detections_digest", "association"]
+    names = ["version", "start_s", "end_s", "fps", "label_rate", "prompts_digest", "parameters", "detections_digest"]
+    names.append("association")
     for batch in table.select(names).to_batches(ROWS_AT_ONCE):
         keys = [
             None
@@ -175,6 +183,7 @@ def _keys(table: pa.Table, weights: str, algorithm_version: int) -> pa.ChunkedAr
                 start_s=start,
                 end_s=end,
                 fps=fps,
+                label_rate=rate,
                 prompts=prompts,
                 weights=weights,
                 parameters=settings,
@@ -182,7 +191,7 @@ def _keys(table: pa.Table, weights: str, algorithm_version: int) -> pa.ChunkedAr
                 detections=detections,
                 association=association,
             )
-            for version, start, end, fps, prompts, settings, detections, association in zip(
+            for version, start, end, fps, rate, prompts, settings, detections, association in zip(
                 *(column.to_pylist() for column in batch.columns), strict=True
             )
         ]

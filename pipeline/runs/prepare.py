@@ -118,6 +118,7 @@ def prepare(
         weights=model.digest,
         parameters=config.detection or config.parameters,
         algorithm_version=DETECTION_VERSION if config.detection else ALGORITHM_VERSION,
+        label_rate=config.label_rate,
         labelled=labelled,
         committed=committed,
         quarantined=failures.keys() - retried,

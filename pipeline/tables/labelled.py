@@ -11,7 +11,7 @@ from pipeline.tables.delta import dataset
 
 KEY_COLUMNS = (
     "video_id", "label_key", "version", "start_s", "end_s", "fps", "prompts_digest", "weights_digest", "parameters",
-    "algorithm_version", "detections_digest", "association",
+    "algorithm_version", "detections_digest", "association", "label_rate",
 )  # fmt: skip
 
 

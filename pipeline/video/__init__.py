@@ -27,6 +27,7 @@ that video alone.
 """
 
 from pipeline.video.failures import FAILURE_CLASSES
+from pipeline.video.grid import FrameGrid
 from pipeline.video.image_files import ImageFiles
 from pipeline.video.info import Damage, Frame, OnDamaged, VideoInfo, VideoLimits
 from pipeline.video.memory import keep_freed_memory
@@ -37,6 +38,7 @@ __all__ = [
     "FAILURE_CLASSES",
     "Damage",
     "Frame",
+    "FrameGrid",
     "ImageFiles",
     "OnDamaged",
     "Prefetch",

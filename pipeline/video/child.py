@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from pipeline.errors import CorpusError
+from pipeline.video.grid import FrameGrid
 from pipeline.video.info import Frame, VideoLimits
 from pipeline.video.reader import VideoReader, open_video
 
@@ -56,12 +57,17 @@ class _Deadline:
 
 
 def _answer(video: VideoReader, method: str, argument: Any, out: BinaryIO, deadline: _Deadline) -> None:
-    if method == "index_at":
-        _send(out, answer=video.index_at(argument))
+    if method in ("index_at", "times"):
+        _send(out, answer=getattr(video, method)(argument))
     elif method != "open":
-        frames = video.at(argument).values() if method == "at" else getattr(video, method)(argument)
+        frames = video.at(argument).values() if method == "at" else _pass(video, method, **argument)
         for frame in deadline.watch(frames):
             _send(out, frame.rgb.data, index=frame.index, time_s=frame.time_s, shape=frame.rgb.shape)
+
+
+def _pass(video: VideoReader, method: str, *, start: int, grid: dict[str, Any] | None) -> Iterable[Frame]:
+    frames: Iterable[Frame] = getattr(video, method)(start, grid=grid and FrameGrid(**grid))
+    return frames
 
 
 def _send(out: BinaryIO, data: memoryview | bytes = b"", **header: object) -> None:

@@ -11,6 +11,7 @@ from av.video.frame import VideoFrame
 
 from pipeline.errors import AfterEndError, PromptError, VideoError
 from pipeline.video.display import RgbConverter
+from pipeline.video.grid import FrameGrid
 from pipeline.video.info import Damage, Frame, OnDamaged, Segment, VideoInfo, VideoLimits
 from pipeline.video.input_file import InputFile
 from pipeline.video.looks import NO_INDEX, on_screen
@@ -37,16 +38,20 @@ class VideoFile:
     def damage(self) -> Damage:
         return self._passes.damage
 
-    def forward(self, start: int = 0) -> Iterator[Frame]:
-        """Frames `start`, `start` + 1, ... to the end of the segment."""
+    def forward(self, start: int = 0, *, grid: FrameGrid | None = None) -> Iterator[Frame]:
+        """Frames `start`, `start` + 1, ... to the end of the segment; others than those of the grid are not converted.
+
+        They are decoded, because later frames may refer to them.
+        """
         convert = self._converter()
         with self._decoding(_index(start)) as frames:
             for index, frame in frames:
-                yield self._shown(index, frame, convert)
+                if grid is None or grid.has(index, self._timeline.time):
+                    yield self._shown(index, frame, convert)
         if start >= len(self._timeline):
             raise self._beyond(start)
 
-    def backward(self, start: int) -> Iterator[Frame]:
+    def backward(self, start: int, *, grid: FrameGrid | None = None) -> Iterator[Frame]:
         """Frames `start`, `start` - 1, ... 0: runs of frames are decoded forward and given in reverse."""
         with self._lock:
             known = self._passes.learn(_index(start) + 1)
@@ -56,7 +61,9 @@ class VideoFile:
         while high >= 0:
             kept = self._run_before(high)
             while kept:
-                yield self._shown(high, kept.pop(), convert)
+                frame = kept.pop()
+                if grid is None or grid.has(high, self._timeline.time):
+                    yield self._shown(high, frame, convert)
                 high -= 1
 
     def at(self, indices: Iterable[int]) -> dict[int, Frame]:
@@ -89,6 +96,12 @@ class VideoFile:
         with self._decoding(0) as frames:
             for index, frame in on_screen(frames, self._timeline.time, step_s, self._passes.tolerance_s):
                 yield self._shown(index, frame, convert)
+
+    def times(self, count: int) -> list[float]:
+        """Times of the first `count` frames, fewer where the video has fewer."""
+        with self._lock:
+            self._passes.learn(count)
+        return [self._timeline.time(index) for index in range(min(count, len(self._timeline)))]
 
     def index_at(self, times_s: Sequence[float]) -> list[int]:
         """The frame on screen at each time, counted from the file's first frame."""

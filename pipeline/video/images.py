@@ -8,6 +8,7 @@ from PIL import Image
 
 from pipeline.errors import AfterEndError, PromptError
 from pipeline.video.failures import DamagedError, NoFramesError, TooLargeError
+from pipeline.video.grid import FrameGrid
 from pipeline.video.image_files import (
     FORMATS,
     ImageFiles,
@@ -67,15 +68,21 @@ class ImageSequence:
     def damage(self) -> Damage:
         return Damage(decoded_frames=self._seen, damaged_packets=len(self._damaged), complete=self._seen == self._count)
 
-    def forward(self, start: int = 0) -> Iterator[Frame]:
+    def forward(self, start: int = 0, *, grid: FrameGrid | None = None) -> Iterator[Frame]:
         self._check(start)
         for index in range(start, self._count):
-            yield self._frame(index)
+            if grid is None or grid.has(index, self._time):
+                yield self._frame(index)
+            self._seen = max(self._seen, index + 1)
 
-    def backward(self, start: int) -> Iterator[Frame]:
+    def backward(self, start: int, *, grid: FrameGrid | None = None) -> Iterator[Frame]:
         self._check(start)
         for index in range(start, -1, -1):
-            yield self._frame(index)
+            if grid is None or grid.has(index, self._time):
+                yield self._frame(index)
+
+    def times(self, count: int) -> list[float]:
+        return [self._time(index) for index in range(min(count, self._count))]
 
     def at(self, indices: Iterable[int]) -> dict[int, Frame]:
         wanted = sorted(set(indices))
@@ -110,6 +117,9 @@ class ImageSequence:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def _time(self, index: int) -> float:
+        return (self._first + index) / self._fps
+
     def _frame(self, index: int) -> Frame:
         self._seen = max(self._seen, index + 1)
         place = self._first + index
@@ -128,7 +138,7 @@ class ImageSequence:
                 f"{self.name}: {self._names[place]} has {size} pixels, "
                 f"the first image {self._shape[1]} x {self._shape[0]}; all must be of one size"
             )
-        return Frame(index, (self._first + index) / self._fps, rgb)
+        return Frame(index, self._time(index), rgb)
 
     def _decode(self, place: int) -> Rgb:
         with image_errors(), self._open(place) as image:

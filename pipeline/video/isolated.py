@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.errors import AfterEndError, CorpusError, PromptError, StorageError, VideoError
 from pipeline.video.failures import CrashError, HangError
+from pipeline.video.grid import FrameGrid
 from pipeline.video.info import Damage, Frame, OnDamaged, Segment, VideoInfo, VideoLimits
 from pipeline.video.input_file import InputFile
 
@@ -60,11 +61,14 @@ class IsolatedVideo:
         assert self._info is not None
         return self._info
 
-    def forward(self, start: int = 0) -> Iterator[Frame]:
-        return self._frames("forward", start)
+    def forward(self, start: int = 0, *, grid: FrameGrid | None = None) -> Iterator[Frame]:
+        return self._frames("forward", {"start": start, "grid": grid and grid.to_dict()})
 
-    def backward(self, start: int) -> Iterator[Frame]:
-        return self._frames("backward", start)
+    def backward(self, start: int, *, grid: FrameGrid | None = None) -> Iterator[Frame]:
+        return self._frames("backward", {"start": start, "grid": grid and grid.to_dict()})
+
+    def times(self, count: int) -> list[float]:
+        return [float(time) for time in self._answer("times", count)]
 
     def at(self, indices: Iterable[int]) -> dict[int, Frame]:
         return {frame.index: frame for frame in self._frames("at", sorted(set(indices)))}

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
 from pipeline.video.file import VideoFile
+from pipeline.video.grid import FrameGrid
 from pipeline.video.image_files import ImageFiles, read_folder, read_zip
 from pipeline.video.images import DEFAULT_FPS, ImageSequence
 from pipeline.video.info import Damage, Frame, OnDamaged, Segment, VideoInfo, VideoLimits
@@ -23,11 +24,14 @@ class VideoReader(Protocol):
     def damage(self) -> Damage:
         """Damage in the frames decoded so far; final once `forward()` has ended."""
 
-    def forward(self, start: int = 0) -> Iterator[Frame]:
-        """Frames `start`, `start` + 1, ... to the end of the segment."""
+    def forward(self, start: int = 0, *, grid: FrameGrid | None = None) -> Iterator[Frame]:
+        """Frames `start`, `start` + 1, ... to the end of the segment; only those of the grid, if there is one."""
 
-    def backward(self, start: int) -> Iterator[Frame]:
-        """Frames `start`, `start` - 1, ... 0, in memory bounded by `VideoLimits.backward_bytes`."""
+    def backward(self, start: int, *, grid: FrameGrid | None = None) -> Iterator[Frame]:
+        """Frames `start`, `start` - 1, ... 0, in memory bounded by `VideoLimits.backward_bytes`; see `forward`."""
+
+    def times(self, count: int) -> list[float]:
+        """Times of the first `count` frames, fewer where the video has fewer; decodes up to them."""
 
     def at(self, indices: Iterable[int]) -> dict[int, Frame]:
         """The frames with these indices. PromptError beyond the end."""

@@ -102,6 +102,10 @@ def manifest_row(video: Mapping[str, Any], prompts: PromptRecords, *, storage: S
     extra = {name: value for name, value in video.items() if name not in VIDEOS.names and value is not None}
     if "manifest_fps" in extra:  # the videos table has the name for itself
         extra["fps"] = extra.pop("manifest_fps")
+    rate = video.get("label_rate")
+    if rate:
+        name, number = ("label_fps", float) if rate.endswith("fps") else ("label_every", int)
+        extra[name] = number(rate.removesuffix("fps").removesuffix("f"))
     return extra | {
         "video_id": video["video_id"],
         "video_uri": video["uri"],

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import torch
 
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, PromptError
 from pipeline.labels import PartBuilder
 from pipeline.logs import bound
 from pipeline.manifest.fps import check_rate
@@ -21,6 +21,7 @@ from pipeline.tracking.stepping import LoadedModel
 from pipeline.video import VideoReader, keep_freed_memory
 from pipeline.workers.association import categories_of, decided_columns, decider_maker, read_planned
 from pipeline.workers.checkpoint import Checkpoints
+from pipeline.workers.chosen import ChosenFrames
 from pipeline.workers.metrics import Totals, WorkerMetrics
 from pipeline.workers.opening import check_unchanged, open_task
 from pipeline.workers.prompts import resolve_prompts
@@ -104,8 +105,16 @@ class Labeler:
             ExitStack() as builders,
         ):
             check_rate(video, reader)
-            info, tracker = reader.info, self._tracker(task, reader, spent)
+            if task.label_rate and task.detections_digest is not None:
+                raise PromptError(
+                    f"the label rate is {task.label_rate}, and the video has detections; allowed is one of them"
+                )
+            info = reader.info
             objects = resolve_prompts(video.prompts, height=info.height, width=info.width, index_at=reader.index_at)
+            chosen = ChosenFrames(reader, task.label_rate, objects) if task.label_rate else None
+            if chosen is not None:
+                objects = chosen.positions_of(objects)
+            tracker = self._tracker(task, reader, spent, chosen)
             detections, make_decider = None, None
             if task.detections_digest is not None:
                 detections = read_planned(video, task.detections_digest, self.settings.storage)
@@ -142,7 +151,8 @@ class Labeler:
                 except ChangedError:
                     checkpoints.remove()
                     raise
-                part = first.finish(row, masklets=categories, second_pass=second)
+                labelled = None if chosen is None else chosen.up_to(frames - 1)
+                part = first.finish(row, masklets=categories, second_pass=second, labelled_frames=labelled)
                 written = self._store.commit_once(path, part)
             checkpoints.remove()
         made = spent.values()
@@ -156,7 +166,7 @@ class Labeler:
             damaged=reader.damage.any and not reader.damage.truncated,
         )
 
-    def _tracker(self, task: Task, reader: VideoReader, spent: Totals) -> VideoTracker:
+    def _tracker(self, task: Task, reader: VideoReader, spent: Totals, chosen: ChosenFrames | None) -> VideoTracker:
         parameters = task.parameters or self.settings.parameters
         return VideoTracker(
             engine=self._engine,
@@ -168,6 +178,7 @@ class Labeler:
             checkpoint_every_s=self.settings.checkpoint_every_s,
             clocks=(self._totals, spent),
             stopping=self._stopping,
+            chosen=chosen,
             on_frame=self._on_frame,
         )
 

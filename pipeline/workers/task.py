@@ -50,6 +50,8 @@ class Task:
     """Of this video, where they differ from those of the run."""
     detections_digest: str | None = None
     """None for a video without detections."""
+    label_rate: str | None = None
+    """Which frames are labelled, such as `6fps` or `3f`; None for all."""
     resume: bool = False
     """Look for a checkpoint of an earlier attempt or run."""
 

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pyarrow.compute as pc
@@ -29,6 +29,7 @@ from pipeline.tracking.stepping import LoadedModel
 from pipeline.video import VideoReader, prefetch
 from pipeline.workers.association import MakeDecider
 from pipeline.workers.checkpoint import Checkpoints
+from pipeline.workers.chosen import ChosenFrames
 from pipeline.workers.frame_masks import to_host
 from pipeline.workers.frames import ModelFrames
 from pipeline.workers.metrics import Totals
@@ -60,6 +61,8 @@ class VideoTracker:
     """Totals that frames, masks and seconds by stage are added to."""
     stopping: threading.Event
     """Interrupts both passes at their next frame."""
+    chosen: ChosenFrames | None
+    """The labelled frames; objects have positions among them for frames. None for all frames of the video."""
     on_frame: Callable[[int], None]
     """Called with the index of each frame of the first pass before its rows are made, in the caller's thread."""
 
@@ -84,7 +87,7 @@ class VideoTracker:
         Raises:
             InterruptedLabelingError: `stopping` was set; a checkpoint is saved where the passes are not merged.
         """
-        frames = ModelFrames(self.reader, self.model, self.clocks, frames_at_once=self.engine.frames_at_once)
+        frames = self._source()
         decider = make_decider(frames) if make_decider else None
         propagate = partial(
             self.engine.propagate,
@@ -97,7 +100,7 @@ class VideoTracker:
         saved = None
         if resume and not self._merges_passes:
             saved = checkpoints.load(lambda state: propagate(resume=state))
-        last = max((frame for each in objects for frame in each.prompts), default=-1)
+        last = max((self._frame(index) for each in objects for index in each.prompts), default=-1)
         for rows in saved.rows if saved else ():
             builder.add_rows(rows)
             last = max(last, pc.max(rows["frame_index"]).as_py() or 0)
@@ -108,10 +111,11 @@ class VideoTracker:
         every_s = None if self._merges_passes else self.checkpoint_every_s
         with self._steps(propagation, merge_from=merge_from, checkpoint_every_s=every_s) as steps:
             for step in steps:
-                self.on_frame(step.frame.frame_index)
+                frame_index = frames.frame_of(step.frame.frame_index)
+                self.on_frame(frame_index)
                 with self.clocks[0].clock("encode_s"):
                     self._add(builder, step.frame, frames, with_logits=True)
-                done, last = done + 1, max(last, step.frame.frame_index)
+                done, last = done + 1, max(last, frame_index)
                 for clock in self.clocks:
                     clock.add("frames", 1)
                     clock.add("masks", len(step.frame.object_ids))
@@ -131,7 +135,7 @@ class VideoTracker:
         begins: dict[int, list[int]] = {}
         for each in objects:
             if each.first > 0:
-                begins.setdefault(each.object_id, []).append(each.first)
+                begins.setdefault(each.object_id, []).append(self._frame(each.first))
         seeds = reverse_seeds(first.by_object(), backward=was_backward, begins=begins)
         if not seeds:
             return
@@ -139,17 +143,32 @@ class VideoTracker:
         seeded = [
             TrackedObject(
                 object_id=seed.object_id,
-                prompts={seed.frame: FramePrompt(mask=rle.decode(seed.counts, size))},
-                first=seed.frame if was_backward else seed.end,
-                end=seed.end + 1 if was_backward else seed.frame + 1,
+                prompts={start: FramePrompt(mask=rle.decode(seed.counts, size))},
+                first=min(start, last),
+                end=max(start, last) + 1,
             )
             for seed in seeds
+            for start, last in [(self._position(seed.frame), self._position(seed.end))]
         ]
-        frames = ModelFrames(self.reader, self.model, self.clocks, frames_at_once=self.engine.frames_at_once)
+        frames = self._source()
         propagation = self.engine.propagate(frames, seeded, direction="forward" if was_backward else "backward")
         with self._steps(propagation) as steps:
             for step in steps:
                 self._add(second, step.frame, frames, with_logits=False)
+
+    def _source(self) -> ModelFrames:
+        at_once = self.engine.frames_at_once
+        return ModelFrames(self.reader, self.model, self.clocks, frames_at_once=at_once, chosen=self.chosen)
+
+    def _frame(self, index: int) -> int:
+        """The frame of the video at an index of the source."""
+        frame = index if self.chosen is None else self.chosen.frame(index)
+        assert frame is not None
+        return frame
+
+    def _position(self, frame: int) -> int:
+        """The index of a labelled frame in the source."""
+        return frame if self.chosen is None else self.chosen.position(frame)
 
     @contextmanager
     def _steps(
@@ -183,6 +202,7 @@ class VideoTracker:
     def _add(self, builder: PartBuilder, frame: TrackedFrame, frames: ModelFrames, *, with_logits: bool) -> None:
         size = (self.reader.info.height, self.reader.info.width)
         time_s = frames.times[frame.frame_index]
+        frame = replace(frame, frame_index=frames.frame_of(frame.frame_index)) if self.chosen else frame
         builder.add(
             measure_frame(to_host(frame, self.postprocessor, time_s=time_s, size=size, with_logits=with_logits))
         )

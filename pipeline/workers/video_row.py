@@ -46,6 +46,7 @@ def video_row(
         "prompts": prompts_to_json(video.prompts),
         "frames": frames,
         "fps": info.fps,
+        "label_rate": task.label_rate,
         "height": info.height,
         "width": info.width,
         "rotation": info.rotation,

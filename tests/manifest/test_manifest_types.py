@@ -46,7 +46,19 @@ ODD = [
     pa.array([{"x": None}], pa.struct([("x", pa.null())])),
     pa.array([{"x": 1.0, "y": [1]}]),
 ]
-COLUMNS = ["video_id", "video_uri", "prompts", "start_s", "end_s", "video_version", "num_frames", "priority", "site"]
+COLUMNS = [
+    "video_id",
+    "video_uri",
+    "prompts",
+    "start_s",
+    "end_s",
+    "video_version",
+    "num_frames",
+    "priority",
+    "label_fps",
+    "label_every",
+    "site",
+]
 FIELDS = {
     "prompt": prompt(),
     "object_id": prompt(),

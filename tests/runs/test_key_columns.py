@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.detection.thresholds import Association
+from pipeline.errors import UsageError
 from pipeline.labels import VIDEOS
 from pipeline.labels.key import Parameters
 from pipeline.manifest import PROMPT, SCHEMA, prompt_digests, read_manifest
@@ -52,6 +53,8 @@ IN_KEY: dict[str, tuple[Place, Any, str]] = {
     "start_s": (("start_s",), 0.1, "segment"),
     "end_s": (("end_s",), 0.9, "segment"),
     "fps": (("fps",), 24.0, "fps"),
+    "label_fps": (("label_fps",), 6.0, "label rate"),
+    "label_every": (("label_every",), 3, "label rate"),
     "prompts.object_id": (("prompts", 1, "object_id"), 9, "prompts"),
     "prompts.frame_index": (("prompts", 0, "frame_index"), 3, "prompts"),
     "prompts.time_s": (("prompts", 1, "time_s"), 0.25, "prompts"),
@@ -124,9 +127,11 @@ OPTIONS_THAT_ARE_INPUTS = {
     "parameters",
     "detection",
     "detections",
+    "label_fps",
+    "every",
 }
 """By their content: columns, weights (test_plan), the fields of Parameters, and of DetectionParameters in
-tests/detection; output and storage say where it is."""
+tests/detection, label rates below; output and storage say where it is."""
 
 
 def planned(folder: Path, row: dict[str, Any], *, labelled: Plan | None = None, **parameters: Any) -> Plan:
@@ -197,6 +202,53 @@ def test_no_other_option_changes_a_key(tmp_path: Path, monkeypatch: pytest.Monke
         for changed in (config, *(replace(config, **{name: value}) for name, value in OPTIONS_NOT_IN_KEY.items()))
     }
     assert len(keys) == 1
+
+
+def test_the_label_rate_is_in_the_key_wherever_it_is_given(tmp_path: Path) -> None:
+    row = ROW | {"video_uri": write_clip(tmp_path / "v.mp4", frames=2), "video_version": None}
+
+    def key(options: dict[str, Any], **columns: Any) -> str:
+        manifest = write_manifest(tmp_path / "m.parquet", [row | columns])
+        config = RunConfig(manifest=manifest, output=str(tmp_path / "out"), model="embedded", **options)
+        table = prepare(config).plan.table
+        keys.setdefault(table["label_rate"][0].as_py(), set()).add(table["label_key"][0].as_py())
+        return str(table["label_key"][0].as_py())
+
+    keys: dict[str | None, set[str]] = {}
+    assert key({}) == key({"every": "1f"}) == key({"label_fps": 5}, label_every=1)
+    assert key({"label_fps": 2.0}) == key({"every": "0.5s"}) == key({"every": "7f"}, label_fps=2.0)
+    assert key({"every": "3f"}) == key({"label_fps": 5}, label_every=3)
+    assert key({"label_fps": 2.5}) != key({"label_fps": 2.0})
+    assert {rate: len(found) for rate, found in keys.items()} == {None: 1, "2fps": 1, "3f": 1, "2.5fps": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label_fps": 0.0}, "--label-fps is 0.0; allowed: a number of frames a second above 0"),
+        ({"label_fps": -3.0}, "--label-fps is -3.0"),
+        ({"label_fps": float("nan")}, "--label-fps is nan"),
+        ({"every": "3"}, "--every is '3'; allowed: a whole number of frames such as 3f, .* the unit is needed"),
+        ({"every": "0f"}, "--every is '0f'"),
+        ({"every": "-2f"}, "--every is '-2f'"),
+        ({"every": "2.5f"}, "--every is '2.5f'"),
+        ({"every": "0s"}, "--every is '0s'"),
+        ({"every": "3f", "label_fps": 3.0}, "--label-fps is 3.0; allowed: none beside --every"),
+    ],
+)
+def test_a_label_rate_that_cannot_be_is_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        RunConfig(manifest="m", output="o", model="embedded", **options)
+
+
+def test_a_label_rate_lowers_the_cost_of_a_plan(tmp_path: Path) -> None:
+    costs = {name: planned(tmp_path, ROW | given).total("frames") for name, given in (
+        ("all", {"fps": 24.0, "num_frames": 120}),
+        ("6 of 24", {"fps": 24.0, "num_frames": 120, "label_fps": 6.0}),
+        ("third", {"fps": 24.0, "num_frames": 120, "label_every": 3}),
+        ("more than all", {"fps": 24.0, "num_frames": 120, "label_fps": 60.0}),
+    )}  # fmt: skip
+    assert costs == {"all": 120, "6 of 24": 30, "third": 40, "more than all": 120}
 
 
 def test_fps_is_in_the_key_of_image_sequences_only(tmp_path: Path) -> None:

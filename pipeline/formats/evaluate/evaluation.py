@@ -10,6 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.errors import UsageError
 from pipeline.formats.evaluate.scores import MaskletScore, Missing, score_video
@@ -46,7 +47,7 @@ def evaluate(
     workers: int | None = None,
     watch: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """J, F and presence of each masklet of the truth.
+    """J, F and presence of each masklet of the truth; of videos labelled at a rate, on their labelled frames only.
 
     Args:
         protocol: which annotated frames count; that of the truth when absent.
@@ -98,7 +99,11 @@ def _tasks(
 ) -> Iterator[Task]:
     for video_ids in _groups(wanted):
         truths, unreadable = truth.read(video_ids)
-        answers, broken = found.read([video_id for video_id in video_ids if video_id in there])
+        known = [video_id for video_id in video_ids if video_id in there]
+        answers, broken = found.read(known)
+        for video_id in found.at_a_rate(known) & truths.keys() & answers.keys() if known else ():
+            labelled = pc.unique(answers[video_id].column("frame_index"))
+            truths[video_id] = truths[video_id].filter(pc.field("frame_index").isin(labelled))
         problems += unreadable + broken
         bad = {problem.video_id for problem in broken}
         for video_id, rows in truths.items():

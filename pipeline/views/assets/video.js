@@ -8,7 +8,7 @@ function show(given) {
   document.title = data.id;
   $("title").textContent = data.id;
   $("facts").textContent = [data.frames + " frames", data.width + " × " + data.height,
-    data.fps ? data.fps.toFixed(2) + " frames/s" : "", data.model || ""].filter(Boolean).join(", ");
+    data.fps ? data.fps.toFixed(2) + " frames/s" : "", data.rate ? "labelled at " + data.rate : "", data.model || ""].filter(Boolean).join(", ");
   const stage = $("stage");
   stage.style.aspectRatio = data.width + " / " + data.height;
   stage.style.maxWidth = "calc(70vh * " + data.width / data.height + ")";
@@ -97,19 +97,32 @@ function paint(picture, counts, colour) {
   }
 }
 
+function nearestLabelled(t) { // a video labelled at a rate has masks on some frames only
+  const all = data.labelled;
+  if (!all || !all.length) return t;
+  let low = 0, high = all.length - 1;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (all[middle] < t) low = middle + 1; else high = middle;
+  }
+  return low > 0 && t - all[low - 1] <= all[low] - t ? all[low - 1] : all[low];
+}
+
 function draw() {
   if (!data) return;
   const canvas = $("masks"), pen = canvas.getContext("2d");
   const picture = pen.createImageData(canvas.width, canvas.height);
+  const near = nearestLabelled(frame);
   for (const each of data.objects) {
-    const i = each.at.get(frame);
+    const i = each.at.get(near);
     if (i !== undefined && !hidden.has(each.id)) paint(picture, each.counts[i], rgb(each));
   }
   canvas.style.opacity = data.source ? 0.5 : 1;
   pen.putImageData(picture, 0, 0);
   const time = data.times[frame];
   $("scrub").value = frame;
-  $("now").textContent = "frame " + frame + (time === null || time === undefined ? "" : ", " + time.toFixed(2) + " s");
+  $("now").textContent = "frame " + frame + (time === null || time === undefined ? "" : ", " + time.toFixed(2) + " s") +
+    (near === frame ? "" : "; masks of frame " + near + ", the nearest labelled one");
   const most = Math.max(...data.objects.map((o) => Math.max(0, ...o.area))) / (data.width * data.height) || 1;
   plot($("area"), most, [[(o, i) => o.area[i] / (data.width * data.height), []]]);
   plot($("score"), 1, [[(o, i) => o.iou[i], []], [(o, i) => o.stability[i], [4, 4]]]);

@@ -40,7 +40,9 @@ def write_film(labelled: LabelledVideo, reader: VideoReader, path: Path) -> int:
         for frame in reader.forward():
             first = frame.time_s if count == 0 else first
             near = [p for at in range(frame.index - shown + 1, frame.index + 1) for p in prompts.get(at, ())]
-            rows, caption = labelled.frames.get(frame.index, ()), f"{frame.index}   {frame.time_s:.2f} s"
+            near_index = labelled.nearest(frame.index)
+            rows, caption = labelled.frames.get(near_index, ()), f"{frame.index}   {frame.time_s:.2f} s"
+            caption += "" if near_index == frame.index else f"   masks of frame {near_index}"
             writer.add(draw_frame(frame.rgb, rows, near, caption=caption, names=names), frame.time_s - first)
             count += 1
     return count

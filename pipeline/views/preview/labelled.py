@@ -27,6 +27,12 @@ class LabelledVideo:
     def video_id(self) -> str:
         return self.video["video_id"]
 
+    def nearest(self, index: int) -> int:
+        """The labelled frame whose masks are shown on a frame: itself, or the nearest one of a video at a rate."""
+        if not self.video.get("label_rate") or index in self.frames or not self.frames:
+            return index
+        return min(self.frames, key=lambda frame: (abs(frame - index), frame))
+
     def prompts_at(self, reader: VideoReader) -> dict[int, list[Mapping[str, Any]]]:
         """The prompts by frame index."""
         times = [each["time_s"] for each in self.prompts if "time_s" in each]

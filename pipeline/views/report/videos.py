@@ -15,8 +15,9 @@ def list_videos(labels: Labels, run_id: str | None) -> list[dict[str, Any]]:
     """Rows of the videos table, of one run or all, by video id."""
     has = set(labels.arrow("videos").schema.names)
     doubt = "doubt" if "doubt" in has else "NULL AS doubt"
+    rate = "label_rate" if "label_rate" in has else "NULL AS label_rate"
     found = labels.connection.sql(
-        f"SELECT video_id, uri, frames, fps, height, width, start_s, mask_rows, {doubt}, model "
+        f"SELECT video_id, uri, frames, fps, height, width, start_s, mask_rows, {doubt}, model, {rate} "
         "FROM videos WHERE $run IS NULL OR run_id = $run ORDER BY video_id",
         params={"run": run_id},
     )
@@ -84,6 +85,7 @@ def page_data(
         "id": video["video_id"], "height": video["height"], "width": video["width"], "fps": video["fps"],
         "frames": last + 1,
         "times": [round(times[t], 4) if t in times else None for t in range(last + 1)],
+        "labelled": sorted(times) if video.get("label_rate") else None, "rate": video.get("label_rate"),
         "source": source, "objects": objects, "model": video["model"],
     }  # fmt: skip
 

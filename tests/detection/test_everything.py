@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +70,10 @@ def test_a_detector_is_refused_where_a_tracker_is_needed(tmp_path: Path) -> None
     folder = tiny_models.save("rt_detr", tmp_path)
     with pytest.raises(ModelError, match="model_type 'rt_detr'"):
         load_detector(str(folder), DetectionParameters(everything=True), device="cpu")
+
+
+def test_frames_without_a_good_mask_have_no_detections(detector: Everything) -> None:
+    frame = np.random.default_rng(2).integers(0, 256, (64, 80, 3), dtype=np.uint8)
+    strict = replace(detector, threshold=2.0, points_per_side=8)
+    (found,) = strict.detect([strict.prepare(frame)])
+    assert len(found) == 0

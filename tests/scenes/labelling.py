@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from pipeline.demo.clicks import tight_box
+from pipeline.detection.table import to_detections
+from pipeline.detection.track import track_detections
+from pipeline.manifest.build.detections import SIDES, Every, detections_to_prompts
 from pipeline.tracking import Engine, FramePrompt, TrackedFrame, TrackedObject
 from pipeline.tracking.sam2.model import Sam2
 from tests.scenes.metrics import Frame, overlaps
@@ -51,12 +55,26 @@ def from_true_box(sam2: Sam2, scene: Scene, _detections: pa.Table, every_s: floa
     return from_prompts(sam2, scene, prompts)
 
 
-def from_rows(sam2: Sam2, scene: Scene, table: pa.Table) -> Masklets:
-    """Masklets from a flat prompt table of boxes."""
+def from_detections(sam2: Sam2, scene: Scene, detections: pa.Table, _every_s: float) -> Masklets:
+    """Masklets of objects that are decided while tracking, as `jobs.label --detections` does."""
+    source = v.MemorySource(sam2, list(scene.frames))
+    table = to_detections(detections.combine_chunks().to_batches()[0])[0]
+    frames, _ = track_detections(Engine(sam2), source, pa.Table.from_batches([table]), fps=RATE)
+    return masklets(frames, scene)
+
+
+def from_manifest(sam2: Sam2, scene: Scene, detections: pa.Table, every_s: float) -> Masklets:
+    """Masklets from the prompts that `jobs.manifest from-detections` makes of all looks."""
+    boxes = detections.filter(pc.is_valid(detections["box"]))
+    sides = boxes["box"].combine_chunks()
+    flat = boxes.drop(["box"])
+    for name in SIDES:
+        flat = flat.append_column(name, sides.field(name))
+    table = detections_to_prompts(flat, every=Every(frames=round(every_s * RATE)), match_iou=0.3)
     prompts: dict[int, dict[int, FramePrompt]] = {}
     for row in table.to_pylist():
-        box = v.box(*(row[side] for side in ("x_min", "y_min", "x_max", "y_max")))
-        prompts.setdefault(row["object_id"], {})[row["frame_index"]] = box
+        prompt = v.box(*(row[side] for side in SIDES))
+        prompts.setdefault(row["object_id"], {})[row["frame_index"]] = prompt
     return from_prompts(sam2, scene, prompts)
 
 

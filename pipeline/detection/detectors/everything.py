@@ -108,6 +108,9 @@ class Everything:
         )
         scores = outputs.iou_scores[0].flatten()
         good = scores > self.threshold
+        if not good.any():  # interpolation refuses tensors without elements
+            empty = torch.zeros((0, frame.height, frame.width), dtype=torch.bool, device=self.device)
+            return empty, scores[good]
         logits = F.interpolate(
             outputs.pred_masks[0].flatten(0, 1)[good][None], (frame.height, frame.width), mode="bilinear"
         )[0]

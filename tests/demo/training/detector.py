@@ -27,10 +27,10 @@ from pipeline.demo.clicks import tight_box
 from pipeline.demo.renderer import EVAL_SEEDS, Clip, render
 
 CATEGORIES = shapes.TRAIN_OUTLINES + shapes.EVAL_OUTLINES
-IMAGE_SIZE, FIRST_SIZE = 128, 96
-FIRST_SHARE = 0.65  # of the time is spent on the smaller images: no weight depends on the size
+IMAGE_SIZE, FIRST_SIZE = 96, 64
+FIRST_SHARE = 0.75  # of the time is spent on the smaller images: no weight depends on the size
 DENSE_SHARE = 0.6  # of the time until the dense loss has faded out
-BATCH, MOMENTS = 16, 4  # frames of a step, frames of a clip
+BATCH, MOMENTS = 16, 8  # frames of a step, frames of a clip
 PEAK_RATE, WARM_UP = 1e-3, 60
 DECAY = 0.995  # of the moving average
 SAVE_EVERY = 120.0  # seconds

@@ -11,6 +11,7 @@ A single clip needs no manifest; its labels and an overlay film are written to t
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -18,10 +19,19 @@ from jobs import console, options
 from jobs.command import add_storage, handle_errors, start
 from jobs.command_line import Parser
 from pipeline.api.display import display_for
+from pipeline.detection.settings import DetectionParameters, parse_classes
 from pipeline.detection.thresholds import Association
 from pipeline.errors import UsageError
 from pipeline.labels.key import Direction, Dtype, Parameters
-from pipeline.runs.config import ASSOCIATION_NAMES, PARAMETER_NAMES, Device, OnBadRow, OnDamaged, RunConfig
+from pipeline.runs.config import (
+    ASSOCIATION_NAMES,
+    PARAMETER_NAMES,
+    DetectFirst,
+    Device,
+    OnBadRow,
+    OnDamaged,
+    RunConfig,
+)
 from pipeline.runs.values import read_toml, toml_arguments
 from pipeline.tracking import EngineKind, OnDrift
 
@@ -44,12 +54,18 @@ def parser() -> argparse.ArgumentParser:
     add("--point", action="append", nargs="+", metavar="X,Y", help="an object of CLIP by points on it, or off it as "
         "X,Y,0; repeatable, one object each")  # fmt: skip
     add("--box", action="append", metavar="X1,Y1,X2,Y2", help="an object of CLIP by its box; repeatable")
-    add("--at", metavar="FRAME|TIME", help="prompted frame of CLIP, such as 30 or 1.5s (default: the first)")
+    add("--at", metavar="FRAME|TIME", help="prompted frame of CLIP, such as 30 or 1.5s (default: the first); with "
+        "--detect an interval between looks")  # fmt: skip
     add("--config", metavar="FILE", help="TOML file of these options; the command line wins")
     add("--manifest", metavar="URI", help="Parquet manifest: one row per video, with its prompts (path or fsspec URL)")
     add("--prompts", metavar="URI", help="flat table of prompts instead: one row per video, object and frame")
-    add("--detections", metavar="URI", help="table of detections: objects begin from them and need no prompts (Parquet "
-        "sorted by video_id, CSV or JSON lines; the manifest's column detections wins)")  # fmt: skip
+    add("--detections", metavar="URI", help="output of jobs.detect, or table of detections: objects begin from them "
+        "and need no prompts (Parquet sorted by video_id, CSV, JSON lines; a column detections wins)")  # fmt: skip
+    add("--detect", metavar="LIST", help='first find objects of these classes, such as "car, person", then track '
+        "them; --manifest may be a folder of videos; the detections stay in OUTPUT/detections")  # fmt: skip
+    add("--detector", metavar="NAME", help="with --detect: model of jobs.detect; --at then says when it looks, such as "
+        "1s, keyframes or shots (default: 1s)")  # fmt: skip
+    add("--threshold", type=float, metavar="X", help="with --detect: least score of a detection (default: by model)")
     add("--output", metavar="URI", help="where labels are written (path or fsspec URL)")
     add("--model", metavar="NAME", help="hub id such as facebook/sam2.1-hiera-tiny, folder, or embedded (a toy model)")
     add("--revision", metavar="REV", help="branch, tag or commit of a hub model (default: main)")
@@ -134,6 +150,7 @@ def read_options(arguments: list[str]) -> tuple[RunConfig, bool, "Clip | None"]:
         arguments = [*toml_arguments(read_toml(path), p, where=path), *arguments]
     given = {name: value for name, value in vars(p.parse_args(arguments)).items() if value is not None}
     given.pop("config", None)
+    detect = _take_detection(given)
     clip = _take_clip(given)
     if missing := [f"--{name}" for name in ("manifest", "output", "model") if name not in given]:
         raise UsageError(f"{', '.join(missing)} missing; give each on the command line or in --config")
@@ -145,7 +162,27 @@ def read_options(arguments: list[str]) -> tuple[RunConfig, bool, "Clip | None"]:
         association["retire_after_s"] = None
     values["association"] = Association(**association)
     values["parameters"] = Parameters(**{name: given.pop(name) for name in PARAMETER_NAMES if name in given})
-    return RunConfig(**values, **given), dry_run, clip
+    return RunConfig(detect=detect, **values, **given), dry_run, clip
+
+
+def _take_detection(given: dict[str, Any]) -> DetectFirst | None:
+    """The detection that comes first, among the options, which are removed.
+
+    Raises:
+        UsageError: An option of detection is given without the others, or is not allowed.
+    """
+    classes, detector = given.pop("detect", None), given.pop("detector", None)
+    if classes is None or detector is None:
+        if lone := "--detect" if classes else "--detector" if detector else "--threshold" * ("threshold" in given):
+            raise UsageError(f"{lone} needs --detect CLASSES and --detector NAME")
+        return None
+    if both := [name for name in ("clip", "detections", "prompts") if name in given]:
+        raise UsageError(f"both --detect and {both[0]} are given; allowed is one of them")
+    from pipeline.detection.modelfiles import default_threshold
+
+    looks = DetectionParameters(classes=parse_classes(classes), at=given.pop("at", "1s"))
+    threshold = given.pop("threshold") if "threshold" in given else default_threshold(detector)
+    return DetectFirst(model=detector, parameters=replace(looks, threshold=threshold))
 
 
 def _take_clip(given: dict[str, Any]) -> "Clip | None":
@@ -194,6 +231,13 @@ def main(arguments: list[str] | None = None) -> int:
     from pipeline.runs.prepare import prepare  # imported late: they load Ray
     from pipeline.runs.run import label_corpus
 
+    if config.detect and dry_run:
+        from pipeline.runs.detection import detection_config, read_videos
+
+        videos = read_videos(config.manifest, storage=_storage(config), on_bad_row=config.on_bad_row)
+        console.out.print("first detection, then labelling of what it finds; of the detection:")
+        console.show_plan(prepare(detection_config(config), manifest=videos))
+        return 0
     if dry_run:
         console.show_plan(prepare(config, manifest=manifest), price_per_hour=config.price_per_hour)
         return 0

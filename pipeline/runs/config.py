@@ -20,6 +20,15 @@ GPU_LANES, CPU_LANES = 8, 1
 
 
 @dataclass(frozen=True, kw_only=True)
+class DetectFirst:
+    """The detection that comes before labelling; its table is in OUTPUT/detections."""
+
+    model: str
+    """The detector."""
+    parameters: DetectionParameters
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One labelling run.
 
@@ -37,6 +46,8 @@ class RunConfig:
     """Frames to label a second of video, and prompted frames (default: all frames)."""
     every: str | None = None
     """The same as a distance between labelled frames: `3f` or `0.5s`."""
+    detect: DetectFirst | None = None
+    """Detect objects in the videos of the manifest, which may also be a folder, before they are labelled."""
     prompts: str | None = None
     detections: str | None = None
     """Table of detections of the rows that name none in their column `detections`."""

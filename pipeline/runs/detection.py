@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from pipeline.detection.location import is_table
 from pipeline.detection.publication import publish_detections
 from pipeline.errors import CorpusError, ManifestError
 from pipeline.manifest import PROMPT, Manifest, read_manifest, read_table
 from pipeline.manifest.build import VideoListing
-from pipeline.runs.config import OnBadRow
+from pipeline.runs.config import OnBadRow, RunConfig
 from pipeline.runs.plan import Plan
 from pipeline.runs.prepare import committed_parts
 from pipeline.storage import Storage, Store, open_source, redact
@@ -17,7 +18,10 @@ from pipeline.tables import Published
 
 log = logging.getLogger(__name__)
 
-TABLE_SUFFIXES = (".parquet", ".pq", ".csv", ".jsonl", ".ndjson")
+DETECTIONS_FOLDER = "detections"
+"""Folder of an output of labels where a run with `detect` keeps its output of detections."""
+OF_LABELLING = ("prompts", "detections", "label_fps", "label_every")
+"""Columns of manifests that say what to label, and nothing of what to look at."""
 _ANY_PROMPT = {"object_id": 1, "frame_index": 0, "points": [{"x": 0.0, "y": 0.0, "label": 1}]}
 """Stands for prompts, which rows of a manifest need, while the other columns are checked."""
 
@@ -31,12 +35,11 @@ def read_videos(uri: str, *, storage: Storage, on_bad_row: OnBadRow = "fail") ->
     Raises:
         UsageError: The table or folder cannot be read, has no videos, or rows break a rule and may not be left out.
     """
-    if uri.partition("?")[0].lower().endswith(TABLE_SUFFIXES):
+    if is_table(uri):
         table = read_table(uri, open_file=lambda each: open_source(each, storage=storage)[0])
     else:
         table = _listed(Store(uri, storage=storage))
-    if "prompts" in table.column_names:
-        table = table.drop_columns(["prompts"])
+    table = table.drop_columns([name for name in OF_LABELLING if name in table.column_names])
     prompts = pa.repeat(pa.scalar([_ANY_PROMPT], pa.list_(PROMPT)), table.num_rows)
     try:
         manifest = read_manifest(table.append_column("prompts", prompts), on_bad_row=on_bad_row)
@@ -46,6 +49,34 @@ def read_videos(uri: str, *, storage: Storage, on_bad_row: OnBadRow = "fail") ->
     at = manifest.table.column_names.index("prompts")
     none = pa.repeat(pa.scalar([], pa.list_(PROMPT)), len(manifest))
     return replace(manifest, table=manifest.table.set_column(at, "prompts", none))
+
+
+def detection_config(config: RunConfig) -> RunConfig:
+    """The run of detection that comes before a run of labelling with `detect`."""
+    assert config.detect
+    return replace(
+        config,
+        output=f"{config.output.rstrip('/')}/{DETECTIONS_FOLDER}",
+        model=config.detect.model,
+        revision=None,
+        detection=config.detect.parameters,
+        detect=None,
+        detections=None,
+        prompts=None,
+        calibration=None,
+        max_relabel=None,
+        label_fps=None,
+        every=None,
+        check_drift=False,
+        publish=True,
+    )
+
+
+def labelling_config(config: RunConfig) -> RunConfig:
+    """The run of labelling that follows its detection; a video without detections is a bad row, which is left out."""
+    return replace(
+        config, detect=None, detections=f"{config.output.rstrip('/')}/{DETECTIONS_FOLDER}", on_bad_row="skip"
+    )
 
 
 def publish_wanted(store: Store, *, plan: Plan) -> Published:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.detection.location import table_at
 from pipeline.detection.modelfiles import resolve_detector
 from pipeline.detection.settings import DETECTION_VERSION
 from pipeline.errors import ManifestError, UsageError
@@ -89,15 +90,16 @@ def prepare(
     def open_file(uri: str) -> BinaryIO:
         return open_source(uri, storage=storage)[0]
 
+    detections = table_at(config.detections) if config.detections else None
     if manifest is None:
         manifest = read_manifest(
             config.manifest,
             prompts=config.prompts,
-            detections=config.detections,
+            detections=detections,
             on_bad_row=config.on_bad_row,
             open_file=open_file,
         )
-    manifest = fill_detections(manifest, config.detections)
+    manifest = fill_detections(manifest, detections)
     overlay = _corrected(_select(_allowed(manifest, config), config), config, store)
     detected = read_digests(overlay.manifest, config, open_file)
     manifest = detected.manifest

@@ -7,10 +7,11 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
 
+from pipeline.detection.location import is_table
 from pipeline.labels.failures import Failure
 from pipeline.manifest import Manifest
 from pipeline.runs.config import RunConfig
-from pipeline.runs.detection import publish_wanted
+from pipeline.runs.detection import detection_config, labelling_config, publish_wanted, read_videos
 from pipeline.runs.failures import remove_obsolete, write_unreadable
 from pipeline.runs.labelling import LoadLabeler, join_cluster, label_pending
 from pipeline.runs.names import next_name
@@ -20,7 +21,7 @@ from pipeline.runs.progress import Progress, RunReport, StoppedBy, show
 from pipeline.runs.record import record_run
 from pipeline.runs.shards import lease_folder, wait_for_overlapping
 from pipeline.runs.stops import StopConditions
-from pipeline.storage import Store
+from pipeline.storage import Storage, Store
 from pipeline.storage.lease import Lease
 from pipeline.storage.paths import RUNS
 from pipeline.tables import Published, publish
@@ -67,6 +68,19 @@ def label_corpus(
         PoolError: Ray cannot be reached, which is checked before anything is written, or workers cannot start.
         KeyboardInterrupt: A second signal asked the run to exit immediately.
     """
+    if config.detect:
+        storage = Storage.from_toml(config.storage) if config.storage else Storage()
+        videos = manifest or read_videos(config.manifest, storage=storage, on_bad_row=config.on_bad_row)
+        detected = label_corpus(detection_config(config), watch=watch, manifest=videos, retry=retry)
+        if detected.left:
+            return detected
+        return label_corpus(
+            labelling_config(config),
+            watch=watch,
+            manifest=manifest if is_table(config.manifest) else videos,
+            retry=retry,
+            publish=publish,
+        )
     check_cluster(config.address)
     prepared = prepare(config, manifest=manifest, retry=retry)
     plan, store = prepared.plan, prepared.store

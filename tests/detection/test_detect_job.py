@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import detect
+from jobs import detect, label
 from pipeline.demo.corpus import write_video
 from pipeline.detection.publication import keys_of
 from pipeline.labels.failures import read_failures
 from pipeline.storage import Store, parse_path
 from pipeline.storage.paths import DETECTIONS_TABLE, PARTS
+from pipeline.tables.query import open_labels
 from tests.detection import tiny_models
 
 CLIPS = 4
@@ -87,6 +88,27 @@ def test_a_run_detects_and_the_next_one_does_what_changed(
     again = pq.read_table(pa.BufferReader(store.read(DETECTIONS_TABLE)))
     assert set(again["category"].to_pylist()) <= {"car", None}
     assert set(again["detection_key"].to_pylist()).isdisjoint(table["detection_key"].to_pylist())
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_one_command_detects_in_a_folder_and_labels_what_it_finds(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "labels"
+    command = ["--manifest", str(corpus / "clips"), "--output", str(output), "--model", "embedded", "--device", "cpu",
+        "--detect", "car, person", "--detector", str(corpus / "rt_detr"), "--at", "0.5s", "--threshold", "0.9",
+        "--max-objects", "2", "--actors", "1"]  # fmt: skip
+    assert label.main(command) == 3  # one file is no video
+    told = capsys.readouterr().out
+    assert "broken.mp4" in told
+    assert "its table of detections has no row of this video" in told
+    assert keys_of(Store(output / "detections")).keys() == {f"clip{number}.mp4" for number in range(CLIPS)}
+    with open_labels(str(output)) as labels:
+        rows = labels.sql("SELECT video_id, objects FROM videos ORDER BY video_id").fetchall()
+    assert [video_id for video_id, _ in rows] == [f"clip{number}.mp4" for number in range(CLIPS)]
+    assert max(objects for _, objects in rows) in (1, 2)
+    assert label.main(command) == 3
+    assert "nothing pending" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -126,6 +126,7 @@ OPTIONS_THAT_ARE_INPUTS = {
     "revision",
     "parameters",
     "detection",
+    "detect",
     "detections",
     "label_fps",
     "every",

@@ -24,7 +24,7 @@ TYPES: dict[str, type] = {
     "label": dict,
     "retry": dict,
 }
-NIGHT_DECIDES = ("manifest", "prompts", "output", "config", "dry_run", "stop_at")
+NIGHT_DECIDES = ("manifest", "prompts", "output", "config", "dry_run", "stop_at", "detect", "detector")
 """Options of `jobs.label` that the table [label] may not hold."""
 
 

@@ -108,4 +108,4 @@ def _configure(
         return config, manifest
     if isinstance(manifest, str | Path) and (prompts is None or isinstance(prompts, str | Path)):
         return config, None
-    return config, read_manifest(manifest, prompts=prompts, on_bad_row=config.on_bad_row)
+    return config, read_manifest(manifest, prompts=prompts, detections=config.detections, on_bad_row=config.on_bad_row)

@@ -38,6 +38,10 @@ SPECK = 0.25
 """Connected parts of a mask of at most this share of its area do not count towards its box."""
 LINK = 0.2
 """Least nearness of two linked detections for the second to repair an object whose mask is elsewhere."""
+LOST_REACH = 4.0
+"""`matching.REACH` for a lost object and a detection that nothing else explains."""
+UNSEEN = 2
+"""An object is lost at this consecutive look at which no detection overlaps its mask."""
 LOST = 2
 """Looks after which an object whose mask lies on another one ends."""
 
@@ -57,6 +61,8 @@ class Masklet:
     """That detection: its look and its place there."""
     present_s: float
     """When it was last seen by a look, or its mask was last not empty at one."""
+    unseen: int = 0
+    """Consecutive looks at which no detection showed it."""
     shadows: int = 0
     """Consecutive looks at which its mask lay on another object."""
 
@@ -107,7 +113,8 @@ class Associator:
         taken = dict(best_matches(scores, least=MATCH))
         """Live masklet by detection."""
         matched = set(taken.values())
-        lost = [m for m in range(len(self._live)) if m not in matched and self._is_lost(m, rows, matched, scene)]
+        shadows = {m for m in range(len(self._live)) if m not in matched and self._is_shadow(m, rows, matched, scene)}
+        lost = [m for m, masklet in enumerate(self._live) if m in shadows or masklet.unseen + 1 >= UNSEEN]
         unmatched = [m for m in range(len(self._live)) if m not in matched]
         taken |= self._found_again(number, detections, lost, unmatched, taken)
         for d, m in taken.items():
@@ -119,12 +126,12 @@ class Associator:
             if why:
                 prompts[masklet.object_id] = (detections[d], why)
             masklet.box, masklet.seen, masklet.present_s = detections[d].box, (number, d), now
-            masklet.shadows = 0
-        ended = self._retired(rows, set(taken.values()), set(lost), scene, now)
+            masklet.unseen = masklet.shadows = 0
+        ended = self._retired(rows, set(taken.values()), shadows, scene, now)
         self._begin(number, detections, taken, scene, prompts, now=now, tracked=len(ids) - len(ended))
         return self._decision(frame, prompts, ended)
 
-    def _is_lost(self, m: int, rows: Sequence[int], matched: set[int], scene: "_Scene") -> bool:
+    def _is_shadow(self, m: int, rows: Sequence[int], matched: set[int], scene: "_Scene") -> bool:
         """Whether an unmatched masklet is absent, or its mask lies on that of a matched one."""
         if not scene.is_present(rows[m]):
             return True
@@ -148,29 +155,32 @@ class Associator:
             return {}
         last = [Detection(box=self._live[m].box, category=self._live[m].category) for m in unmatched]
         some = [detections[d] for d in free]
-        near = nearness(boxes_of(some), boxes_of(last)) * same_category(some, last)
+        near = nearness(boxes_of(some), boxes_of(last), reach=LOST_REACH) * same_category(some, last)
         for n, d in enumerate(free):
             for k, m in enumerate(unmatched):
                 linked = self._links.earlier(number, d) == self._live[m].seen
                 if m not in lost and not (linked and near[n, k] >= LINK):
                     near[n, k] = 0.0
                 near[n, k] += linked and near[n, k] > 0
-        return {free[n]: unmatched[k] for n, k in best_matches(near, least=0.05)}
+        return {free[n]: unmatched[k] for n, k in best_matches(near, least=0.01)}
 
     def _may_repair(self, number: int, d: int, masklet: Masklet) -> bool:
         """Whether a detection with a poor overlap shows this masklet: it continues no detection of another one."""
         earlier = self._links.earlier(number, d)
         return earlier is None or earlier == masklet.seen
 
-    def _retired(self, rows: Sequence[int], seen: set[int], lost: set[int], scene: "_Scene", now: float) -> list[int]:
+    def _retired(
+        self, rows: Sequence[int], seen: set[int], shadows: set[int], scene: "_Scene", now: float
+    ) -> list[int]:
         """Masklets that end on this look; they are no longer live."""
         ended = set()
         for m, masklet in enumerate(self._live):
             if m in seen:
                 continue
             present = scene.is_present(rows[m])
-            masklet.shadows = masklet.shadows + 1 if m in lost and present else 0
-            if present and m not in lost:
+            masklet.unseen += 1
+            masklet.shadows = masklet.shadows + 1 if m in shadows and present else 0
+            if present and m not in shadows:
                 masklet.present_s = now
             limit = self._settings.retire_after_s
             if masklet.shadows >= LOST or (limit is not None and not present and now - masklet.present_s >= limit):

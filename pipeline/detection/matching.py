@@ -24,7 +24,7 @@ def overlaps(a: Floats, b: Floats) -> tuple[Floats, Floats]:
         return np.nan_to_num(shared / union), np.nan_to_num(shared / smaller)
 
 
-def nearness(a: Floats, b: Floats) -> Floats:
+def nearness(a: Floats, b: Floats, *, reach: float = REACH) -> Floats:
     """How well each box of `b` may show, one look later, the thing in each box of `a`: (n, m), 0 where it cannot.
 
     Their IoU and, for boxes that move by more than their size, up to 0.1 for the distance of the centres.
@@ -35,7 +35,7 @@ def nearness(a: Floats, b: Floats) -> Floats:
     distance = np.linalg.norm(centre_a[:, None] - centre_b[None], axis=2)
     size = (size_a[:, None] + size_b[None]) / 2
     ratio = np.maximum(size_a[:, None] / size_b[None], size_b[None] / size_a[:, None])
-    near = np.where(ratio <= SIZE_RATIO, np.maximum(0.0, 1 - distance / (REACH * size)), 0.0)
+    near = np.where(ratio <= SIZE_RATIO, np.maximum(0.0, 1 - distance / (reach * size)), 0.0)
     return np.asarray(iou + 0.1 * near)
 
 

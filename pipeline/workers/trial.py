@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from pipeline.errors import VideoError
+from pipeline.errors import PromptError, VideoError
 from pipeline.manifest import Video
 from pipeline.manifest.fps import rate_of
 from pipeline.storage import Storage, redact
@@ -72,6 +72,8 @@ def clip_of(video: Video, storage: Storage) -> tuple[Video, dict[str, Any]]:
             for p in video.prompts
             if not p.correct
         ]
+        if not prompts:
+            raise PromptError(f"{video.video_uri} has no prompts, and only prompted objects can be measured")
         first = min(p.frame_index or 0 for p in prompts)
         end_s, last = None, first
         for frame in reader.forward(first):

@@ -44,7 +44,15 @@ def test_detections_become_labels(tmp_path: Path, capsys: pytest.CaptureFixture[
     pq.write_table(detect(tmp_path / "corpus"), tmp_path / "detections.parquet")
     code = manifest.main(
         [
-            *("from-detections", "--detections", f"{tmp_path}/detections.parquet", "--every", "24f"),
+            *(
+                "from-detections",
+                "--detections",
+                f"{tmp_path}/detections.parquet",
+                "--every",
+                "24f",
+                "--refine",
+                "every",
+            ),
             *("--match-iou", "0.3", "--min-score", "0.5", "--output", f"{tmp_path}/manifest.parquet"),
             *("--uri-template", f"{tmp_path}/corpus/videos/{{video_id}}.mp4"),
         ]

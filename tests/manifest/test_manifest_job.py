@@ -104,7 +104,7 @@ def test_detections_become_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_videos_without_detections_are_left_out(tmp_path: Path, write: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    pd.DataFrame([{"video_id": "a", "time_s": 0.5, **BOX}]).to_csv(tmp_path / "d.csv", index=False)
+    pd.DataFrame([{"video_id": "a", "time_s": 0.5, "score": 0.9, **BOX}]).to_csv(tmp_path / "d.csv", index=False)
     videos = write([{"video_id": name, "video_uri": "u"} for name in "ab"], "videos.parquet")
     arguments = ["from-detections", "--detections", str(tmp_path / "d.csv"), "--videos", str(videos)]
     arguments += ["--output", str(tmp_path / "m.parquet"), "--overwrite"]

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.manifest.build import Every, PromptRule, detections_to_prompts
+from pipeline.manifest.build import Every, PromptRule, Refine, detections_to_prompts
 from pipeline.manifest.build.detections import MAX_MISSED, iou, link
 
 SIDES = ("x_min", "y_min", "x_max", "y_max")
@@ -97,6 +97,22 @@ def test_one_look_per_interval_is_its_first_frame_with_detections() -> None:
     assert detections_to_prompts(rates, every=Every(seconds=0.4), match_iou=0.1) == prompts
     late = detections(("a", 7, *moving(0)), ("a", 9, *moving(0)), ("a", 12, *moving(0)))
     assert detections_to_prompts(late, every=Every(frames=5), match_iou=0.1)["frame_index"].to_pylist() == [7, 12]
+
+
+@pytest.mark.parametrize(
+    ("refine", "frames"), [("never", [0]), ("lost", [0, 3]), ("every", [0, 1, 3, 4])], ids=lambda value: str(value)
+)
+def test_an_object_is_prompted_again_as_refine_says(refine: Refine, frames: list[int]) -> None:
+    table = detections(*[("a", t, *moving(0)) for t in (0, 1, 3, 4)], ("a", 2, *(x + 500 for x in moving(0))))
+    found = detections_to_prompts(table, every=Every(frames=1), match_iou=0.5, refine=refine, confirm_score=0.9)
+    assert found["frame_index"].to_pylist() == frames
+
+
+def test_a_box_that_no_second_one_confirms_needs_a_high_score() -> None:
+    names = ("video_id", "frame_index", *SIDES, "score")
+    table = detections(("a", 0, *moving(0), 0.5), ("b", 0, *moving(0), 0.9), names=names)
+    found = detections_to_prompts(table, every=Every(frames=1), match_iou=0.5, confirm_score=0.8)
+    assert found["video_id"].to_pylist() == ["b"]
 
 
 def test_times_in_seconds() -> None:

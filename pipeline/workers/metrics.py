@@ -137,7 +137,7 @@ class WorkerMetrics:
             "sam2_worker_engine_fallback", "1 if the worker had to fall back to the reference engine", labels
         )
         self._lanes = _gauge("sam2_lanes", "videos that the worker labels concurrently", labels)
-        self._rss = _gauge("sam2_workerrss_bytes", "resident memory of the worker", labels)
+        self._rss = _gauge("sam2_worker_rss_bytes", "resident memory of the worker", labels)
         self._gpu = _gauge("sam2_worker_gpu_memory_peak_bytes", "peak GPU memory of the worker", labels)
         self._lane_count = lanes
         self._throttle = _Throttle()

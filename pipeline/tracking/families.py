@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pipeline.tracking.edgetam import settings as edgetam
 from pipeline.tracking.sam2 import settings as sam2
 from pipeline.tracking.sam3 import settings as sam3
 
@@ -71,5 +72,12 @@ FAMILIES = {
         name_in_digest=sam3.NAME_IN_DIGEST,
         config_section="tracker_config",
         tracker_tensor=sam3.tracker_tensor,
+    ),
+    "edgetam_video": Family(
+        title="EdgeTAM video model",
+        folder="edgetam",
+        config_in_digest=edgetam.CONFIG_IN_DIGEST,
+        processor_in_digest=sam2.PROCESSOR_IN_DIGEST,
+        name_in_digest=edgetam.NAME_IN_DIGEST,
     ),
 }

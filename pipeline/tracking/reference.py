@@ -56,6 +56,8 @@ class ReferenceStepper:
         )
         self._memory_position: torch.Tensor | None = None
         """Position encoding of a memory, which is the same for all; known after the first step."""
+        self._memory_shape = torch.Size()
+        """The shape that the model gives a memory of N tokens: (N, 1, M) for SAM2, (1, N, M) for EdgeTAM."""
 
     def prepare(self, prompt: FramePrompt, *, height: int, width: int) -> ReferencePrompt:
         """The prompt of a displayed frame of this size."""
@@ -165,13 +167,13 @@ class ReferenceStepper:
             out = self._model(session, frame_idx=frame, reverse=reverse)
         outputs = session.output_dict_per_obj[_OBJECT]
         entry = outputs["cond_frame_outputs"].get(frame) or outputs["non_cond_frame_outputs"][frame]
-        self._memory_position = entry["maskmem_pos_enc"]
+        self._memory_position, self._memory_shape = entry["maskmem_pos_enc"], entry["maskmem_features"].shape
         unknown = torch.full((1,), torch.nan, device=self._device)
         return Results(
             logits=out.pred_masks[:, 0].float(),
             object_logit=out.object_score_logits.flatten().float() if scored else unknown,
             predicted_iou=scores[-1].flatten().max()[None].float() if scored else unknown,
-            memory=entry["maskmem_features"].transpose(0, 1),
+            memory=entry["maskmem_features"].flatten(0, 1)[None],
             pointer=entry["object_pointer"].flatten()[None].float(),
         )
 
@@ -179,7 +181,7 @@ class ReferenceStepper:
         if self._memory_position is None:  # the banks are those of a checkpoint
             self._learn_memory_position()
         assert self._memory_position is not None
-        return {"maskmem_features": memory_nm[:, None], "maskmem_pos_enc": self._memory_position}
+        return {"maskmem_features": memory_nm.view(self._memory_shape), "maskmem_pos_enc": self._memory_position}
 
     def _learn_memory_position(self) -> None:
         """Run a prompt on an empty frame: transformers makes the encoding together with a memory."""

@@ -7,12 +7,16 @@ from typing import Any
 
 import torch
 from transformers import (
+    EdgeTamVideoConfig,
+    EdgeTamVideoModel,
     Sam2VideoConfig,
     Sam2VideoModel,
     Sam2VideoProcessor,
     Sam3TrackerVideoConfig,
     Sam3TrackerVideoModel,
     Sam3TrackerVideoProcessor,
+    Sam3VideoConfig,
+    Sam3VideoModel,
 )
 from transformers.models.sam2_video.video_processing_sam2_video import Sam2VideoVideoProcessor
 
@@ -21,6 +25,7 @@ try:
 except ImportError:  # transformers before 5.20 calls the same class "fast"
     from transformers import Sam2ImageProcessorFast as Sam2ImageProcessor
 
+from pipeline.tracking.edgetam.model import EdgeTam
 from pipeline.tracking.model import load
 from pipeline.tracking.sam2.model import Loaded, Sam2, wrap
 from pipeline.tracking.sam2.step import Sam2Stepper
@@ -109,6 +114,31 @@ def small_sam3_config(*, image_size: int = 112, **changes: Any) -> dict[str, Any
     }
 
 
+def small_edgetam_config(*, image_size: int = 128, **changes: Any) -> dict[str, Any]:
+    grid = image_size // 16
+    return {
+        **small_network(image_size, patch_size=16),
+        "memory_attention_mlp_hidden_size": 256,
+        "memory_attention_rope_k_sizes": [4, 4],
+        "perceiver_resampler_num_latents": 24,
+        "perceiver_resampler_num_latents_2d": 16,
+        "vision_config": {
+            "model_type": "edgetam_vision_model",
+            "fpn_hidden_size": 128,
+            "backbone_config": {
+                "model_type": "timm_wrapper",
+                "architecture": "repvit_m0_9",
+                "num_classes": 1,
+                "label_names": ["LABEL_0"],
+                "model_args": {"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]},
+            },
+            "backbone_channel_list": [384, 192, 96, 48],
+            "backbone_feature_sizes": [[4 * grid, 4 * grid], [2 * grid, 2 * grid], [grid, grid]],
+        },
+        **changes,
+    }
+
+
 def tiny_config(image_size: int) -> dict[str, Any]:
     """facebook/sam2.1-hiera-tiny's architecture at some image size."""
     grid = image_size // 16
@@ -135,6 +165,12 @@ def random_sam3(config: dict[str, Any], *, seed: int = 0) -> Sam3:
     return _random(Sam3, model, Sam3TrackerVideoProcessor, seed=seed)
 
 
+def random_edgetam(config: dict[str, Any], *, seed: int = 0) -> EdgeTam:
+    torch.manual_seed(seed)
+    model = EdgeTamVideoModel(EdgeTamVideoConfig(**config))
+    return _random(EdgeTam, model, Sam2VideoProcessor, seed=seed)
+
+
 def _random(kind: type[Loaded], model: Any, processor: Any, *, seed: int) -> Loaded:
     give_weights(model)
     size = model.config.image_size
@@ -146,6 +182,35 @@ def _random(kind: type[Loaded], model: Any, processor: Any, *, seed: int) -> Loa
     )
     device = torch.device("cpu")
     return wrap(kind, model, processor, name="random", digest=f"random-{kind.__name__}-{seed}", device=device)
+
+
+def random_sam3_folder(folder: Path, tracker: Sam3) -> str:
+    """A checkpoint of a whole SAM3 video model with this tracker and a small detector; returns its path as text."""
+    config = tracker.model.config.to_dict()
+    part = {"hidden_size": 128, "num_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    text = {"model_type": "clip_text_model", "vocab_size": 50000, "hidden_size": 32, "intermediate_size": 32}
+    detector = {
+        "model_type": "sam3",
+        "vision_config": config["vision_config"],
+        "text_config": {**text, "num_hidden_layers": 1, "num_attention_heads": 2, "projection_dim": 32},
+        "geometry_encoder_config": part,
+        "detr_encoder_config": part,
+        "detr_decoder_config": part,
+        "mask_decoder_config": {"hidden_size": 128},
+    }
+    whole = Sam3VideoModel(Sam3VideoConfig(detector_config=detector, tracker_config=config))
+    parts = (
+        ("vision_encoder.backbone.", whole.detector_model.vision_encoder.backbone),
+        ("vision_encoder.neck.", whole.tracker_neck),
+        ("", whole.tracker_model),
+    )
+    weights = tracker.model.state_dict()
+    for prefix, module in parts:
+        own = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
+        module.load_state_dict({n: w for n, w in own.items() if prefix or not n.startswith("vision_encoder.")})
+    whole.save_pretrained(folder)
+    tracker.processor.save_pretrained(folder)
+    return str(folder)
 
 
 def give_weights(tracker: Any) -> None:
@@ -162,6 +227,7 @@ def give_weights(tracker: Any) -> None:
 FAMILIES: dict[str, Callable[[], Sam2]] = {
     "sam2_video": cache(lambda: random_sam2(small_config(), seed=1)),
     "sam3_tracker_video": cache(lambda: random_sam3(small_sam3_config(), seed=1)),
+    "edgetam_video": cache(lambda: random_edgetam(small_edgetam_config(), seed=1)),
 }
 """A small random model of each family, by its model_type."""
 

@@ -28,6 +28,7 @@ PROCESSOR = {"video_processor": {"size": {"height": 112, "width": 112}, "image_m
 GOLDEN = {
     "sam2_video": "112a1fbf9f454a5e2cd813d76c5e8dae24626575e97af8a92e131d4159f37a45",
     "sam3_tracker_video": "028f991bbad9389283ed1029fd49f77e71f55e0798e63e32707739a342fbf14e",
+    "edgetam_video": "07115589c545fe1a02a42e7e8223e44a1bd3d81e03d675cc0f14f563839caa5a",
 }
 
 

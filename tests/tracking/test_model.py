@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -104,6 +105,13 @@ def test_wrong_models_are_refused_with_an_explanation(folder: Path, tmp_path: Pa
     (folder / "config.json").write_text("{")
     with pytest.raises(ModelError, match="not readable JSON"):
         modelfiles.resolve(str(folder))
+
+
+def test_an_edgetam_model_without_timm_names_the_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_config(folder, model_type="edgetam_video")
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ModelError, match=r"encoder is in the package timm.*pip install 'sam2-corpus\[edgetam\]'"):
+        model.load(str(folder), device="cpu")
 
 
 def test_a_hub_that_does_not_answer_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

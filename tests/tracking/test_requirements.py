@@ -10,6 +10,7 @@ import transformers
 
 from pipeline.errors import ModelError
 from pipeline.tracking import Engine
+from pipeline.tracking.edgetam.requirements import EDGETAM
 from pipeline.tracking.requirements import Requirement
 from pipeline.tracking.sam2.model import Sam2
 from pipeline.tracking.sam2.requirements import SAM2
@@ -52,9 +53,18 @@ SERVED_VIT = (
     "hidden_size intermediate_size num_hidden_layers num_attention_heads hidden_act layer_norm_eps window_size "
     "global_attn_indexes pretrain_image_size rope_parameters patch_size image_size"
 )
-FAMILIES: dict[str, tuple[Sequence[Requirement], str, Any]] = {
-    "sam2_video": (SAM2, SERVED_HIERA, transformers.Sam2VideoConfig),
-    "sam3_tracker_video": (SAM3, SERVED_VIT, transformers.Sam3TrackerVideoConfig),
+SERVED_EDGETAM = {
+    "": (
+        "memory_attention_mlp_hidden_size memory_attention_mlp_hidden_act perceiver_resampler_mlp_intermediate_size "
+        "perceiver_resampler_num_attention_heads perceiver_resampler_num_layers "
+        "perceiver_resampler_hidden_dropout perceiver_resampler_attention_dropout"
+    ),
+    "vision_config.backbone_config": "architecture model_args do_pooling",
+}
+FAMILIES: dict[str, tuple[Sequence[Requirement], dict[str, str]]] = {
+    "sam2_video": (SAM2, {"vision_config.backbone_config": SERVED_HIERA}),
+    "sam3_tracker_video": (SAM3, {"vision_config.backbone_config": SERVED_VIT}),
+    "edgetam_video": (EDGETAM, SERVED_EDGETAM),
 }
 
 WRONG = {
@@ -88,6 +98,11 @@ WRONG = {
     "vision_config.fpn_padding": (1, "0. --engine reference serves other values."),
     "vision_config.fpn_top_down_levels": ([3], "[2, 3]. --engine reference serves other values."),
     "vision_config.num_feature_levels": (4, "3."),
+    "perceiver_resampler_num_latents": (0, "1 or more. --engine reference serves other values."),
+    "perceiver_resampler_num_latents_2d": (9, "squares of numbers that divide"),
+    "perceiver_resampler_hidden_size": (32, "the value of memory_encoder_output_channels."),
+    "perceiver_resampler_attention_head_dim": (32, "perceiver_resampler_hidden_size / "),
+    "memory_attention_rope_k_sizes": ([8, 2], "the sides of a square of perceiver_resampler_num_latents_2d."),
     "vision_config.scale_factors": ([4.0, 2.0, 1.0], "[4.0, 2.0, 1.0, 0.5]."),
     "vision_config.backbone_config.model_type": ("hiera", ""),
     "vision_config.backbone_config.num_channels": (4, "3."),
@@ -145,9 +160,20 @@ OTHER_VIT = {
     "pretrain_image_size": 112,
     "rope_parameters": {"rope_type": "axial", "rope_theta": 500.0},
 }
+OTHER_EDGETAM = {
+    "memory_attention_mlp_hidden_act": "gelu",
+    "perceiver_resampler_num_latents": 5,
+    "perceiver_resampler_num_latents_2d": 4,
+    "memory_attention_rope_k_sizes": [2, 2],
+    "perceiver_resampler_num_attention_heads": 4,
+    "perceiver_resampler_attention_head_dim": 16,
+    "perceiver_resampler_mlp_intermediate_size": 96,
+    "perceiver_resampler_num_layers": 3,
+}
 SMALL: dict[str, Callable[[], Sam2]] = {
     "sam2_video": lambda: models.random_sam2(models.small_config()),
     "sam3_tracker_video": lambda: models.random_sam3(models.small_sam3_config()),
+    "edgetam_video": lambda: models.random_edgetam(models.small_edgetam_config()),
 }
 
 
@@ -163,6 +189,7 @@ def other(config: dict[str, Any], backbone: dict[str, Any]) -> dict[str, Any]:
 OTHER_MODELS: dict[str, Callable[[], Sam2]] = {
     "sam2_video": lambda: models.random_sam2(other(models.small_config(), OTHER_HIERA)),
     "sam3_tracker_video": lambda: models.random_sam3(other(models.small_sam3_config(), OTHER_VIT)),
+    "edgetam_video": lambda: models.random_edgetam(other(models.small_edgetam_config(**OTHER_EDGETAM), {})),
 }
 
 
@@ -179,11 +206,11 @@ def settings(config: Any, prefix: str = "") -> Iterator[str]:
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_every_setting_of_transformers_is_accounted_for(model_type: str) -> None:
     """A setting that a newer transformers adds fails here until someone has decided what it means."""
-    requirements, of_backbone, config = FAMILIES[model_type]
+    requirements, served = FAMILIES[model_type]
     known = {required.setting for required in requirements}
-    for lists in (NO_EFFECT, SERVED, {"vision_config.backbone_config": of_backbone}):
+    for lists in (NO_EFFECT, SERVED, served):
         known |= {f"{section}.{name}".lstrip(".") for section, names in lists.items() for name in names.split()}
-    assert set(settings(config())) - known == set()
+    assert set(settings(SMALL[model_type]().model.config)) - known == set()
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)

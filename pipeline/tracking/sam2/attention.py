@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from pipeline.tracking.bank import MemoryContext
 from pipeline.tracking.sam2.kernels import attend_memories
-from pipeline.tracking.sam2.weights import Weights
+from pipeline.tracking.sam2.weights import Dense, Weights
 from pipeline.tracking.transfer import to_device
 
 _SCORES_OF_A_HEAD = 2 << 20
@@ -68,10 +68,8 @@ class MemoryAttention:
         height, width = model.backbone_feature_sizes[-1]
         top = model.vision_encoder.neck.position_encoding((1, 1, height, width), device, torch.float32)
         self.position_nc = weights.cast(0.1 * top.flatten(2).transpose(1, 2)[0])
-        cos, sin = attention.rotary_emb(torch.empty(0, device=device), attention.position_ids)
-        self.rotation_nc = torch.complex(cos[0, :, ::2].float(), sin[0, :, ::2].float()).contiguous()
-        spatial = model.memory_encoder.position_encoding((1, 1, height, width), device, torch.float32)
-        spatial_nm = spatial.flatten(2).transpose(1, 2)[0]
+        self.rotation_nc = rotation(attention, attention.position_ids)
+        spatial_nm, memory_rotation_nc = self.memory_positions(model)
         temporal = model.memory_temporal_positional_encoding.detach()[:, 0]
         # a prompted frame's age is 0, and transformers' index of it -1
         self.position_by_age = [spatial_nm + temporal[age - 1] for age in range(config.num_maskmem)]
@@ -81,12 +79,26 @@ class MemoryAttention:
         projection = model.temporal_positional_encoding_projection_layer
         self.distance_projection = weights.dense(projection) if hasattr(projection, "weight") else None
         self.use_distance = config.enable_temporal_pos_encoding_for_object_pointers
-        self.layers = [_Layer(layer, weights, self.rotation_nc) for layer in attention.layers]
+        self.layers = [
+            _Layer(layer, self.feed_forward(layer, weights), weights, self.rotation_nc, memory_rotation_nc)
+            for layer in attention.layers
+        ]
         self.norm = weights.norm(attention.layer_norm)
         # Fewer launches, for 59 MB a track at 1024 px. On a CPU and in fp32 memory counts more.
         together = device.type == "cuda" and self.dtype == torch.bfloat16
         crosses = [layer.cross_attn_image for layer in attention.layers]
-        self.keys = _Keys(crosses, weights, self.rotation_nc) if together else None
+        self.keys = _Keys(crosses, weights, memory_rotation_nc) if together else None
+
+    def memory_positions(self, model: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of the N tokens of a memory: position encoding (N, M) and rotation of their keys (N, C / 2)."""
+        size = (1, 1, *model.backbone_feature_sizes[-1])
+        spatial = model.memory_encoder.position_encoding(size, self.device, torch.float32)
+        return spatial.flatten(2).transpose(1, 2)[0], self.rotation_nc
+
+    @staticmethod
+    def feed_forward(layer: Any, weights: Weights) -> tuple[Dense, Dense]:
+        """The two maps of a layer's feed-forward network."""
+        return weights.dense(layer.linear1, then=layer.activation), weights.dense(layer.linear2)
 
     def start(self, top_fnc: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What all objects of a frame share: the first layer up to its queries to the memory."""
@@ -181,8 +193,21 @@ def _rotate(
     return out
 
 
+def rotation(attention: Any, position_ids: torch.Tensor) -> torch.Tensor:
+    """(N, C / 2) complex: the rotation of each pair of channels at N positions."""
+    cos, sin = attention.rotary_emb(torch.empty(0, device=position_ids.device), position_ids)
+    return torch.complex(cos[0, :, ::2].float(), sin[0, :, ::2].float()).contiguous()
+
+
 class _Layer:
-    def __init__(self, layer: Any, weights: Weights, rotation_nc: torch.Tensor) -> None:
+    def __init__(
+        self,
+        layer: Any,
+        feed_forward: tuple[Dense, Dense],
+        weights: Weights,
+        rotation_nc: torch.Tensor,
+        memory_rotation_nc: torch.Tensor,
+    ) -> None:
         own, cross = layer.self_attn, layer.cross_attn_image
         self.dtype = weights.dtype
         self.rotation = rotation_nc
@@ -193,9 +218,9 @@ class _Layer:
         self.qk = weights.dense(own.q_proj, own.k_proj, scale_first=own.scaling)
         self.out = weights.composed(own.v_proj, own.o_proj, heads=self.heads)
         self.query = weights.dense(cross.q_proj, scale_first=cross.scaling)
-        self.keys = _Keys([cross], weights, rotation_nc)
+        self.keys = _Keys([cross], weights, memory_rotation_nc)
         self.value_out = weights.composed(cross.v_proj, cross.o_proj, heads=self.heads)
-        self.linear1, self.linear2 = weights.dense(layer.linear1, then=layer.activation), weights.dense(layer.linear2)
+        self.linear1, self.linear2 = feed_forward
 
     def attend_self(self, x_bnc: torch.Tensor) -> torch.Tensor:
         x = self.norm1(x_bnc).to(self.dtype)

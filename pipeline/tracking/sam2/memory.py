@@ -38,7 +38,7 @@ class MemoryEncoder:
     def __call__(
         self, feature_bnc: torch.Tensor, high_b1ss: torch.Tensor, object_logit_b: torch.Tensor, *, binary: bool
     ) -> torch.Tensor:
-        """(B, HW, M) bf16; `high_b1ss` is overwritten. `binary` masks come from prompts."""
+        """(B, N, M) memories of N tokens; `high_b1ss` is overwritten. `binary` masks come from prompts."""
         high = high_b1ss
         if self.mask_size != self.image_size:
             size = (self.mask_size, self.mask_size)
@@ -53,7 +53,11 @@ class MemoryEncoder:
         memory = self.out(x_bnc)
         if self.occlusion is not None:
             memory = torch.where((object_logit_b > 0)[:, None, None], memory, memory + self.occlusion)
-        return memory.to(torch.bfloat16)
+        return self.stored(memory)
+
+    def stored(self, memory_bnm: torch.Tensor) -> torch.Tensor:
+        """The memory as the bank keeps it: all image tokens, in bf16 as in transformers."""
+        return memory_bnm.to(torch.bfloat16)
 
     def upscale(self, logits_bhw: torch.Tensor) -> torch.Tensor:
         """Logits of the image's size."""

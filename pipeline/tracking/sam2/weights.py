@@ -79,7 +79,7 @@ class Weights:
         """One linear layer or 1 x 1 convolution, or several over the same input side by side; then an activation."""
         scales = [scale_first] + [1.0] * (len(layers) - 1)
         weight = torch.cat([self._matrix(layer) * scale for layer, scale in zip(layers, scales, strict=True)])
-        bias = torch.cat([layer.bias.detach() * scale for layer, scale in zip(layers, scales, strict=True)])
+        bias = torch.cat([self._bias(layer) * scale for layer, scale in zip(layers, scales, strict=True)])
         return self.store(weight, bias, then=then)
 
     def composed(self, first: Any, second: Any, *, heads: int = 1) -> Dense:
@@ -124,6 +124,11 @@ class Weights:
     def _matrix(layer: Any) -> torch.Tensor:
         weight: torch.Tensor = layer.weight.detach()
         return weight.flatten(1)
+
+    @staticmethod
+    def _bias(layer: Any) -> torch.Tensor:
+        bias: torch.Tensor | None = layer.bias
+        return layer.weight.new_zeros(len(layer.weight)) if bias is None else bias.detach()
 
 
 def as_tokens(x_bchw: torch.Tensor) -> torch.Tensor:

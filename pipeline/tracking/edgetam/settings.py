@@ -1,0 +1,17 @@
+"""The settings of an EdgeTAM checkpoint that change masks and that the weights' names and shapes do not show."""
+
+from pipeline.tracking.sam2 import settings as sam2
+
+NAME_IN_DIGEST = "edgetam_video"
+
+CONFIG_IN_DIGEST = {
+    "": (
+        f"{sam2.CONFIG_IN_DIGEST['']} memory_attention_mlp_hidden_act memory_attention_rope_k_sizes "
+        "perceiver_resampler_num_attention_heads perceiver_resampler_attention_head_dim"
+    ),
+    **{
+        section: sam2.CONFIG_IN_DIGEST[section]
+        for section in ("prompt_encoder_config", "mask_decoder_config", "vision_config")
+    },
+    "vision_config.backbone_config": "architecture model_args",
+}

@@ -28,6 +28,7 @@ from pipeline.runs.config import (
     PARAMETER_NAMES,
     DetectFirst,
     Device,
+    FindDuplicates,
     OnBadRow,
     OnDamaged,
     RunConfig,
@@ -113,6 +114,9 @@ def parser() -> argparse.ArgumentParser:
     add("--on-bad-row", choices=get_args(OnBadRow), help="stop at bad manifest rows, or skip them (default: fail)")
     add("--on-damaged", choices=get_args(OnDamaged), help="label damaged videos as far as they decode, or fail them "
         "(default: label)")  # fmt: skip
+    add("--find-duplicates", choices=get_args(FindDuplicates), help="how videos of equal content are found, which are "
+        "labelled once if their prompts are equal: by size and ETag on S3 (etag, the default), or by reading every "
+        "source that may be equal: its bytes (content) or its packets (packets)")  # fmt: skip
     add_storage(p)
     add("--check-drift", action="store_true", default=None, help="track backward, too, and fill the column drift "
         "(twice the time)")  # fmt: skip

@@ -38,7 +38,7 @@ class PartHeader:
 def read_part(file: str | Path | BinaryIO | bytes) -> Part:
     """A whole part, from a path, an open file or its bytes."""
     with pq.ParquetFile(pa.BufferReader(file) if isinstance(file, bytes) else file) as parquet:
-        header = _header(parquet.metadata)
+        header = header_of(parquet.metadata)
         return Part(parquet.read(), header.masklets, header.video)
 
 
@@ -49,7 +49,7 @@ def read_part_header(tail: bytes) -> PartHeader | int:
     needed = int.from_bytes(tail[-8:-4], "little") + 8
     if needed > len(tail):
         return needed
-    return _header(pq.read_metadata(pa.BufferReader(b"PAR1" + tail[-needed:])))
+    return header_of(pq.read_metadata(pa.BufferReader(b"PAR1" + tail[-needed:])))
 
 
 def footer(masklets: pa.Table, video: pa.Table) -> dict[bytes, bytes]:
@@ -71,7 +71,12 @@ def parquet_settings() -> dict[str, Any]:
     }
 
 
-def _header(metadata: pq.FileMetaData) -> PartHeader:
+def header_of(metadata: pq.FileMetaData) -> PartHeader:
+    """Masklets and videos row of an open part.
+
+    Raises:
+        ValueError: It is no part, or damaged.
+    """
     held: dict[bytes, bytes] = metadata.metadata or {}
     check_format(held.get(FORMAT_METADATA), what="the label part")
     if MASKLETS_METADATA not in held or VIDEO_METADATA not in held:

@@ -128,6 +128,7 @@ VIDEOS = pa.schema(
         pa.field("detections_digest", pa.string()),
         pa.field("association", pa.string()),
         pa.field("dropped_detections", pa.string()),
+        pa.field("duplicate_of", pa.string()),
         pa.field("label_key", pa.string(), nullable=False),
         pa.field("label_rate", pa.string()),
     ]

@@ -13,6 +13,7 @@ from pipeline.tracking import EngineKind, OnDrift
 
 OnBadRow = Literal["fail", "skip"]
 OnDamaged = Literal["label", "fail"]
+FindDuplicates = Literal["off", "etag", "content", "packets"]
 Device = Literal["auto", "cpu", "cuda"]
 
 GPU_LANES, CPU_LANES = 8, 1
@@ -71,6 +72,8 @@ class RunConfig:
     address: str | None = None
     on_bad_row: OnBadRow = "fail"
     on_damaged: OnDamaged = "label"
+    find_duplicates: FindDuplicates = "etag"
+    """How videos of equal content are found, which are labelled once: by size and ETag on S3, or by reading them."""
     publish: bool = True
     checkpoint_every_s: float = 120.0
     """Seconds between two checkpoints of an in-flight video."""
@@ -106,6 +109,7 @@ class RunConfig:
             ("on_drift", OnDrift),
             ("on_bad_row", OnBadRow),
             ("on_damaged", OnDamaged),
+            ("find_duplicates", FindDuplicates),
         ):
             self._require(name, getattr(self, name) in get_args(choices), f"one of {', '.join(get_args(choices))}")
         self._require("actors", self.actors is None or self.actors >= 1, "1 or more")

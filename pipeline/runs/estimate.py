@@ -50,7 +50,7 @@ def estimate(plan: Plan, calibration: Calibration, config: RunConfig) -> Estimat
 
     The work is divided evenly among the actors, but a run is at least as long as its longest video.
     """
-    costs = plan.table["cost"].to_numpy()[plan.order] * (2 if config.check_drift else 1)
+    costs = plan.table["cost"].to_numpy()[plan.tracked] * (2 if config.check_drift else 1)
     actors = config.actors or calibration.actors
     gpus = calibration.gpus_per_actor
     if gpus and config.gpus_per_actor is not None:

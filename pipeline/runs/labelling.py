@@ -1,6 +1,7 @@
 """Pending videos through a pool of Ray actors, with progress, failures and stop conditions on the way."""
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from pipeline.labels.failures import RETRY_SOLO, Attempt, Failure, failure_of, w
 from pipeline.manifest import Manifest, Video
 from pipeline.runs.config import CPU_LANES, GPU_LANES, RunConfig
 from pipeline.runs.groups import WorkerGroup, smallest_groups, sorted_groups
+from pipeline.runs.plan import Plan
 from pipeline.runs.prepare import Prepared
 from pipeline.runs.progress import FLIGHTS_SHOWN, Progress, show
 from pipeline.runs.stops import StopConditions
@@ -56,9 +58,10 @@ def label_pending(
     progress.phase, progress.now = "loading the model", time.time()
     watch(progress)
     pool = _make_pool(prepared, progress.run_id, resources, load_labeler)
-    tasks, outcomes = _Tasks(prepared), _Outcomes(prepared, progress)
+    tasks, outcomes = _Tasks(prepared, pool.source), _Outcomes(prepared, progress)
     reporting = _Reporting(prepared, progress, pool, watch=watch, metrics=metrics)
-    for event in pool.run(prepared.plan.order, outcomes.costs, make_task=tasks.make, **_fit(prepared)):
+    order, copies = _held_copies(prepared.plan)
+    for event in pool.run(order, outcomes.costs, make_task=tasks.make, copies=copies, **_fit(prepared)):
         if event is not None:
             outcomes.add(event)
             continue
@@ -98,6 +101,17 @@ def _groups(config: RunConfig) -> tuple[WorkerGroup, ...]:
     """The kinds of workers, smallest first; without groups one kind on any node."""
     one = WorkerGroup(name="worker", gpus=config.gpus_per_actor, actors=config.actors)
     return sorted_groups(config.worker_group or (one,))
+
+
+def _held_copies(plan: Plan) -> tuple[npt.NDArray[np.int64], dict[int, list[int]]]:
+    """The pending videos without those that wait for another pending one, and these by the other one."""
+    pending, held = set(plan.order.tolist()), defaultdict[int, list[int]](list)
+    for copy, other in plan.copies.items():
+        if other in pending:
+            held[other].append(copy)
+    if not held:
+        return plan.order, {}
+    return plan.order[~np.isin(plan.order, [copy for copies in held.values() for copy in copies])], dict(held)
 
 
 def _fit(prepared: Prepared) -> dict[str, Any]:
@@ -153,8 +167,18 @@ def _settings(prepared: Prepared, run_id: str, lanes: int, resources: Resources)
 class _Tasks:
     """Makes the tasks of pending videos."""
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: Prepared, source: Callable[[int], int | None]) -> None:
+        """
+        Args:
+            source: the video labelled in this run that a video is a duplicate of.
+        """
         table = prepared.plan.table
+        self._ids, self._states, self._copies, self._source = (
+            table["video_id"],
+            table["state"],
+            prepared.plan.copies,
+            source,
+        )
         self._keys, self._versions, self._digests = (table[name] for name in ("label_key", "version", "prompts_digest"))
         self._detections, self._parameters = table["detections_digest"], table["parameters"]
         self._for_detections = prepared.config.parameters.for_detections()
@@ -181,7 +205,15 @@ class _Tasks:
             label_rate=self._rates[index].as_py(),
             attempt=len(attempts) + 1,
             isolate=any(attempt.cause in RETRY_SOLO for attempt in attempts),
+            copy_of=self._copied(index),
         )
+
+    def _copied(self, index: int) -> tuple[str, str] | None:
+        """Id and label key of the labelled video that this one is a duplicate of."""
+        source = self._source(index)
+        if source is None and (planned := self._copies.get(index)) is not None:
+            source = planned if self._states[planned].as_py() == "labelled" else None
+        return None if source is None else (self._ids[source].as_py(), self._keys[source].as_py())
 
 
 class _Upcoming:
@@ -232,7 +264,7 @@ class _Outcomes:
 
     def _expect(self, event: Event) -> None:
         """Correct the number of expected frames: estimates of the videos left are scaled as those of finished ones."""
-        estimate = float(self._lengths[event.index])
+        estimate = 0.0 if event.index in self._prepared.plan.copies else float(self._lengths[event.index])
         self._left -= estimate
         if isinstance(event, Finished) and event.outcome.frames:
             self._estimated, self._counted = self._estimated + estimate, self._counted + event.outcome.frames

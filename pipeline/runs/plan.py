@@ -5,8 +5,8 @@ changes of a manifest or deployment (paths, categories, package versions, number
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,13 @@ class Plan:
     table: pa.Table
     order: npt.NDArray[np.int64]
     """Row numbers of the pending videos: by priority, then most expensive first."""
+    copies: Mapping[int, int] = field(default_factory=dict)
+    """Rows of pending videos that are duplicates, each with the row of the video whose labels are copied."""
+
+    @property
+    def tracked(self) -> npt.NDArray[np.int64]:
+        """Row numbers of the pending videos that are not duplicates, in the same order."""
+        return self.order[~np.isin(self.order, list(self.copies))] if self.copies else self.order
 
     def reasons(self) -> dict[str, int]:
         """Number of pending videos by reason, most frequent first."""
@@ -54,8 +61,8 @@ class Plan:
         return int(pc.sum(pc.equal(self.table["state"], state)).as_py() or 0)
 
     def total(self, column: str) -> float:
-        """Sum of frames, objects or cost over the pending videos."""
-        return float(pc.sum(self.table[column].take(self.order)).as_py() or 0)
+        """Sum of frames, objects or cost over the pending videos that are not duplicates."""
+        return float(pc.sum(self.table[column].take(self.tracked)).as_py() or 0)
 
 
 def make_plan(

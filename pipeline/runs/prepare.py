@@ -5,6 +5,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote
@@ -26,6 +27,7 @@ from pipeline.runs.calibration import read_calibration
 from pipeline.runs.config import RunConfig
 from pipeline.runs.corrections import Overlay, overlay_manifest, read_corrections
 from pipeline.runs.detections import fill_detections, read_digests
+from pipeline.runs.duplicates import describe_copies, find_copies, identities_by_etag, identities_by_reading
 from pipeline.runs.estimate import Estimate, costs_of, estimate
 from pipeline.runs.groups import describe_groups, sorted_groups
 from pipeline.runs.plan import CORRECTED, Plan, make_plan, places_of
@@ -38,6 +40,7 @@ from pipeline.tables.labelled import labelled_videos
 from pipeline.tables.output import check_output
 from pipeline.tracking.modelfiles import ResolvedModel, resolve
 from pipeline.video.content import content_versions
+from pipeline.video.digests import content_digest, packet_digest
 from pipeline.views.card import card
 
 SOURCES_AT_ONCE = 100_000
@@ -60,7 +63,8 @@ class Prepared:
     returns: dict[str, int] = field(default_factory=dict)
     """Videos whose published labels are replaced by older ones, by the run that made the older ones."""
     notes: list[str] = field(default_factory=list)
-    """Notes on the plan, one line each: coordinates between 0 and 1, corrections, returning labels, groups."""
+    """Notes on the plan, one line each: coordinates between 0 and 1, corrections, returning labels, duplicates,
+    worker groups."""
     estimate: Estimate | None = None
     """Time that the pending videos take, if the configuration has a calibration."""
 
@@ -131,6 +135,7 @@ def prepare(
         frozen=overlay.frozen,
         costs=costs_of(calibration, object_cost=model.object_cost, lanes=config.lanes),
     )
+    plan = replace(plan, copies=_copies(plan, manifest, sizes, config, storage))
     returns = find_returns(store, plan, labelled)
     _refuse_large_relabel(plan, config, labelled.num_rows, returns)
     kept = plan.table.filter(pc.equal(plan.table["state"], "quarantined"))
@@ -147,7 +152,14 @@ def prepare(
         quarantined=[failures[key] for key in keys],
         failures={v: list(group) for v, group in itertools.groupby(failures.values(), lambda f: f.video_id)},
         returns=returns,
-        notes=[*normalized_notes(manifest), *overlay.notes(), *detected.notes, *describe_returns(returns), *groups],
+        notes=[
+            *normalized_notes(manifest),
+            *overlay.notes(),
+            *detected.notes,
+            *describe_returns(returns),
+            *describe_copies(plan.copies),
+            *groups,
+        ],
         estimate=estimate(plan, calibration, config) if calibration else None,
     )
 
@@ -169,6 +181,21 @@ def _corrected(manifest: Manifest, config: RunConfig, store: Store) -> Overlay:
     if bad and config.on_bad_row == "fail":
         raise ManifestError(f"{bad[0]}" + (f" (and {len(bad) - 1} more such rows)" if len(bad) > 1 else ""))
     return overlay
+
+
+def _copies(plan: Plan, manifest: Manifest, sizes: pa.Array, config: RunConfig, storage: Storage) -> dict[int, int]:
+    """Duplicates among the pending videos. With --check-drift labels of earlier runs may lack what this run adds."""
+    uris, versions = manifest.table["video_uri"], manifest.table["video_version"]
+    match config.find_duplicates:
+        case "off":
+            return {}
+        case "etag":
+            identities = identities_by_etag(plan, uris, versions)
+        case "content":
+            identities = identities_by_reading(plan, uris, sizes, read=partial(content_digest, storage=storage))
+        case "packets":
+            identities = identities_by_reading(plan, uris, None, read=partial(packet_digest, storage=storage))
+    return find_copies(plan, identities, of_labelled=not config.check_drift)
 
 
 def _labels(store: Store) -> tuple[pa.Table, set[tuple[str, str]]]:

@@ -106,6 +106,12 @@ class VideoDecoder:
                 yield frame
                 self._input.restart()
 
+    def packets(self) -> Iterator["Packet[VideoStream]"]:
+        """Packets from the current position, without decoding them."""
+        for packet in self._packets():
+            self._input.restart()
+            yield packet
+
     def seek(self, timestamp: int) -> None:
         """Seek to the key frame before `timestamp` (in the stream's time base), as exactly as the format allows."""
         context = self.stream.codec_context

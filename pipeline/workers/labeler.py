@@ -22,6 +22,7 @@ from pipeline.video import VideoReader, keep_freed_memory
 from pipeline.workers.association import categories_of, decided_columns, decider_maker, read_planned
 from pipeline.workers.checkpoint import Checkpoints
 from pipeline.workers.chosen import ChosenFrames
+from pipeline.workers.copying import copy_labels
 from pipeline.workers.metrics import Totals, WorkerMetrics
 from pipeline.workers.opening import check_unchanged, open_task
 from pipeline.workers.prompts import resolve_prompts
@@ -97,6 +98,8 @@ class Labeler:
         started, video, path = time.perf_counter(), task.video, part_path(task.video.video_id, task.label_key)
         if self._store.exists(path):
             return Outcome(video_id=video.video_id, frames=0, masks=0, seconds=0.0, was_there=True)
+        if task.copy_of and (copied := copy_labels(self._store, task, self.settings)):
+            return copied
         checkpoints = Checkpoints(store=self._store, video_id=video.video_id, label_key=task.label_key)
         spent = Totals()
         with (

@@ -127,6 +127,7 @@ class Pool:
         make_task: Callable[[int, Sequence[Attempt]], Any],
         smallest: Numbers | None = None,
         priorities: Numbers | None = None,
+        copies: Mapping[int, Sequence[int]] | None = None,
     ) -> Iterator[Event | None]:
         """Label the videos at `order`; yields each video that is labelled or in quarantine, and None every half second.
 
@@ -136,11 +137,14 @@ class Pool:
             make_task: makes a worker's task from the index of a video and its failed attempts.
             smallest: of every video by index the smallest kind of workers that it fits (default: 0).
             priorities: of every video by index, where there are several kinds.
+            copies: duplicates of a video by its index, which wait until it is labelled.
 
         Raises:
             PoolError: Workers cannot start.
         """
-        self.scheduler = Scheduler(order, costs, limits=self._limits, smallest=smallest, priorities=priorities)
+        self.scheduler = Scheduler(
+            order, costs, limits=self._limits, smallest=smallest, priorities=priorities, copies=copies
+        )
         ticked = looked = time.monotonic()
         try:
             while True:
@@ -165,6 +169,10 @@ class Pool:
     def stop(self) -> None:
         """Assign no more videos; checkpoint and return those in flight. Any thread may call this."""
         self._stop_asked.set()
+
+    def source(self, index: int) -> int | None:
+        """The labelled video that this one is a duplicate of, if it was labelled in this run."""
+        return self.scheduler.source(index) if self.scheduler else None
 
     @property
     def workers(self) -> int:

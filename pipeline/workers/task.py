@@ -54,6 +54,8 @@ class Task:
     """Which frames are labelled, such as `6fps` or `3f`; None for all."""
     resume: bool = False
     """Look for a checkpoint of an earlier attempt or run."""
+    copy_of: tuple[str, str] | None = None
+    """Id and label key of a labelled video of equal content and prompts, whose labels are copied if they are there."""
 
 
 @dataclass(frozen=True, kw_only=True)

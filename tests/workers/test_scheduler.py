@@ -16,11 +16,23 @@ class Simulation:
     """
 
     def __init__(
-        self, costs, *, faults=None, starts=None, kinds=(), speeds=None, smallest=None, priorities=None, **limits
+        self,
+        costs,
+        *,
+        faults=None,
+        starts=None,
+        kinds=(),
+        speeds=None,
+        smallest=None,
+        priorities=None,
+        copies=None,
+        **limits,
     ):
         self.limits = Limits(kinds=kinds, **limits) if kinds else Limits.of(**limits)
+        held = {index for others in (copies or {}).values() for index in others}
+        order = [index for index in range(len(costs)) if index not in held]
         self.scheduler = Scheduler(
-            range(len(costs)), costs, limits=self.limits, smallest=smallest, priorities=priorities
+            order, costs, limits=self.limits, smallest=smallest, priorities=priorities, copies=copies
         )
         self.speeds, self.who = speeds or {}, {}  # cost per second, and videos in the order of assignment, by kind
         self.costs, self.faults, self.starts = (
@@ -314,3 +326,35 @@ def test_suspects_of_a_large_kind_run_alone_on_it():
     assert run.quarantined == {2: ["killed", "killed"]}
     assert sorted(run.done) == [index for index in range(12) if index != 2]
     assert 2 not in run.who["small"]
+
+
+def test_duplicates_wait_until_the_video_that_they_equal_is_labelled():
+    run = Simulation([9, 1, 1, 9, 9], workers=2, copies={0: [3, 4]}).run()
+    assert sorted(run.done) == [0, 1, 2, 3, 4]
+    assert min(run.done.index(3), run.done.index(4)) > run.done.index(0)
+    assert [run.scheduler.source(index) for index in range(5)] == [None, None, None, 0, 0]
+    assert set(run.attempts_at.values()) == {1}
+
+
+def test_a_duplicate_takes_the_place_of_a_video_in_quarantine():
+    run = Simulation([9, 1, 9, 9, 9], workers=2, copies={0: [2, 3, 4]}, faults={0: ["decode"], 2: ["decode"]}).run()
+    assert run.quarantined == {0: ["decode"], 2: ["decode"]}
+    assert run.done == [1, 3, 4]
+    assert [run.scheduler.source(index) for index in (2, 3, 4)] == [None, None, 3]
+
+
+def test_duplicates_survive_the_death_of_the_worker_of_the_first():
+    run = Simulation([9, 9, 9], workers=1, in_flight=2, copies={0: [1]}, faults={0: ["die:killed"]}).run()
+    assert sorted(run.done) == [0, 1, 2]
+    assert run.scheduler.source(1) == 0
+
+
+def test_a_stop_leaves_duplicates_waiting():
+    run = Simulation([5, 5, 5], workers=1, copies={0: [2]})
+    run.later(2, "stop", "worker-0")
+    run.handle = lambda event, worker, index=None, handle=run.handle: (
+        run.scheduler.stop() if event == "stop" else handle(event, worker, index)
+    )
+    run.run()
+    assert run.done == [0]
+    assert run.scheduler.waiting == 2

@@ -11,7 +11,7 @@ only attempts on the largest kind count towards quarantine.
 import heapq
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.labels.failures import MAX_ATTEMPTS, RETRY_SOLO, Attempt
 from pipeline.workers.scheduler.actions import Abort, Action, Assign, Kill, Quarantine, Start, Stop
@@ -50,6 +50,8 @@ class Scheduler:
         limits: number of workers of each kind, videos in flight, deadlines.
         smallest: of every video by index the smallest kind of workers that it fits (default: 0).
         priorities: of every video by index (default: all equal); matters only where there are several kinds.
+        copies: duplicates of a video by its index. They wait until it is labelled; if it goes to quarantine, the first
+            of them takes its place.
     """
 
     def __init__(
@@ -60,7 +62,10 @@ class Scheduler:
         limits: Limits,
         smallest: Numbers | None = None,
         priorities: Numbers | None = None,
+        copies: Mapping[int, Sequence[int]] | None = None,
     ) -> None:
+        self._copies = {index: list(others) for index, others in (copies or {}).items()}
+        self._sources: dict[int, int] = {}
         self._costs, self.limits = costs, limits
         self._waiting = Waiting(order, kinds=len(limits.kinds), smallest=smallest, priorities=priorities)
         self._attempts: dict[int, list[Attempt]] = {}
@@ -93,6 +98,9 @@ class Scheduler:
         video = self.workers[name].release(index)
         if video.cost > 0:
             self._pace = max(self._pace, (now - video.started) / video.cost)
+        for copy in self._copies.pop(index, ()):
+            self._sources[copy] = index
+            self._waiting.retry(copy, now)
 
     def failed(self, name: str, index: int, attempt: Attempt, now: float) -> None:
         """A video failed, and its worker continues."""
@@ -159,11 +167,15 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """Number of videos that are neither labelled, in quarantine nor in flight."""
-        return len(self._waiting)
+        return len(self._waiting) + sum(map(len, self._copies.values()))
 
     def deadline_s(self, cost: float) -> float:
         """Seconds a video of this cost may take: a multiple of the slowest pace so far, with a floor."""
         return max(self.limits.deadline_floor_s, DEADLINE_RATIO * self._pace * cost)
+
+    def source(self, index: int) -> int | None:
+        """The labelled video that this one is a duplicate of, if it was labelled in this run."""
+        return self._sources.get(index)
 
     def attempts(self, index: int) -> tuple[Attempt, ...]:
         """The failed attempts at a video so far."""
@@ -192,6 +204,9 @@ class Scheduler:
         count -= self._outgrown[index] if attempt.cause == "oom" else 0
         if count >= MAX_ATTEMPTS.get(attempt.cause, 1):
             self._quarantined.append(Quarantine(index, tuple(attempts)))
+            if copies := self._copies.pop(index, None):
+                self._waiting.retry(copies[0], now)
+                self._copies |= {copies[0]: copies[1:]} if copies[1:] else {}
         elif attempt.cause in RETRY_SOLO:
             self._waiting.suspect([index])
         else:

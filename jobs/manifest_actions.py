@@ -29,12 +29,17 @@ SHOWN = 20
 
 
 def build(given: argparse.Namespace, storage: Storage) -> int:
-    """Every video below a folder."""
+    """Every video below a folder, or every camera of every episode of a LeRobot dataset."""
     rule, left_out = PromptRule.parse(given.prompt), 0
-    listing = prompting.VideoListing(Store(given.source, storage=storage), pattern=given.pattern)
+    store = Store(given.source, storage=storage)
+    listing: prompting.LeRobotListing | prompting.VideoListing
+    if given.pattern is None and prompting.is_lerobot(store):
+        listing = prompting.LeRobotListing(store)
+    else:
+        listing = prompting.VideoListing(store, pattern=given.pattern)
 
     def shape_of(video: FoundVideo) -> Shape:
-        return given.size or prompting.probe(video, storage=storage)
+        return given.size or video.shape or prompting.probe(video, storage=storage)
 
     def rows() -> Iterator[dict[str, Any]]:
         nonlocal left_out
@@ -50,7 +55,7 @@ def build(given: argparse.Namespace, storage: Storage) -> int:
         if write_rows(rows(), path) == 0:
             raise listing.nothing_found()
         manifest = read_manifest(path, on_bad_row="skip")
-    if listing.others:
+    if isinstance(listing, prompting.VideoListing) and listing.others:
         print(f"not videos by their name: {listing.others_text()}; --pattern picks others", file=sys.stderr)
     return _write(given, storage, manifest, left_out=left_out)
 

@@ -9,6 +9,7 @@ from pipeline.formats.fiftyone import FiftyOneFormat
 from pipeline.formats.format import Format
 from pipeline.formats.label_studio import LabelStudioFormat
 from pipeline.formats.lance import LanceFormat
+from pipeline.formats.lerobot import LeRobotFormat
 from pipeline.formats.library import LibraryFormat
 from pipeline.formats.mots import MotsFormat
 from pipeline.formats.object_png import ObjectPngFormat
@@ -29,6 +30,7 @@ FORMATS: dict[str, Format] = {
         YouTubeVisFormat(),
         CocoFormat(),
         LabelStudioFormat(),
+        LeRobotFormat(),
     )
 }
 """Formats made of files, in the order in which detection tries them."""

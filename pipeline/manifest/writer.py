@@ -14,13 +14,21 @@ _ROWS = 10_000
 
 
 def write_rows(rows: Iterable[dict[str, Any]], path: Path) -> int:
-    """Write rows to a local Parquet file in pieces; returns their number. They are checked when read."""
+    """Write rows to a local Parquet file in pieces; returns their number. They are checked when read.
+
+    Columns of the first row that the schema of manifests does not have are kept.
+    """
     count, waiting = 0, iter(rows)
-    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
-        while some := list(islice(waiting, _ROWS)):
-            columns = [pa.array([row.get(field.name) for row in some], field.type) for field in SCHEMA]
-            writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
+    some = list(islice(waiting, _ROWS))
+    more = [pa.field(name, pa.scalar(value).type) for name, value in (some[0] if some else {}).items()
+            if name not in SCHEMA.names]  # fmt: skip
+    schema = pa.schema([*SCHEMA, *more])
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        while some:
+            columns = [pa.array([row.get(field.name) for row in some], field.type) for field in schema]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
             count += len(some)
+            some = list(islice(waiting, _ROWS))
     return count
 
 

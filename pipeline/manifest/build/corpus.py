@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 
 from pipeline.errors import CorpusError, StorageError, UsageError
 from pipeline.manifest.build.default import PromptRule
+from pipeline.manifest.build.found import FoundVideo, Shape
 from pipeline.storage import Storage, Store, Version
 from pipeline.storage.paths import quote_id
 from pipeline.storage.uris import local_path
@@ -36,25 +36,6 @@ SUFFIXES = (
 """Suffixes of the formats that are read, those of camcorders, action and 360-degree cameras included."""
 _HASH_DIGITS = 12
 _SUFFIX_BYTES = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class FoundVideo:
-    """A video as a listing shows it."""
-
-    video_id: str
-    """Its path below the folder, or `derived_id` of it."""
-    uri: str
-    version: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shape:
-    """The facts of a video that default prompts depend on."""
-
-    width: int
-    height: int
-    num_frames: int | None = None
 
 
 class VideoListing:
@@ -170,6 +151,9 @@ def manifest_rows(
             "prompts": rule.prompts(width=shape.width, height=shape.height),
             "video_version": video.version,
             "num_frames": shape.num_frames,
+            "start_s": video.start_s,
+            "end_s": video.end_s,
+            **video.columns,
         }
 
     waiting = iter(videos)

@@ -264,8 +264,8 @@ class _Outcomes:
 
     def _expect(self, event: Event) -> None:
         """Correct the number of expected frames: estimates of the videos left are scaled as those of finished ones."""
-        estimate = 0.0 if event.index in self._prepared.plan.copies else float(self._lengths[event.index])
-        self._left -= estimate
+        estimate = float(self._lengths[event.index])
+        self._left -= 0.0 if event.index in self._prepared.plan.copies else estimate
         if isinstance(event, Finished) and event.outcome.frames:
             self._estimated, self._counted = self._estimated + estimate, self._counted + event.outcome.frames
         scale = self._counted / self._estimated if self._counted else 1.0

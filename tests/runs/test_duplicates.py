@@ -17,7 +17,7 @@ from pipeline.tables.doctor import examine
 from pipeline.tables.forget import forget
 from pipeline.tables.query import open_labels
 from pipeline.workers.labeler import Labeler
-from tests.clips import green, red, write_clip, write_manifest
+from tests.clips import green, point, red, write_clip, write_manifest
 
 FRAMES = 4
 
@@ -83,14 +83,14 @@ def test_equal_videos_are_tracked_once_and_have_rows_of_their_own(tmp_path: Path
         keys, uris = labels.sql(
             "SELECT count(DISTINCT v.label_key || v.video_id), count(DISTINCT uri) FROM videos v JOIN masks m "
             "ON m.video_id = v.video_id AND m.label_key = v.label_key"
-        ).fetchone()
+        ).fetchall()[0]
         assert (keys, uris) == (4, 4)
     assert examine(Store(tmp_path / "out")) == []
     assert run(tmp_path, rows).planned["pending"] == 0
 
     # New prompts for one of the two, as a correction gives them: it is tracked itself, and the other one is kept.
     before = masks(tmp_path, "first")
-    report = run(tmp_path, [videos["first"], {**videos["copy"], "prompts": [red(1)]}])
+    report = run(tmp_path, [videos["first"], {**videos["copy"], "prompts": [red() | {"points": [point(18, 20)]}]}])
     assert (report.labelled, report.frames) == (1, FRAMES)
     assert sources(tmp_path)["copy"] is None
     assert masks(tmp_path, "first") == before

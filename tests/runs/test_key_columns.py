@@ -100,6 +100,7 @@ OPTIONS_NOT_IN_KEY: dict[str, Any] = {
     "gpus_per_actor": 0.0,
     "lanes": 4,
     "worker_group": (WorkerGroup(name="large"),),
+    "find_duplicates": "content",
     "address": "auto",
     "on_bad_row": "skip",
     "on_damaged": "fail",

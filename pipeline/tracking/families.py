@@ -62,6 +62,7 @@ FAMILIES = {
         config_in_digest=sam3.CONFIG_IN_DIGEST,
         processor_in_digest=sam2.PROCESSOR_IN_DIGEST,
         name_in_digest=sam3.NAME_IN_DIGEST,
+        object_cost=sam3.object_cost,
         tracker_tensor=sam3.tracker_tensor,
     ),
     "sam3_video": Family(
@@ -70,6 +71,7 @@ FAMILIES = {
         config_in_digest=sam3.CONFIG_IN_DIGEST,
         processor_in_digest=sam2.PROCESSOR_IN_DIGEST,
         name_in_digest=sam3.NAME_IN_DIGEST,
+        object_cost=sam3.object_cost,
         config_section="tracker_config",
         tracker_tensor=sam3.tracker_tensor,
     ),
@@ -79,5 +81,6 @@ FAMILIES = {
         config_in_digest=edgetam.CONFIG_IN_DIGEST,
         processor_in_digest=sam2.PROCESSOR_IN_DIGEST,
         name_in_digest=edgetam.NAME_IN_DIGEST,
+        object_cost=edgetam.object_cost,
     ),
 }

@@ -1,5 +1,8 @@
 """The settings of an EdgeTAM checkpoint that change masks and that the weights' names and shapes do not show."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from pipeline.tracking.sam2 import settings as sam2
 
 NAME_IN_DIGEST = "edgetam_video"
@@ -15,3 +18,11 @@ CONFIG_IN_DIGEST = {
     },
     "vision_config.backbone_config": "architecture model_args",
 }
+
+
+def object_cost(_: Mapping[str, Any]) -> float:
+    """Cost of tracking one object on a frame, in units of a frame's fixed cost.
+
+    A frame of 1024 px takes 55 + 73 n GFLOP for n objects with full memories, computed from the layers' sizes.
+    """
+    return 1.34

@@ -18,7 +18,7 @@ import pyarrow as pa
 from pipeline.errors import CorpusError, UsageError
 from pipeline.formats.format import ExportContext, Format, Piece
 from pipeline.formats.location import Location
-from pipeline.formats.prompts import PromptRequest, PromptRow, box_prompt, mask_prompt
+from pipeline.formats.prompts import PromptRequest, PromptRow, box_prompt, mask_prompt, with_ends
 from pipeline.formats.rows import RowBuilder
 from pipeline.formats.segments import FileFrames
 from pipeline.formats.sources import FileMasks, MaskSource, file_of_each_video
@@ -81,17 +81,23 @@ class CvatFormat(Format):
 
         return FileMasks(paths, read_video, self.name, self.protocol)
 
-    def prompts(self, at: Location, _request: PromptRequest) -> Iterator[PromptRow]:
+    def prompts(self, at: Location, request: PromptRequest) -> Iterator[PromptRow]:
         for path in at.files(".xml"):
-            video = read_cvat(at.read(path), name=at.name_of(path))
-            for shape in video.shapes:
-                about = (_video_id(path), shape.object_id, shape.frame_index)
-                if shape.outside or not shape.keyframe:
-                    continue
-                if shape.box:
-                    yield box_prompt(*about, shape.box, shape.category)
-                elif rle.area(counts := shape.mask(video.size)):
-                    yield mask_prompt(*about, video.size, counts, shape.category)
+            video, video_id = read_cvat(at.read(path), name=at.name_of(path)), _video_id(path)
+            # CVAT ends each mask on the next frame, because it does not track masks: this says nothing of the object.
+            gone = [s for s in video.shapes if s.outside and s.counts is None]
+            ends = [(video_id, shape.object_id, shape.frame_index) for shape in gone]
+            yield from with_ends(self._visible(video, video_id), ends, request)
+
+    def _visible(self, video: "CvatVideo", video_id: str) -> Iterator[PromptRow]:
+        for shape in video.shapes:
+            about = (video_id, shape.object_id, shape.frame_index)
+            if shape.outside or not shape.keyframe:
+                continue
+            if shape.box:
+                yield box_prompt(*about, shape.box, shape.category)
+            elif rle.area(counts := shape.mask(video.size)):
+                yield mask_prompt(*about, video.size, counts, shape.category)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from pipeline.errors import UsageError
 from pipeline.formats.format import Document, ExportContext, Format, Piece
 from pipeline.formats.frame_sizes import FrameSizes
 from pipeline.formats.location import Location
-from pipeline.formats.prompts import PromptRequest, PromptRow, box_prompt
+from pipeline.formats.prompts import PromptRequest, PromptRow, box_prompt, with_ends
 from pipeline.formats.video_masks import VideoMasks
 
 KIND = "videorectangle"
@@ -57,11 +57,15 @@ class LabelStudioFormat(Format):
     def prompts(self, at: Location, request: PromptRequest) -> Iterator[PromptRow]:
         sizes = FrameSizes(at, request.size_of)
         for path in at.files(".json"):
-            for one in read_label_studio(at.read(path), name=at.name_of(path)):
+            boxes = read_label_studio(at.read(path), name=at.name_of(path))
+            ends = [(one.video_id, one.object_id, one.frame_index + 1) for one in boxes if not one.enabled]
+            rows = []
+            for one in boxes:
                 height, width = one.size or sizes.of(one.video_id, path)
                 x_min, y_min, x_max, y_max = one.box
                 box = (x_min * width, y_min * height, x_max * width, y_max * height)
-                yield box_prompt(one.video_id, one.object_id, one.frame_index, box, one.category)
+                rows.append(box_prompt(one.video_id, one.object_id, one.frame_index, box, one.category))
+            yield from with_ends(rows, ends, request)
 
 
 def _track(
@@ -122,6 +126,8 @@ class LabelStudioBox:
     """x_min, y_min, x_max, y_max in shares of the frame."""
     size: tuple[int, int] | None
     """The frame's height and width, if the file has them."""
+    enabled: bool = True
+    """Whether the object stays visible after this keyframe."""
 
 
 def read_label_studio(data: bytes | str, *, name: str = "Label Studio JSON") -> list[LabelStudioBox]:
@@ -158,6 +164,7 @@ def _keyframes(video_id: str, at: int, result: dict[str, Any]) -> Iterator[Label
             frame_index=int(keyframe["frame"]) - 1,
             category=labels[0],
             box=(x, y, x + width, y + height),
+            enabled=bool(keyframe.get("enabled", True)),
             size=(int(size[0]), int(size[1])) if size[0] and size[1] else None,
         )
 

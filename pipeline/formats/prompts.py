@@ -31,9 +31,11 @@ PROMPTS = pa.schema(
         ("mask_width", pa.int32()),
         ("mask_counts", pa.string()),
         ("category", pa.string()),
+        ("until_frame", pa.int64()),
     ]
 )
-"""A row per video, object and frame: a box in pixels, or a mask."""
+"""A row per video, object and frame: a box in pixels, or a mask; and where the object ends, if the annotations say so.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,35 @@ def box_prompt(video_id: str, object_id: int, frame_index: int, box: Box, catego
     """The row of a box x_min, y_min, x_max, y_max in pixels."""
     sides = dict(zip(("x_min", "y_min", "x_max", "y_max"), box, strict=True))
     return {"video_id": video_id, "object_id": object_id, "frame_index": frame_index, **sides, "category": category}
+
+
+def with_ends(
+    rows: Iterable[PromptRow], gone: Iterable[tuple[str, int, int]], request: PromptRequest
+) -> Iterator[PromptRow]:
+    """The rows with `until_frame` where their objects end.
+
+    With `first`, an object that comes back later does not end: its later prompts are left out.
+
+    Args:
+        rows: prompts of all objects.
+        gone: video id, object id and frame from which on an object is annotated as not visible, until its next prompt.
+        request: which annotations become prompts.
+    """
+    prompts: dict[tuple[str, int], list[PromptRow]] = {}
+    for row in rows:
+        prompts.setdefault((row["video_id"], row["object_id"]), []).append(row)
+    ends: dict[tuple[str, int], list[int]] = {}
+    for video_id, object_id, frame in gone:
+        ends.setdefault((video_id, object_id), []).append(frame)
+    for key, own in prompts.items():
+        own.sort(key=lambda row: row["frame_index"])
+        following = [*(row["frame_index"] for row in own[1:]), None]
+        if request.frames == "first":
+            following = [None] * len(own)
+        for row, after in zip(own, following, strict=True):
+            since = own[-1]["frame_index"] if request.frames == "first" else row["frame_index"]
+            found = [frame for frame in ends.get(key, ()) if since < frame and (after is None or frame < after)]
+            yield row | {"until_frame": min(found)} if found else row
 
 
 def prompts_of_masks(source: MaskSource, request: PromptRequest) -> Iterator[PromptRow]:

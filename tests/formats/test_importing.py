@@ -122,8 +122,54 @@ def test_cvats_own_boxes_and_masks(tmp_path: Path) -> None:
     (tmp_path / "street.xml").write_text(CVAT)
     box, mask = import_prompts("cvat", str(tmp_path), frames="all").to_pylist()
     assert (box["object_id"], box["frame_index"], box["x_min"], box["category"]) == (3, 2, 1.5, "car")
+    assert (box["until_frame"], mask["until_frame"]) == (4, None)
     drawn = rle.decode(mask["mask_counts"], (10, 20))
     assert {(int(y), int(x)) for y, x in np.argwhere(drawn)} == {(4, 4), (4, 5), (5, 5)}
+
+
+def cvat_track(*shapes: tuple[int, int]) -> str:
+    """A task with one track of boxes: frames, and whether the object is outside there."""
+    written = (
+        f'<box frame="{t}" keyframe="1" outside="{outside}" occluded="0" xtl="1" ytl="2" xbr="6" ybr="8" z_order="0"/>'
+        for t, outside in shapes
+    )
+    head, _, _rest = CVAT.partition('<track id="3"')
+    return f'{head}<track id="3" label="car" source="manual">{"".join(written)}</track></annotations>'
+
+
+@pytest.mark.parametrize(
+    ("shapes", "first", "every"),
+    [
+        ([(2, 0), (5, 1), (7, 0), (8, 1)], [(2, 8)], [(2, 5), (7, 8)]),
+        ([(2, 0), (5, 1), (7, 0)], [(2, None)], [(2, 5), (7, None)]),
+        ([(2, 0), (3, 0), (6, 1)], [(2, 6)], [(2, None), (3, 6)]),
+        ([(1, 1), (2, 0)], [(2, None)], [(2, None)]),
+    ],
+)
+def test_outside_of_a_cvat_track_ends_its_object(
+    tmp_path: Path, shapes: list[tuple[int, int]], first: list[tuple[int, int]], every: list[tuple[int, int]]
+) -> None:
+    (tmp_path / "street.xml").write_text(cvat_track(*shapes))
+    for frames, expected in (("first", first), ("all", every)):
+        found = import_prompts("cvat", str(tmp_path), frames=frames).to_pylist()
+        assert [(row["frame_index"], row["until_frame"]) for row in found] == expected
+
+
+def test_a_label_studio_keyframe_that_is_not_enabled_ends_its_object(tmp_path: Path) -> None:
+    box = {"x": 10, "y": 20, "width": 30, "height": 40, "rotation": 0}
+    sequence = [{"frame": t, "enabled": on, **box} for t, on in ((1, True), (5, False), (9, True), (12, False))]
+    result = {
+        "type": "videorectangle",
+        "value": {"sequence": sequence, "labels": ["car"]},
+        "original_width": 100,
+        "original_height": 50,
+    }
+    task = {"data": {"video_id": "a"}, "annotations": [{"result": [result]}]}
+    (tmp_path / "a.json").write_text(json.dumps([task]))
+    found = import_prompts("label-studio", str(tmp_path), frames="all").to_pylist()
+    assert [(row["frame_index"], row["until_frame"]) for row in found] == [(0, None), (4, 5), (8, None), (11, 12)]
+    (row,) = import_prompts("label-studio", str(tmp_path)).to_pylist()
+    assert (row["frame_index"], row["until_frame"]) == (0, 12)
 
 
 CVAT_MASKS = """<?xml version="1.0" encoding="utf-8"?>

@@ -71,7 +71,7 @@ def test_a_calibration_runs_where_there_is_no_gpu() -> None:
     assert re.fullmatch(r"decodes \d+ frames/s, encodes \d+ masks/s at 1280 x 720", rows["1 lanes, one core"])
 
 
-def test_parts_run_in_their_own_processes_and_a_failed_one_is_a_row() -> None:
+def test_parts_have_their_own_process_and_failures_are_rows() -> None:
     table = check.Table(rows=[("device", "x")])
     table.run("kernels", "embedded", "cpu", "64", "3", limit_s=300)
     assert not table.failed

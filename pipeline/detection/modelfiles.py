@@ -8,10 +8,9 @@ from typing import Any
 
 from pipeline.detection.families import class_numbers, family_of
 from pipeline.detection.settings import DetectionParameters
+from pipeline.errors import ModelError
 from pipeline.tracking import modelfiles
 from pipeline.tracking.modelfiles import HUB_TIMEOUT_S, ResolvedModel
-
-EMBEDDED = Path(__file__).parents[1] / "demo" / "embedded" / "detector"
 
 _TEXT_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt",
     "vocab.txt", "added_tokens.json")  # fmt: skip
@@ -31,13 +30,7 @@ def resolve_detector(
     """
     if parameters.everything:
         return modelfiles.resolve(name, revision=revision, timeout_s=timeout_s)
-    folder = modelfiles.find_folder(
-        name,
-        revision=revision,
-        timeout_s=timeout_s,
-        embedded=EMBEDDED,
-        files=(*modelfiles.FILES, *_TEXT_FILES),
-    )
+    folder = _find(name, revision, timeout_s)
     config = modelfiles.read_config(folder, name)
     if family_of(config, name).kind == "closed":
         class_numbers(config, parameters.classes, name)
@@ -52,10 +45,17 @@ def default_threshold(name: str, *, revision: str | None = None, timeout_s: floa
     Raises:
         ModelError: The model cannot be found, or is no detector.
     """
-    folder = modelfiles.find_folder(
-        name, revision=revision, timeout_s=timeout_s, embedded=EMBEDDED, files=(*modelfiles.FILES, *_TEXT_FILES)
-    )
-    return family_of(modelfiles.read_config(folder, name), name).threshold
+    return family_of(modelfiles.read_config(_find(name, revision, timeout_s), name), name).threshold
+
+
+def _find(name: str, revision: str | None, timeout_s: float) -> Path:
+    if name == "embedded":
+        raise ModelError(
+            "No detector is embedded: `embedded` is a tracker, which --everything uses. A detector is a folder with "
+            "config.json and safetensors, or a hub id such as PekingU/rtdetr_v2_r18vd."
+        )
+    files = (*modelfiles.FILES, *_TEXT_FILES)
+    return modelfiles.find_folder(name, revision=revision, timeout_s=timeout_s, files=files)
 
 
 def _other_files(folder: Path) -> dict[str, Any]:

@@ -69,7 +69,6 @@ def find_folder(
     *,
     revision: str | None = None,
     timeout_s: float = HUB_TIMEOUT_S,
-    embedded: Path = EMBEDDED,
     files: Sequence[str] = FILES,
 ) -> Path:
     """The folder of a checkpoint; files that match `files` are downloaded where `name` is a hub id.
@@ -78,7 +77,7 @@ def find_folder(
         ModelError: There is no such folder or hub id, or the hub cannot be reached.
     """
     if name == "embedded":
-        return embedded
+        return EMBEDDED
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder

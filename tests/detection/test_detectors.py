@@ -105,6 +105,12 @@ def test_a_tracker_is_refused_as_a_detector() -> None:
         resolve_detector(str(EMBEDDED), WANTED)
 
 
+def test_no_detector_is_embedded() -> None:
+    for look_up in (lambda: resolve_detector("embedded", WANTED), lambda: default_threshold("embedded")):
+        with pytest.raises(ModelError, match="No detector is embedded: `embedded` is a tracker, which --everything"):
+            look_up()
+
+
 def test_a_checkpoint_without_all_weights_is_refused(folder: Path, tmp_path: Path) -> None:
     loaded("detr", folder)
     broken = Path(shutil.copytree(folder / "detr", tmp_path / "broken"))

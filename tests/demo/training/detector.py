@@ -4,6 +4,9 @@
 
 Run the same command again to continue from DIR's last checkpoint; the minutes are those of training, not of one run.
 DIR/model is the exponential moving average of the weights, ready for from_pretrained.
+
+No weights of this recipe are in the package: 600 steps (4.4 minutes) find 27 % of the things at IoU 0.5, and give most
+of them the wrong category. The loss still falls; an hour of one free core is the next try.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ At a look every live object was tracked. Detections are matched to the tracked m
 overlap, within a category. Then
 
 * a matched detection whose overlap is poor repairs the object: it prompts it again;
-* an object that is absent, or whose mask lies on another matched object, is matched by where detections last saw it,
-  and repaired;
+* an object that is lost (its mask is empty or lies on another matched object, or several looks did not see it) is
+  matched by where a detection last showed it, and prompted again; so is one whose last detection is linked to this one;
 * a detection that matches nothing begins an object, if another look agrees with it or its score is high, and if it does
   not lie on a tracked object;
 * an object that is absent and was not seen for long ends.
@@ -41,7 +41,7 @@ LINK = 0.2
 LOST_REACH = 4.0
 """`matching.REACH` for a lost object and a detection that nothing else explains."""
 UNSEEN = 2
-"""An object is lost at this consecutive look at which no detection overlaps its mask."""
+"""Consecutive looks without a detection on its mask, this one included, from which an object counts as lost."""
 LOST = 2
 """Looks after which an object whose mask lies on another one ends."""
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -119,6 +120,22 @@ def test_one_prompt_gives_what_ordinary_propagation_gives(direction: Direction) 
     ordinary = list(engine.propagate(source, objects, direction=direction))
     causal = list(engine.propagate(source, objects, direction=direction, max_conditioning_frames=4))
     assert_equal(ordinary, causal)
+
+
+def test_two_lanes_decide_as_one_does() -> None:
+    sources = [v.MemorySource(SAM2, v.video(FRAMES, seed=seed)) for seed in (0, 1)]
+
+    def masks(engine: Engine, source: v.MemorySource) -> list[torch.Tensor]:
+        decider = Scripted(SCRIPT_WITHOUT_LATE, ENDS)
+        return [f.logits > 0 for f in engine.propagate(source, [], decider=decider, max_conditioning_frames=4)]
+
+    alone = [masks(Engine(SAM2), source) for source in sources]
+    shared = Engine(SAM2, lanes=2)
+    with ThreadPoolExecutor(2) as threads:
+        together = list(threads.map(lambda source: masks(shared, source), sources))
+    for one, other in zip(alone, together, strict=True):
+        assert len(one) == len(other)
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_later_prompts_change_no_earlier_frame() -> None:

@@ -16,7 +16,7 @@ from pipeline.errors import CorpusError
 from pipeline.runs.plan import STATES, Plan
 
 READERS = 16
-ALIKE = ("start_s", "end_s", "fps", "label_rate", "prompts_digest")
+ALIKE = ("start_s", "end_s", "fps", "label_rate", "prompts_digest", "parameters")
 """Columns of the plan that two equal videos have in common, besides their content."""
 
 Rows = npt.NDArray[np.int64]

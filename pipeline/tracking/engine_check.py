@@ -22,9 +22,9 @@ from pipeline.tracking.objects import FramePrompt
 from pipeline.tracking.results import Results
 from pipeline.tracking.stepping import Correction, Stepper
 
-ALLOWED = {"logits": 1e-4, "object_logit": 1e-4, "predicted_iou": 1e-4, "pointer": 1e-4, "memory": 2e-3}
+ALLOWED = {"logits": 3e-4, "object_logit": 3e-4, "predicted_iou": 3e-4, "pointer": 3e-4, "memory": 2e-3}
 """Largest difference that is rounding: of scores, relative to 1 or more; else the root mean square of the difference
-relative to that of the values. On a CPU, 2e-6 and 2e-4 were measured."""
+relative to that of the values. On a CPU, 2e-6 (EdgeTAM: 5e-5) and, of memories, 2e-4 were measured."""
 SEEDS = (0, 1)
 """Synthetic videos. Two masks of equal score may change places by rounding, on one video but not on two."""
 

@@ -33,4 +33,4 @@ def patched(sam2: Sam2, changes: Mapping[str, str]) -> Sam2:
     theirs: Any = sam2.model
     model = patched_module(changes).Sam2VideoModel(theirs.config)
     model.load_state_dict(theirs.state_dict(), strict=False)
-    return wrap(model, sam2.processor, name=sam2.name, digest=sam2.digest, device=sam2.device)
+    return wrap(Sam2, model, sam2.processor, name=sam2.name, digest=sam2.digest, device=sam2.device)

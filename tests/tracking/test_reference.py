@@ -36,6 +36,19 @@ def test_its_rows_are_transformers_own(frames: int, direction: Direction) -> Non
     assert (difference.flipped, difference.object_logit, difference.predicted_iou) == (0, 0.0, 0.0)
 
 
+@pytest.mark.parametrize("family", ["sam3", "edgetam"])
+def test_its_rows_are_those_of_each_familys_model(family: str) -> None:
+    model: LoadedModel = (
+        models.random_sam3(models.small_sam3_config())
+        if family == "sam3"
+        else models.random_edgetam(models.small_edgetam_config())
+    )
+    objects = [v.tracked(1, f0=v.prompt("click")), v.tracked(2, f1=v.prompt("box"), f3=v.prompt("mask"))]
+    difference = compare.to_transformers(model, v.video(5), objects, "both", engine=reference(model))
+    assert difference.inside
+    assert (difference.flipped, difference.object_logit, difference.predicted_iou) == (0, 0.0, 0.0)
+
+
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_its_corrections_are_transformers_own(direction: Direction) -> None:
     model = models.random_model(1, max_cond_frame_num=2)

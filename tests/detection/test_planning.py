@@ -9,8 +9,12 @@ import pytest
 from pipeline.detection.thresholds import Association
 from pipeline.errors import ManifestError, UsageError
 from pipeline.labels.key import Parameters
+from pipeline.manifest import digest_records, read_manifest
 from pipeline.runs.config import RunConfig
+from pipeline.runs.corrections import Correction, Corrections, overlay_manifest, read_corrections
+from pipeline.runs.corrections.record import write_correction
 from pipeline.runs.prepare import Prepared, prepare
+from pipeline.storage import Store
 
 VIDEOS = ("a", "b", "c")
 
@@ -137,3 +141,41 @@ def test_directions_that_cannot_decide_are_refused(tmp_path, config, message):
 def test_settings_of_association_below_their_least_value_are_refused(name):
     with pytest.raises(UsageError, match="allowed"):
         Association(**{name: -1})
+
+
+def test_a_corrected_video_is_labelled_from_the_prompts_that_were_decided():
+    decided = [{"object_id": n, "frame_index": 2 * n, "box": box(n), "category": "car"} for n in (1, 2)]
+    fixed = {"object_id": 2, "frame_index": 9, "points": [{"x": 3.0, "y": 3.0, "label": 1}], "correct": True}
+    correction = Correction(
+        video_id="b",
+        name="n",
+        time="",
+        who="ann",
+        over=digest_records([decided])[0],
+        prompts=[fixed],
+        removed=[],
+        base=decided,
+    )
+    table = {"video_id": list("ab"), "video_uri": list("ab"), "detections": ["d.parquet"] * 2}
+    overlay = overlay_manifest(read_manifest(pa.table(table)), Corrections(history={"b": [correction]}))
+    assert (overlay.corrected, overlay.frozen, overlay.outdated) == (("b",), ("b",), ())
+    assert overlay.manifest.table["detections"].to_pylist() == ["d.parquet", None]
+    prompts = overlay.manifest.table["prompts"].to_pylist()
+    assert [(p["object_id"], p["frame_index"]) for p in prompts[1]] == [(1, 2), (2, 4), (2, 9)]
+    assert not prompts[0]
+
+
+def test_corrections_of_decided_prompts_are_read_back(tmp_path):
+    store, decided = Store(tmp_path), [{"object_id": 1, "frame_index": 0, "box": box(1)}]
+    given = Correction(
+        video_id="b",
+        name="20261122T210000.000000Z-0000",
+        time="t",
+        who="ann",
+        over="o",
+        prompts=[],
+        removed=[],
+        base=decided,
+    )
+    write_correction(store, given)
+    assert read_corrections(store).history["b"][0].base == decided

@@ -3,8 +3,9 @@
     python -m tests.benchmarks.association [--looks 1 0.5 0.25] [--scenes 32] [--each]
 
 Compares three ways to label `tests.scenes` and prints IDF1, HOTA, masklets per thing and id switches of each: the
-manifest of `jobs.manifest from-detections`, `jobs.label --detections`, and the true box of each thing on the first look
-that can see it. The detector misses 10 % of the things, invents one in seven looks, and its boxes are 4 % off.
+manifest of `from-detections --refine every --confirm-score 0`, `jobs.label --detections`, and the true box of each
+thing on the first look that can see it. The detector misses 10 % of the things, invents one in seven looks, and its
+boxes are 4 % off.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def from_detections(sam2: Sam2, scene: Scene, detections: pa.Table, _every_s: fl
 
 
 def from_manifest(sam2: Sam2, scene: Scene, detections: pa.Table, every_s: float) -> Masklets:
-    """Masklets from the prompts that `jobs.manifest from-detections` makes of all looks."""
+    """Masklets from the prompts of `jobs.manifest from-detections --refine every --confirm-score 0`, of all looks."""
     boxes = detections.filter(pc.is_valid(detections["box"]))
     sides = boxes["box"].combine_chunks()
     flat = boxes.drop(["box"])

@@ -80,6 +80,19 @@ def test_each_familys_lanes_change_nothing(family: Sam2) -> None:
         compare.frames_alike(one, other).check()
 
 
+def test_each_familys_bfloat16_runs_every_kind_of_prompt(family: Sam2) -> None:
+    """Random weights choose between near-equal masks, so later frames tell nothing: transformers' bfloat16 differs as
+    much from its float32."""
+    objects = [v.tracked(n, f0=v.prompt(kind)) for n, kind in enumerate(v.KINDS)]
+    source = v.MemorySource(family, v.video(2))
+    exact = list(Engine(family).propagate(source, objects))
+    rounded = list(Engine(family, dtype=torch.bfloat16).propagate(source, objects))
+    assert all(torch.isfinite(frame.logits).all() for frame in rounded)
+    assert (rounded[1].logits > 0).any()
+    mask = v.KINDS.index("mask")
+    assert torch.equal(exact[0].logits[mask] > 0, rounded[0].logits[mask] > 0)
+
+
 class Repeated:
     """A long video of few frames, held once."""
 

@@ -191,9 +191,8 @@ class Sam2Stepper:
         )
         downsampled = self._model.mask_downsample(mask)
         if downsampled.shape[-2:] != low.shape[-2:]:
-            downsampled = F.interpolate(
-                downsampled, low.shape[-2:], align_corners=False, mode="bilinear", antialias=True
-            )
+            size = low.shape[-2:]
+            downsampled = F.interpolate(downsampled.float(), size, align_corners=False, mode="bilinear", antialias=True)
         dense = self._model.prompt_encoder.mask_embed(downsampled)
         decoded = self._decoder(
             top_bnc + dense.flatten(2).transpose(1, 2),

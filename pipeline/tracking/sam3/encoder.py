@@ -1,4 +1,9 @@
-"""Frames to features: transformers' vision transformer and neck."""
+"""Frames to features: transformers' vision transformer and neck.
+
+A rewrite with merged projections, constants built once and the rotation as one complex product was tried: a layer of
+SAM 3's width took 1.09 to 1.21 times as long (576 tokens, one CPU thread), because matrix products bind it. The neck is
+4 % of the encoder.
+"""
 
 from typing import Any
 

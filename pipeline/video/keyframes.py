@@ -2,6 +2,8 @@
 
 from contextlib import closing
 
+import numpy as np
+
 from pipeline.errors import VideoError
 from pipeline.storage import Storage, open_source
 from pipeline.video.container import VideoDecoder
@@ -35,7 +37,7 @@ def key_frames(
             moment = start_s + max(0.0, end - start_s) * (place + 0.5) / count
             decoder.seek(int((first + moment) / decoder.time_base))
             if (frame := next(decoder.frames(from_key=True), None)) is not None:
-                frames.append(frame.to_ndarray(format="rgb24"))
+                frames.append(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
     if not frames:
         raise VideoError(f"{uri} has no key frame that can be decoded")
     return frames

@@ -15,7 +15,7 @@ class EdgeTamEncoder:
 
         self.pixels = Pixels(pixel_values, weights)
         network = reparameterize_model(model.vision_encoder.backbone.timm_model)
-        self.network = network.to(weights.dtype, memory_format=torch.channels_last)
+        self.network = network.to(dtype=weights.dtype).to(memory_format=torch.channels_last)
         self.neck = Neck(model, weights)
 
     def __call__(self, bytes_fssc: torch.Tensor) -> Features:

@@ -12,6 +12,7 @@ from tests.demo.training.detector import CATEGORIES, Training, make_batch
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(detector, "BATCH", 4)
+    monkeypatch.setattr(detector, "MOMENTS", 2)
     monkeypatch.setattr(detector, "FIRST_SIZE", 64)
 
 

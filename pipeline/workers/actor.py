@@ -84,5 +84,6 @@ class Actor:
         return self._labeler.progress()
 
     def stop(self) -> None:
-        """Checkpoint the in-flight videos and return them."""
-        self._labeler.stop()
+        """Checkpoint the in-flight videos and return them; a worker that is still loading its model has none."""
+        if hasattr(self, "_labeler"):
+            self._labeler.stop()

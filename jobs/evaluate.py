@@ -177,12 +177,14 @@ def _cells(group: Group) -> str:
     values = ["-" if math.isnan(value) else f"{value:.4f}" for value in measures]
     cells = (str(group.masklets), str(group.frames), *values)
     interval = group.interval
-    known = "" if math.isnan(interval.mean) else f"  {interval.low:.4f} to {interval.high:.4f}"
+    known = "" if math.isnan(interval.low) else f"  {interval.low:.4f} to {interval.high:.4f}"
     return "".join(cell.rjust(len(name) + 2) for cell, name in zip(cells, COLUMNS, strict=True)) + known
 
 
 def _interval(interval: Interval, *, signed: bool = False) -> str:
     sign = "+" if signed else ""
+    if math.isnan(interval.low):
+        return f"{interval.mean:{sign}.4f} (no interval: that needs two videos)"
     return f"{interval.mean:{sign}.4f} (95 % interval {interval.low:{sign}.4f} to {interval.high:{sign}.4f})"
 
 

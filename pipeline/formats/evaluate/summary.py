@@ -147,11 +147,13 @@ def compare(evaluation: Evaluation, baseline: Evaluation, *, seed: int = 0) -> C
 
 def bootstrap(values: Floats, videos: Sequence[str], *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
     """The mean over masklets and its percentile interval when videos, not masklets, are resampled, because
-    masklets of one video are correlated."""
+    masklets of one video are correlated. One video gives no interval: low and high are NaN."""
     if not len(values):
         return Interval(mean=math.nan, low=math.nan, high=math.nan)
     _, which = np.unique(np.asarray(videos), return_inverse=True)
     sums, counts = np.bincount(which, values), np.bincount(which)
+    if len(sums) == 1:
+        return Interval(mean=float(values.mean()), low=math.nan, high=math.nan)
     random = np.random.default_rng(seed)
     means: list[Floats] = []
     step = max(1, 2_000_000 // len(sums))

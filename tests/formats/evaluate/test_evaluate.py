@@ -152,6 +152,13 @@ def test_bootstrap_draws_videos() -> None:
     assert math.isnan(bootstrap(np.empty(0), []).mean)
 
 
+def test_one_video_gives_no_interval() -> None:
+    found = bootstrap(np.array([0.5, 0.7]), ["a", "a"])
+    assert found.mean == pytest.approx(0.6)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+
+
 def test_each_category_has_an_interval_and_the_worst_videos_come_first() -> None:
     truth = [row for i in range(12) for row in clip(f"v{i:02}", objects=2, frames=2)]
     found = [row for i in range(12) for row in clip(f"v{i:02}", shift=i % 4, objects=2, frames=2)]

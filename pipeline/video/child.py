@@ -60,14 +60,19 @@ def _answer(video: VideoReader, method: str, argument: Any, out: BinaryIO, deadl
     if method in ("index_at", "times"):
         _send(out, answer=getattr(video, method)(argument))
     elif method != "open":
-        frames = video.at(argument).values() if method == "at" else _pass(video, method, **argument)
-        for frame in deadline.watch(frames):
+        for frame in deadline.watch(_frames(video, method, argument)):
             _send(out, frame.rgb.data, index=frame.index, time_s=frame.time_s, shape=frame.rgb.shape)
 
 
-def _pass(video: VideoReader, method: str, *, start: int, grid: dict[str, Any] | None) -> Iterable[Frame]:
-    frames: Iterable[Frame] = getattr(video, method)(start, grid=grid and FrameGrid(**grid))
-    return frames
+def _frames(video: VideoReader, method: str, argument: Any) -> Iterable[Frame]:
+    match method:
+        case "at":
+            return video.at(argument).values()
+        case "looks":
+            return video.looks(argument)
+    grid = argument["grid"] and FrameGrid(**argument["grid"])
+    passes = {"forward": video.forward, "backward": video.backward}
+    return passes[method](argument["start"], grid=grid)
 
 
 def _send(out: BinaryIO, data: memoryview | bytes = b"", **header: object) -> None:

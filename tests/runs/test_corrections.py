@@ -252,7 +252,7 @@ def test_an_unreadable_record_stops_a_strict_run_and_is_named(corpus):
     apply(corpus, {"video_id": "cat", "prompts": [red() | {"points": MOVED}]})
     (path,) = (corpus / "out" / "corrections").rglob("*.json")
     path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
-    with pytest.raises(ManifestError, match=r"'cat'.*has format 99; this version reads up to 1: upgrade"):
+    with pytest.raises(ManifestError, match=r"'cat'.*has format 99; this version reads up to 2: upgrade"):
         prepare(config(corpus))
     skipping = prepare(config(corpus, on_bad_row="skip"))
     assert skipping.manifest.table["video_id"].to_pylist() == ["dog"]

@@ -3,7 +3,7 @@
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -122,6 +122,7 @@ class FailingLabeler:
     """Makes labelers that cannot decode one video."""
 
     video_id: str
+    warnings: ClassVar = ()
 
     def __call__(self, settings):
         self.labeler = Labeler(settings)

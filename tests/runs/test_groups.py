@@ -26,7 +26,7 @@ GIVEN = {"manifest": "m", "output": "o", "model": "embedded"}
 def test_groups_are_read_from_the_command_line_and_from_toml(tmp_path: Path) -> None:
     texts = ["name=large,gpus=1,label=ray.io/accelerator-type=H200,memory=141", "name=small,memory=24,lanes=2,actors=3"]
     options = [f"--{name}={value}" for name, value in GIVEN.items()]
-    config, _ = job.read_options([*options, *(f"--worker-group={text}" for text in texts)])
+    config, _, _ = job.read_options([*options, *(f"--worker-group={text}" for text in texts)])
     large, small = config.worker_group
     assert (large.label, large.gpus, large.actors) == ("ray.io/accelerator-type=H200", 1.0, None)
     assert (small.label, small.lanes, small.actors) == (None, 2, 3)

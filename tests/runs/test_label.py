@@ -106,7 +106,7 @@ def test_a_truncated_video_is_labelled_and_counted_in_the_summary(tmp_path, caps
     assert (report.labelled, report.truncated, report.damaged) == (1, 1, 0)
     assert report.frames < 40
     show_report(report)
-    assert "1 truncated, 0 damaged" in capsys.readouterr().out
+    assert "of these 1 truncated (columns" in capsys.readouterr().out
 
 
 def test_a_source_that_was_unreachable_for_a_night_leaves_no_failure(tmp_path):

@@ -81,10 +81,16 @@ def test_the_command_reports_videos_that_it_could_not_draw(output, tmp_path, cap
 
 
 @pytest.mark.parametrize(
-    "options", [[], ["--video", "calm", "--worst", "2"], ["--video", "nobody"], ["--where", "no such"]]
+    "options", [["--video", "calm", "--worst", "2"], ["--video", "nobody"], ["--where", "no such"]]
 )
 def test_wrong_use_is_told(output, tmp_path, options):
     assert preview.main([str(output), *options, "--folder", str(tmp_path)]) == 2
+
+
+def test_without_a_choice_the_most_doubtful_videos_are_drawn(output, tmp_path, capsys):
+    assert preview.main([str(output), "--only", "sheet", "--folder", str(tmp_path)]) == 3, "one source is gone"
+    assert len(list(tmp_path.glob("*.png"))) == 2
+    assert "'gone' cannot be drawn" in capsys.readouterr().out
 
 
 def test_only_a_sheet_is_written_and_named(output, tmp_path, capsys):

@@ -16,7 +16,7 @@ from pipeline.errors import InterruptedLabelingError, ModelError, PromptError, S
 from pipeline.labels import read_part
 from pipeline.labels.key import Parameters
 from pipeline.manifest import read_manifest
-from pipeline.manifest.schema import to_video
+from pipeline.manifest.schema import SCHEMA, to_video
 from pipeline.masks import rle
 from pipeline.storage import Store, part_path
 from pipeline.video.content import content_version
@@ -318,7 +318,7 @@ def test_the_videos_row_records_device_and_versions(settings, clip):
 
 
 def test_categories_and_extra_columns_do_not_change_a_video_record():
-    row = dict.fromkeys(("start_s", "end_s", "fps", "video_version", "num_frames", "priority"))
+    row = dict.fromkeys(SCHEMA.names)
     extra = pa.table({"split": ["val"]})
     video = to_video({**row, "video_id": "v", "video_uri": "u", "prompts": []}, row=3, extra=extra)
     assert video.extra.to_pylist() == [{"split": "val"}]

@@ -136,7 +136,7 @@ def test_a_dry_run_prints_pending_videos_and_writes_nothing(
     )
     assert job.main(["--config", str(config), "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert "1 videos pending" in said
+    assert "1 video pending" in said
     assert "1 new video" in said
     assert not Path(night.run.output).exists()
 

@@ -7,35 +7,19 @@ from typing import Any
 import torch
 from transformers.image_transforms import center_to_corners_format
 
-from pipeline.detection.detectors.closed import prepared
-from pipeline.detection.detectors.detector import Found, PreparedFrame, Rgb, found_of, stacked
+from pipeline.detection.detectors.detector import Found, PreparedFrame, found_of, stacked
+from pipeline.detection.detectors.text import TextDetector
 from pipeline.detection.settings import DetectionParameters
 from pipeline.errors import ModelError
 from pipeline.tracking.modelfiles import ResolvedModel
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroundingDetector:
+class GroundingDetector(TextDetector):
     """A detector that scores every token of a text prompt for every box."""
 
-    model: Any
-    processor: Any
-    digest: str
-    threshold: float
-    classes: tuple[str, ...]
-    text: dict[str, torch.Tensor]
-    """The tokenized prompt, (1, T)."""
     tokens: torch.Tensor
     """(classes, T) bool: the tokens of each class."""
-    frames_at_once: int = 4
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device(self.model.device)
-
-    def prepare(self, rgb: Rgb) -> PreparedFrame:
-        """The frame as the image processor resizes and normalizes it."""
-        return prepared(self.processor.image_processor, rgb)
 
     @torch.inference_mode()
     def detect(self, frames: Sequence[PreparedFrame]) -> list[Found]:

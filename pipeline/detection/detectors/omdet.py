@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.detection.detectors.closed import prepared
 from pipeline.detection.detectors.detector import Found, PreparedFrame, Rgb, found_of, sizes_of, stacked
+from pipeline.detection.detectors.text import TextDetector, without_mask
 from pipeline.detection.settings import DetectionParameters
 from pipeline.tracking.modelfiles import ResolvedModel
 
@@ -17,27 +17,12 @@ NMS_IOU = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class OmDetDetector:
+class OmDetDetector(TextDetector):
     """A detector with text embeddings that are computed once and cached."""
-
-    model: Any
-    processor: Any
-    digest: str
-    threshold: float
-    classes: tuple[str, ...]
-    text: dict[str, torch.Tensor]
-    """The tokenized classes and task of one frame."""
-    frames_at_once: int = 4
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device(self.model.device)
 
     def prepare(self, rgb: Rgb) -> PreparedFrame:
         """The frame resized and normalized."""
-        frame = prepared(self.processor.image_processor, rgb)
-        inputs = {"pixel_values": frame.inputs["pixel_values"]}
-        return PreparedFrame(inputs=inputs, height=frame.height, width=frame.width)
+        return without_mask(super().prepare(rgb))
 
     @torch.inference_mode()
     def detect(self, frames: Sequence[PreparedFrame]) -> list[Found]:

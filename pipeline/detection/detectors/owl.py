@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from pipeline.detection.detectors.closed import prepared
-from pipeline.detection.detectors.detector import Found, PreparedFrame, Rgb, found_of, sizes_of, stacked
+from pipeline.detection.detectors.detector import Found, PreparedFrame, found_of, sizes_of, stacked
+from pipeline.detection.detectors.text import TextDetector
 from pipeline.detection.settings import DetectionParameters
 from pipeline.tracking.modelfiles import ResolvedModel
 
@@ -16,25 +16,8 @@ TEMPLATE = "a photo of a {}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwlDetector:
+class OwlDetector(TextDetector):
     """A detector that compares every image patch with every query."""
-
-    model: Any
-    processor: Any
-    digest: str
-    threshold: float
-    classes: tuple[str, ...]
-    text: dict[str, torch.Tensor]
-    """The tokenized queries, (classes, T)."""
-    frames_at_once: int = 4
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device(self.model.device)
-
-    def prepare(self, rgb: Rgb) -> PreparedFrame:
-        """The frame padded to a square, resized and normalized."""
-        return prepared(self.processor.image_processor, rgb)
 
     @torch.inference_mode()
     def detect(self, frames: Sequence[PreparedFrame]) -> list[Found]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from pipeline.detection.detectors.closed import prepared
 from pipeline.detection.detectors.detector import Found, PreparedFrame, Rgb, found_of, sizes_of, stacked
+from pipeline.detection.detectors.text import TextDetector, without_mask
 from pipeline.detection.settings import DetectionParameters
 from pipeline.masks.rle import encode
 from pipeline.tracking.modelfiles import ResolvedModel
@@ -17,27 +17,14 @@ MASK_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sam3Detector:
+class Sam3Detector(TextDetector):
     """SAM 3's image model: the vision encoder runs once a frame, the rest once a class."""
 
-    model: Any
-    processor: Any
-    digest: str
-    threshold: float
-    classes: tuple[str, ...]
-    text: dict[str, torch.Tensor]
-    """The tokenized concepts, (classes, T)."""
     frames_at_once: int = 2
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device(self.model.device)
 
     def prepare(self, rgb: Rgb) -> PreparedFrame:
         """The frame resized and normalized."""
-        frame = prepared(self.processor.image_processor, rgb)
-        inputs = {"pixel_values": frame.inputs["pixel_values"]}
-        return PreparedFrame(inputs=inputs, height=frame.height, width=frame.width)
+        return without_mask(super().prepare(rgb))
 
     @torch.inference_mode()
     def detect(self, frames: Sequence[PreparedFrame]) -> list[Found]:

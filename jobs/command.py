@@ -37,7 +37,7 @@ def open_storage(given: argparse.Namespace) -> "Storage":
     """The storage that --storage describes; without it the credentials of the environment."""
     from pipeline.storage import Storage
 
-    return Storage.from_toml(given.storage) if given.storage else Storage()
+    return Storage.from_toml(given.storage)
 
 
 def open_store(given: argparse.Namespace, *, kind: "Kind | None" = "labels") -> "Store":

@@ -15,11 +15,10 @@ from typing import Any
 
 from jobs import console, label
 from jobs.command import handle_errors, start
+from jobs.command_line import Parser, read_given, require, share_options
 from pipeline.api.display import display_for
 from pipeline.detection.settings import DetectionParameters, parse_classes
-from pipeline.errors import UsageError
 from pipeline.runs.config import RunConfig
-from pipeline.runs.values import read_toml, toml_arguments
 
 EVERYTHING_THRESHOLD = 0.8
 """Least predicted IoU with --everything: the default of SAM 2's own mask generation."""
@@ -33,7 +32,7 @@ SHARED = (
 
 def parser() -> argparse.ArgumentParser:
     """The command line; its names are also those of the TOML file of --config."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m jobs.detect",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -53,9 +52,7 @@ def parser() -> argparse.ArgumentParser:
         "which decodes nothing else; or shots, the first of each shot (default: 1s)")  # fmt: skip
     add("--threshold", type=float, metavar="X", help="least score of a detection, 0 to 1 (default: by model, 0.2 to "
         f"0.5; with --everything a predicted IoU of {EVERYTHING_THRESHOLD})")  # fmt: skip
-    for action in label.parser()._actions:
-        if set(action.option_strings) & set(SHARED):
-            p._add_action(action)
+    share_options(p, label.parser(), SHARED)
     return p
 
 
@@ -65,13 +62,8 @@ def read_options(arguments: list[str]) -> tuple[RunConfig, bool]:
     Raises:
         UsageError: An option is missing or not allowed.
     """
-    p = parser()
-    if path := p.parse_args(arguments).config:
-        arguments = [*toml_arguments(read_toml(path), p, where=path), *arguments]
-    given = {name: value for name, value in vars(p.parse_args(arguments)).items() if value is not None}
-    given.pop("config", None)
-    if missing := [f"--{name}" for name in ("videos", "output", "model") if name not in given]:
-        raise UsageError(f"{', '.join(missing)} missing; give each on the command line or in --config")
+    given = read_given(parser(), arguments)
+    require(given, "videos", "output", "model")
     dry_run = bool(given.pop("dry_run", False))
     values: dict[str, Any] = {"manifest": given.pop("videos"), "allow_uri": tuple(given.pop("allow_uri", ()))}
     detection = {field.name: given.pop(field.name) for field in fields(DetectionParameters) if field.name in given}
@@ -98,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     from pipeline.runs.run import label_corpus
     from pipeline.storage import Storage
 
-    storage = Storage.from_toml(config.storage) if config.storage else Storage()
+    storage = Storage.from_toml(config.storage)
     if config.detection and config.detection.at == "shots":
         check_installed()
     videos = read_videos(config.manifest, storage=storage, on_bad_row=config.on_bad_row)

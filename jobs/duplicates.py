@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from jobs.command import add_storage, counted, handle_errors, open_storage, start
+from jobs.command_line import Parser
 from pipeline.errors import CorpusError, UsageError
 from pipeline.manifest import Video, read_manifest
 from pipeline.manifest.near_duplicates import Hashes, find_alike, hashes_of, load_hash
@@ -22,7 +23,7 @@ BITS = 64
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m jobs.duplicates",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

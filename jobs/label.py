@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from jobs import console, options
 from jobs.command import add_storage, handle_errors, start
-from jobs.command_line import Parser
+from jobs.command_line import Parser, read_given, require
 from pipeline.api.display import display_for
 from pipeline.detection.settings import DetectionParameters, parse_classes
 from pipeline.detection.thresholds import Association
@@ -33,7 +33,6 @@ from pipeline.runs.config import (
     OnDamaged,
     RunConfig,
 )
-from pipeline.runs.values import read_toml, toml_arguments
 from pipeline.tracking import EngineKind, OnDrift
 
 if TYPE_CHECKING:  # only for types: importing these takes long, and --help is shown without them
@@ -149,15 +148,10 @@ def read_options(arguments: list[str]) -> tuple[RunConfig, bool, "Clip | None"]:
     Raises:
         UsageError: An option is missing or not allowed.
     """
-    p = parser()
-    if path := p.parse_args(arguments).config:
-        arguments = [*toml_arguments(read_toml(path), p, where=path), *arguments]
-    given = {name: value for name, value in vars(p.parse_args(arguments)).items() if value is not None}
-    given.pop("config", None)
+    given = read_given(parser(), arguments)
     detect = _take_detection(given)
     clip = _take_clip(given)
-    if missing := [f"--{name}" for name in ("manifest", "output", "model") if name not in given]:
-        raise UsageError(f"{', '.join(missing)} missing; give each on the command line or in --config")
+    require(given, "manifest", "output", "model")
     dry_run = bool(given.pop("dry_run", False))
     values: dict[str, Any] = {"publish": not given.pop("no_publish", False)}
     values |= {name: tuple(given.pop(name, ())) for name in ("allow_uri", "worker_group")}
@@ -270,7 +264,7 @@ def _draw_film(config: RunConfig, clip: "Clip") -> None:
 def _storage(config: RunConfig) -> "Storage":
     from pipeline.storage import Storage
 
-    return Storage.from_toml(config.storage) if config.storage else Storage()
+    return Storage.from_toml(config.storage)
 
 
 if __name__ == "__main__":

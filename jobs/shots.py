@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from jobs import label
 from jobs.command import add_storage, counted, handle_errors, open_storage, start
+from jobs.command_line import Parser, share_options
 from jobs.manifest_actions import check_output, folder_and_name
 from pipeline.errors import CorpusError
 from pipeline.storage import Store, redact
@@ -32,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     from pipeline.detection.shots import Finder
 
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m jobs.shots",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -46,9 +47,7 @@ def parser() -> argparse.ArgumentParser:
     add("--finder", choices=get_args(Finder), default="pyscenedetect", help="what finds cuts (default: pyscenedetect)")
     add("--threads", type=int, default=4, metavar="N", help="videos decoded at the same time (default: 4)")
     add_storage(p)
-    for action in label.parser()._actions:
-        if set(action.option_strings) & set(SHARED):
-            p._add_action(action)
+    share_options(p, label.parser(), SHARED)
     return p
 
 

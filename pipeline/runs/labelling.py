@@ -173,15 +173,12 @@ class _Tasks:
             source: the video labelled in this run that a video is a duplicate of.
         """
         table = prepared.plan.table
-        self._ids, self._states, self._copies, self._source = (
-            table["video_id"],
-            table["state"],
-            prepared.plan.copies,
-            source,
-        )
+        self._ids, self._states = table["video_id"], table["state"]
+        self._copies, self._source = prepared.plan.copies, source
         self._keys, self._versions, self._digests = (table[name] for name in ("label_key", "version", "prompts_digest"))
         self._detections, self._parameters = table["detections_digest"], table["parameters"]
         self._for_detections = prepared.config.parameters.for_detections()
+        self._for_detections_json = self._for_detections.to_json()
         self._rates = table["label_rate"]
         self._upcoming = _Upcoming(prepared.manifest, prepared.plan.order)
         self._begun = unfinished(prepared.store)
@@ -199,9 +196,7 @@ class _Tasks:
             version=self._versions[index].as_py(),
             prompts_digest=self._digests[index].as_py(),
             detections_digest=self._detections[index].as_py(),
-            parameters=self._for_detections
-            if self._parameters[index].as_py() == self._for_detections.to_json()
-            else None,
+            parameters=self._for_detections if self._parameters[index].as_py() == self._for_detections_json else None,
             label_rate=self._rates[index].as_py(),
             attempt=len(attempts) + 1,
             isolate=any(attempt.cause in RETRY_SOLO for attempt in attempts),

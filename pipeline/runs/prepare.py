@@ -87,7 +87,7 @@ def prepare(
         UsageError: The manifest, the model or a setting cannot be used, or more would be relabelled than is allowed.
         StorageError: The manifest or the output cannot be read.
     """
-    storage = Storage.from_toml(config.storage) if config.storage else Storage()
+    storage = Storage.from_toml(config.storage)
     store = Store(config.output, storage=storage)
     check_output(store, "detections" if config.detection else "labels")
 

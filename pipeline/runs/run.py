@@ -69,7 +69,7 @@ def label_corpus(
         KeyboardInterrupt: A second signal asked the run to exit immediately.
     """
     if config.detect:
-        storage = Storage.from_toml(config.storage) if config.storage else Storage()
+        storage = Storage.from_toml(config.storage)
         videos = manifest or read_videos(config.manifest, storage=storage, on_bad_row=config.on_bad_row)
         detected = label_corpus(detection_config(config), watch=watch, manifest=videos, retry=retry)
         if detected.left:

@@ -56,12 +56,16 @@ class Storage:
     prefixes: tuple[tuple[str, Access], ...] = ()
 
     @classmethod
-    def from_toml(cls, path: str | Path) -> "Storage":
+    def from_toml(cls, path: str | Path | None) -> "Storage":
         """Read storage.toml: one table per prefix, named by it, its keys the fields of Access.
+
+        Without a file, credentials and endpoints are those of the environment.
 
         Raises:
             UsageError: The file cannot be read, or has an unknown setting.
         """
+        if not path:
+            return cls()
         try:
             tables = tomllib.loads(expanded(path).read_text())
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

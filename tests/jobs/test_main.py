@@ -11,6 +11,7 @@ import pytest
 
 from jobs import label, review, submit
 from jobs.command import command_names, summary_of
+from jobs.command_line import Parser
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,6 +78,11 @@ def test_a_misspelled_option_is_answered_with_the_nearest_one(capsys):
     with pytest.raises(SystemExit, match="2"):
         label.main(["--manifst", "x"])
     assert "--manifst (did you mean --manifest?); python -m jobs.label --help" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", command_names())
+def test_every_command_answers_wrong_options_in_one_line(name):
+    assert isinstance(importlib.import_module(f"jobs.{name}").parser(), Parser)
 
 
 def test_options_cannot_be_abbreviated(capsys):

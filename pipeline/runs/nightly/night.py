@@ -135,7 +135,7 @@ def _limits(
 
 
 def _storage(settings: NightSettings) -> Storage:
-    return Storage.from_toml(settings.run.storage) if settings.run.storage else Storage()
+    return Storage.from_toml(settings.run.storage)
 
 
 def _label_corpus() -> Label:

@@ -17,11 +17,10 @@ from jobs import console, label
 from jobs.command import handle_errors, start
 from jobs.command_line import Parser, read_given, require, share_options
 from pipeline.api.display import display_for
+from pipeline.detection.families import EVERYTHING_THRESHOLD
 from pipeline.detection.settings import DetectionParameters, parse_classes
 from pipeline.runs.config import RunConfig
 
-EVERYTHING_THRESHOLD = 0.8
-"""Least predicted IoU with --everything: the default of SAM 2's own mask generation."""
 SHARED = (
     "--config", "--revision", "--device", "--actors", "--cpus-per-actor", "--gpus-per-actor", "--lanes", "--address",
     "--on-bad-row", "--on-damaged", "--storage", "--allow-uri", "--deadline-floor", "--grace", "--stop-at",
@@ -69,15 +68,7 @@ def read_options(arguments: list[str]) -> tuple[RunConfig, bool]:
     detection = {field.name: given.pop(field.name) for field in fields(DetectionParameters) if field.name in given}
     if "classes" in detection:
         detection["classes"] = parse_classes(detection["classes"])
-    parameters = DetectionParameters(**detection)  # checked before a hub is asked for the model
-    if "threshold" not in detection:
-        from pipeline.detection.modelfiles import default_threshold
-
-        chosen = EVERYTHING_THRESHOLD if parameters.everything else default_threshold(
-            given["model"], revision=given.get("revision")
-        )  # fmt: skip
-        parameters = DetectionParameters(**{**detection, "threshold": chosen})
-    return RunConfig(detection=parameters, **values, **given), dry_run
+    return RunConfig(detection=DetectionParameters(**detection), **values, **given), dry_run
 
 
 @handle_errors

@@ -11,7 +11,6 @@ A single clip needs no manifest; its labels and an overlay film are written to t
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -176,11 +175,10 @@ def _take_detection(given: dict[str, Any]) -> DetectFirst | None:
         return None
     if both := [name for name in ("clip", "detections", "prompts") if name in given]:
         raise UsageError(f"both --detect and {both[0]} are given; allowed is one of them")
-    from pipeline.detection.modelfiles import default_threshold
-
-    looks = DetectionParameters(classes=parse_classes(classes), at=given.pop("at", "1s"))
-    threshold = given.pop("threshold") if "threshold" in given else default_threshold(detector)
-    return DetectFirst(model=detector, parameters=replace(looks, threshold=threshold))
+    parameters = DetectionParameters(
+        classes=parse_classes(classes), at=given.pop("at", "1s"), threshold=given.pop("threshold", None)
+    )
+    return DetectFirst(model=detector, parameters=parameters)
 
 
 def _take_clip(given: dict[str, Any]) -> "Clip | None":

@@ -87,7 +87,7 @@ def check_arguments(command: str, arguments: list[str]) -> None:
         UsageError: Options contradict each other or have values that are not allowed.
     """
     module = importlib.import_module(f"jobs.{command}")
-    if command == "label":
+    if command in ("label", "detect"):
         module.read_options(arguments)
     elif hasattr(module, "parse"):  # a job of several commands
         module.parse(arguments)

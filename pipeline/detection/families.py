@@ -8,6 +8,9 @@ from pipeline.errors import ModelError
 
 Kind = Literal["closed", "grounding", "owl", "omdet", "sam3"]
 
+EVERYTHING_THRESHOLD = 0.8
+"""Least predicted IoU with --everything: the default of SAM 2's own mask generation."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorFamily:

@@ -3,10 +3,11 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.detection.families import class_numbers, family_of
+from pipeline.detection.families import DETECTORS, EVERYTHING_THRESHOLD, class_numbers, family_of
 from pipeline.detection.settings import DetectionParameters
 from pipeline.errors import ModelError
 from pipeline.tracking import modelfiles
@@ -39,13 +40,12 @@ def resolve_detector(
     return ResolvedModel(name=name, model_type=config["model_type"], folder=folder, digest=digest)
 
 
-def default_threshold(name: str, *, revision: str | None = None, timeout_s: float = HUB_TIMEOUT_S) -> float:
-    """The least score of a detection that suits a detector's family; its config.json is read.
-
-    Raises:
-        ModelError: The model cannot be found, or is no detector.
-    """
-    return family_of(modelfiles.read_config(_find(name, revision, timeout_s), name), name).threshold
+def with_threshold(parameters: DetectionParameters, model: ResolvedModel) -> DetectionParameters:
+    """The parameters with the least score that suits the model's family, unless they give one."""
+    if parameters.threshold is not None:
+        return parameters
+    own = EVERYTHING_THRESHOLD if parameters.everything else DETECTORS[model.model_type].threshold
+    return replace(parameters, threshold=own)
 
 
 def _find(name: str, revision: str | None, timeout_s: float) -> Path:

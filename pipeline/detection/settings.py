@@ -27,15 +27,15 @@ class DetectionParameters:
     """Names of the classes, sorted, each once; empty with `everything`."""
     at: str = "1s"
     """Which frames are looked at: one per interval ("1s", "0.5s"), "keyframes", or the first of each shot ("shots")."""
-    threshold: float = 0.3
-    """Least score of a detection."""
+    threshold: float | None = None
+    """Least score of a detection. None: the model's own, which planning fills in."""
     everything: bool = False
     """Segment everything with a SAM 2 model instead of detecting classes."""
 
     def __post_init__(self) -> None:
         if self.at not in ("keyframes", "shots") and self.step_s is None:
             raise UsageError(f"--at is {self.at!r}; allowed are an interval such as 1s or 0.5s, keyframes and shots")
-        if not 0 <= self.threshold <= 1:
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UsageError(f"--threshold is {self.threshold}; allowed are scores from 0 to 1")
         if self.everything and self.classes:
             raise UsageError("--everything finds objects of no class; leave --classes out")
@@ -47,6 +47,12 @@ class DetectionParameters:
         """Seconds between two looks; None where they are at key frames or shots."""
         found = _SECONDS.fullmatch(self.at)
         return float(found[1]) if found and 0 < float(found[1]) < math.inf else None
+
+    @property
+    def least_score(self) -> float:
+        """The threshold, given or filled in."""
+        assert self.threshold is not None
+        return self.threshold
 
     def to_json(self) -> str:
         """Canonical JSON, as detection keys hold it."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.detection.location import table_at
-from pipeline.detection.modelfiles import resolve_detector
+from pipeline.detection.modelfiles import resolve_detector, with_threshold
 from pipeline.detection.settings import DETECTION_VERSION
 from pipeline.errors import ManifestError, UsageError
 from pipeline.labels.failures import RETRIED_UNASKED, Failure, read_failures
@@ -108,6 +108,8 @@ def prepare(
     detected = read_digests(overlay.manifest, config, open_file)
     manifest = detected.manifest
     model = _model(config)
+    if config.detection:
+        config = replace(config, detection=with_threshold(config.detection, model))
     calibration = None
     if config.calibration:
         dtype = config.parameters.dtype

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.detection.detectors.detector import Detector, Rgb
 from pipeline.detection.detectors.loading import load_detector
-from pipeline.detection.modelfiles import default_threshold, resolve_detector
+from pipeline.detection.modelfiles import resolve_detector, with_threshold
 from pipeline.detection.settings import DetectionParameters, parse_classes
 from pipeline.errors import ModelError, UsageError
 from tests.detection import tiny_models
@@ -49,7 +49,7 @@ def test_a_batch_detects_what_its_frames_hold_alone(kind: str, folder: Path, fra
         np.testing.assert_allclose(found.scores, alone.scores, atol=2e-4)
         assert set(found.categories) <= set(CLASSES)
         assert (np.diff(found.scores) <= 0).all()
-        assert (found.scores >= WANTED.threshold).all()
+        assert (found.scores >= WANTED.least_score).all()
         x_min, y_min, x_max, y_max = found.boxes.T
         assert ((x_min >= 0) & (x_min < x_max) & (x_max <= 120) & (y_min >= 0) & (y_min < y_max) & (y_max <= 90)).all()
     if kind == "sam3":
@@ -106,9 +106,8 @@ def test_a_tracker_is_refused_as_a_detector() -> None:
 
 
 def test_no_detector_is_embedded() -> None:
-    for look_up in (lambda: resolve_detector("embedded", WANTED), lambda: default_threshold("embedded")):
-        with pytest.raises(ModelError, match="No detector is embedded: `embedded` is a tracker, which --everything"):
-            look_up()
+    with pytest.raises(ModelError, match="No detector is embedded: `embedded` is a tracker, which --everything"):
+        resolve_detector("embedded", WANTED)
 
 
 def test_a_checkpoint_without_all_weights_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -149,8 +148,11 @@ def test_the_digest_is_that_of_weights_processor_and_text(folder: Path, tmp_path
 
 def test_thresholds_default_to_those_of_the_family(folder: Path) -> None:
     for kind, threshold in (("detr", 0.5), ("owlv2", 0.2), ("rt_detr", 0.3)):
-        loaded(kind, folder)
-        assert default_threshold(str(folder / kind)) == threshold
+        by_model = DetectionParameters(classes=CLASSES)
+        loaded(kind, folder, by_model)
+        resolved = resolve_detector(str(folder / kind), by_model)
+        assert with_threshold(by_model, resolved).threshold == threshold
+        assert with_threshold(WANTED, resolved) == WANTED
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,6 @@ def make(model: Any, processor: Any, resolved: ResolvedModel, parameters: Detect
         model=model,
         processor=processor,
         digest=resolved.digest,
-        threshold=parameters.threshold,
+        threshold=parameters.least_score,
         names=class_numbers(model.config.to_dict(), parameters.classes, resolved.name),
     )

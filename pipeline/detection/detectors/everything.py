@@ -65,7 +65,7 @@ class Everything:
             model=model.float().eval().requires_grad_(False).to(device),
             video_processor=processor.video_processor,
             digest=resolved.digest,
-            threshold=parameters.threshold,
+            threshold=parameters.least_score,
         )
 
     @property

@@ -69,7 +69,7 @@ def make(model: Any, processor: Any, resolved: ResolvedModel, parameters: Detect
         model=model,
         processor=processor,
         digest=resolved.digest,
-        threshold=parameters.threshold,
+        threshold=parameters.least_score,
         classes=parameters.classes,
         text={name: tensor.to(model.device) for name, tensor in encoded.items()},
         tokens=torch.tensor(tokens, device=model.device),

@@ -9,7 +9,7 @@ import transformers
 
 from pipeline.detection.detectors.detector import Detector
 from pipeline.detection.families import DETECTORS, DetectorFamily
-from pipeline.detection.modelfiles import resolve_detector
+from pipeline.detection.modelfiles import resolve_detector, with_threshold
 from pipeline.detection.settings import DetectionParameters
 from pipeline.errors import ModelError
 from pipeline.tracking.environment import use_ieee_float32
@@ -56,6 +56,7 @@ def load_detector(
             "node load the same revision"
         )
     use_ieee_float32()
+    parameters = with_threshold(parameters, resolved)
     if parameters.everything:
         from pipeline.detection.detectors.everything import Everything
 

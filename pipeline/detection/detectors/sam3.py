@@ -65,7 +65,7 @@ def make(model: Any, processor: Any, resolved: ResolvedModel, parameters: Detect
         model=model,
         processor=processor,
         digest=resolved.digest,
-        threshold=parameters.threshold,
+        threshold=parameters.least_score,
         classes=parameters.classes,
         text={name: encoded[name].to(model.device) for name in ("input_ids", "attention_mask")},
     )

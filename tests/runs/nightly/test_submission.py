@@ -107,6 +107,18 @@ def test_an_unknown_job_is_refused_with_the_list_of_jobs() -> None:
         job.read_job("submit", [], now=NOW)
 
 
+def test_options_of_a_detector_are_checked_without_looking_for_the_detector() -> None:
+    """The submitting machine may have no access to the hub; planning on the cluster fills in the default threshold."""
+    detector, corpus = "nobody/no-such-detector", ["--output", "o", "--model", "embedded"]
+    label = [*corpus, "--manifest", "clips", "--detect", "car", "--detector", detector]
+    detect = ["--videos", "clips", "--output", "o", "--model", detector, "--classes", "car"]
+    job.check_arguments("label", label)
+    job.check_arguments("detect", detect)
+    for command, arguments in (("label", label), ("detect", detect)):
+        with pytest.raises(UsageError, match="--threshold is 7"):
+            job.check_arguments(command, [*arguments, "--threshold", "7"])
+
+
 class Cluster:
     """Ray's job API, as far as a submitter sees it."""
 

@@ -55,18 +55,18 @@ def probe_video(video: Video, *, storage: Storage | None = None) -> list[Problem
             check_rate(video, reader)
             found += [
                 Problem(row=video.row, video_id=video.video_id, object_id=prompt.object_id, frame=when, reason=reason)
-                for prompt, when, reason in _misfits(video.prompts, reader)
+                for prompt, when, reason in misfits(video.prompts, reader)
             ]
     except CorpusError as error:
         found.append(Problem(row=video.row, video_id=video.video_id, reason=str(error)))
     return found
 
 
-def _misfits(prompts: Iterable[Prompt], reader: VideoReader) -> Iterator[tuple[Prompt, str, str]]:
-    """The prompts that do not fit, each with when it is and why."""
+def misfits(prompts: Iterable[Prompt], reader: VideoReader) -> Iterator[tuple[Prompt, str, str]]:
+    """The prompts that do not fit an open video, each with when it is (`frame 3` or `0.5 s`) and why."""
     seen: dict[int, dict[int, Prompt]] = {}
     ends: dict[int, list[int]] = {}
-    frame_of = _FrameFinder(reader)
+    frame_of = FrameFinder(reader)
     for prompt in prompts:
         when = f"frame {prompt.frame_index}" if prompt.time_s is None else f"{prompt.time_s:g} s"
         try:
@@ -90,8 +90,8 @@ def _misfits(prompts: Iterable[Prompt], reader: VideoReader) -> Iterator[tuple[P
             yield last, f"frame {max(corrections)}", str(error)
 
 
-class _FrameFinder:
-    """The frame of a prompt; decodes it once to know that it is there."""
+class FrameFinder:
+    """The frame of a prompt; decodes it once to know that it is there. PromptError where it is not."""
 
     def __init__(self, reader: VideoReader) -> None:
         self._reader = reader

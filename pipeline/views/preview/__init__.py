@@ -1,7 +1,19 @@
-"""Masks drawn over their video, as a film and as a contact sheet."""
+"""Masks drawn over their video, as a film and as a contact sheet; prompts drawn before there are masks."""
 
 from pipeline.views.preview.draw import color_of
-from pipeline.views.preview.film import contact_sheet, save_sheet, write_film
+from pipeline.views.preview.film import contact_sheet, write_film
 from pipeline.views.preview.labelled import LabelledVideo, load_videos
+from pipeline.views.preview.names import file_names
+from pipeline.views.preview.prompts import prompt_sheet
+from pipeline.views.preview.sheet import save_sheet
 
-__all__ = ["LabelledVideo", "color_of", "contact_sheet", "load_videos", "save_sheet", "write_film"]
+__all__ = [
+    "LabelledVideo",
+    "color_of",
+    "contact_sheet",
+    "file_names",
+    "load_videos",
+    "prompt_sheet",
+    "save_sheet",
+    "write_film",
+]

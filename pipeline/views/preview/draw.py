@@ -34,31 +34,38 @@ def draw_frame(
 ) -> Rgb:
     """A copy of a frame (H, W, 3) with its mask rows and prompts drawn.
 
+    Where masks lie on each other, their colours alternate in stripes, so that each is visible.
+
     Args:
         caption: a line at the bottom.
         names: a category by object id.
     """
-    canvas = rgb.astype(np.float32)
-    for row in rows:
-        if row["is_present"]:
-            mask = rle.decode(row["counts"], (row["height"], row["width"]))
-            ink = np.array(color_of(row["object_id"]), np.float32)
-            canvas[mask] = canvas[mask] * (1 - OPACITY) + ink * OPACITY
-            canvas[_outline(mask)] = ink
-    image = Image.fromarray(canvas.round().astype(np.uint8))
-    pen = ImageDraw.Draw(image, "RGBA")
+    present = [row for row in rows if row["is_present"]]
+    masks = [(row["object_id"], rle.decode(row["counts"], (row["height"], row["width"]))) for row in present]
+    untracked = [prompt for prompt in prompts if all(prompt["object_id"] != object_id for object_id, _ in masks)]
+    masks += [
+        (prompt["object_id"], rle.decode(mark.counts, mark.size))
+        for prompt in untracked
+        for mark in marks_of(prompt)
+        if isinstance(mark, Region) and tuple(mark.size) == rgb.shape[:2]
+    ]
     unit = max(min(rgb.shape[:2]) / 240, 1.0)
+    image = Image.fromarray(_painted(rgb, masks, unit))
+    pen = ImageDraw.Draw(image, "RGBA")
     for prompt in prompts:
         _draw_prompt(pen, prompt, unit)
     taken: list[tuple[float, float, float, float]] = []
-    for row in rows:
-        if row["is_present"]:
-            name = (names or {}).get(row["object_id"])
-            label = f"{row['object_id']}" + (f" {_plain(name)}" if name else "")
-            if row["predicted_iou"] is not None:
-                label += f" {row['predicted_iou']:.2f}"
-            corner, color = (row["x_min"], row["y_min"]), color_of(row["object_id"])
-            taken.append(_tag(pen, label, corner, color, unit, rgb.shape[1], taken))
+    for row in present:
+        label = _label(row["object_id"], names)
+        if row["predicted_iou"] is not None:
+            label += f" {row['predicted_iou']:.2f}"
+        color = color_of(row["object_id"])
+        taken.append(_tag(pen, label, (row["x_min"], row["y_min"]), color, unit, rgb.shape[1], taken))
+    for prompt in untracked:
+        x, y = _corner(prompt, unit)
+        if 0 <= x < rgb.shape[1] and 0 <= y < rgb.shape[0]:
+            label, color = _label(prompt["object_id"], names), color_of(prompt["object_id"])
+            taken.append(_tag(pen, label, (x, y), color, unit, rgb.shape[1], taken))
     absent = [str(row["object_id"]) for row in rows if not row["is_present"]]
     caption = caption + (f"  absent: {', '.join(absent)}" if absent else "")
     if caption:
@@ -68,6 +75,39 @@ def draw_frame(
         pen.rectangle((0, top, rgb.shape[1], rgb.shape[0]), fill=(0, 0, 0, 150))
         pen.text((4 * unit, top + 3 * unit - box[1]), caption, font=font, fill="white")
     return np.asarray(image)
+
+
+def _painted(rgb: Rgb, masks: Sequence[tuple[int, rle.Mask]], unit: float) -> Rgb:
+    """The frame with masks tinted and outlined; later masks take alternate stripes of those below them."""
+    canvas = rgb.astype(np.float32)
+    for opacity, shape_of in ((OPACITY, lambda mask: mask), (1.0, _outline)):
+        below = np.zeros(rgb.shape[:2], np.uint8)
+        for object_id, mask in masks:
+            shape = own = shape_of(mask)
+            if (shape & (below > 0)).any():
+                y, x = np.ogrid[: rgb.shape[0], : rgb.shape[1]]
+                own = shape & ((y + x) // max(round(3 * unit), 3) % (below + 1) == below)
+            canvas[own] = rgb[own] * (1 - opacity) + np.array(color_of(object_id), np.float32) * opacity
+            below[shape] += 1
+    return np.asarray(canvas.round(), np.uint8)
+
+
+def _label(object_id: int, names: Mapping[int, str] | None) -> str:
+    name = (names or {}).get(object_id)
+    return f"{object_id}" + (f" {_plain(name)}" if name else "")
+
+
+def _corner(prompt: Mapping[str, Any], unit: float) -> tuple[float, float]:
+    """Where the label of a prompt belongs: the top left of its first mark."""
+    match marks_of(prompt)[:1]:
+        case [Rectangle(x_min, y_min, _, _)]:
+            return x_min, y_min
+        case [Dot(x, y, _)]:
+            return x + 6 * unit, y
+        case [Region(size, counts)]:
+            x_min, y_min, *_ = rle.bbox(counts, size) or (0, 0)
+            return x_min, y_min
+    return 0.0, 0.0
 
 
 def _draw_prompt(pen: ImageDraw.ImageDraw, prompt: Mapping[str, Any], unit: float) -> None:
@@ -100,7 +140,7 @@ def _draw_dot(
 def _tag(
     pen: ImageDraw.ImageDraw,
     text: str,
-    at: tuple[int, int],
+    at: tuple[float, float],
     color: tuple[int, int, int],
     unit: float,
     frame_width: int,

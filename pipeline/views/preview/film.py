@@ -6,21 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, UnidentifiedImageError
-from PIL.PngImagePlugin import PngInfo
+from PIL import Image
 
-from pipeline.errors import UsageError
 from pipeline.video import VideoReader
-from pipeline.video.writer import WRITTEN_BY, VideoWriter, is_film_of_ours
-from pipeline.views.preview.draw import Rgb, draw_frame, font_of
+from pipeline.video.writer import VideoWriter, is_film_of_ours
+from pipeline.views.preview.draw import draw_frame
 from pipeline.views.preview.labelled import LabelledVideo
+from pipeline.views.preview.sheet import TEXT, Tile, lay_out, not_ours
 
 PROMPT_SHOWN_S = 0.4
 """Seconds for which a prompt is shown in the film; on a single frame it would be overlooked."""
 MAX_GAP_S = 10.0
 """Longest time that a film shows one frame; captions have the true times."""
-MAX_TILE_RATIO = 4
-"""Tiles of a contact sheet are at most this many times as high as they are wide."""
 
 
 def write_film(labelled: LabelledVideo, reader: VideoReader, path: Path) -> int:
@@ -31,7 +28,7 @@ def write_film(labelled: LabelledVideo, reader: VideoReader, path: Path) -> int:
         VideoError: The video cannot be decoded, or its frames cannot be encoded.
     """
     if path.exists() and not is_film_of_ours(path):
-        raise _not_ours(path)
+        raise not_ours(path)
     info = reader.info
     fps = info.fps or 24.0
     prompts, names, shown = labelled.prompts_at(reader), _names(labelled), max(1, round(PROMPT_SHOWN_S * fps))
@@ -54,66 +51,19 @@ def contact_sheet(
     """One picture of prompted frames, frames with suspicious masks, and frames at even intervals between them."""
     chosen = choose_frames(labelled, reader, tiles=tiles)
     prompts, names = labelled.prompts_at(reader), _names(labelled)
-    height = scaled_size(reader.info.width, reader.info.height, tile_width)[1]
-    lines = _headline(labelled)
-    header = 16 * len(lines) + 12
-    columns = min(columns, max(len(chosen), 2))
-    sheet = Image.new(
-        "RGB", (columns * tile_width, header + max(math.ceil(len(chosen) / columns), 1) * height), (24, 26, 28)
-    )
-    pen = ImageDraw.Draw(sheet)
-    for at, line in enumerate(lines):
-        pen.text((8, 6 + 16 * at), line, font=font_of(13), fill=(235, 235, 235))
     frames = reader.at(chosen) if chosen else {}
-    for at, index in enumerate(chosen):
-        picture = scaled(
-            draw_frame(
-                frames[index].rgb,
-                labelled.frames.get(index, ()),
-                prompts.get(index, ()),
-                caption=f"{index}   {frames[index].time_s:.2f} s" + ("   prompted" if index in prompts else ""),
-                names=names,
-            ),
-            tile_width,
+    drawn = (
+        draw_frame(
+            frames[index].rgb,
+            labelled.frames.get(index, ()),
+            prompts.get(index, ()),
+            caption=f"{index}   {frames[index].time_s:.2f} s" + ("   prompted" if index in prompts else ""),
+            names=names,
         )
-        sheet.paste(picture, (at % columns * tile_width, header + at // columns * height))
-    return sheet
-
-
-def save_sheet(sheet: Image.Image, path: Path) -> None:
-    """Write a contact sheet as PNG.
-
-    Raises:
-        UsageError: There is a file of this name that is no contact sheet.
-    """
-    if path.exists() and not _is_sheet_of_ours(path):
-        raise _not_ours(path)
-    mark = PngInfo()
-    mark.add_text("Software", WRITTEN_BY)
-    sheet.save(path, pnginfo=mark)
-
-
-def _is_sheet_of_ours(path: Path) -> bool:
-    try:
-        with Image.open(path) as picture:
-            return picture.info.get("Software") == WRITTEN_BY
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
-        return False
-
-
-def _not_ours(path: Path) -> UsageError:
-    return UsageError(f"{path} was not written by this command, so it is not replaced; choose another --folder")
-
-
-def scaled(rgb: Rgb, width: int) -> Image.Image:
-    """A frame as a picture of this width, or less where it would be higher than MAX_TILE_RATIO times that."""
-    return Image.fromarray(rgb).resize(scaled_size(rgb.shape[1], rgb.shape[0], width), Image.Resampling.LANCZOS)
-
-
-def scaled_size(width: int, height: int, target: int) -> tuple[int, int]:
-    """Width and height of a frame that is scaled into `target` pixels by MAX_TILE_RATIO times as many."""
-    scale = min(target / width, target * MAX_TILE_RATIO / height)
-    return max(round(width * scale), 1), max(round(height * scale), 1)
+        for index in chosen
+    )
+    tile = Tile.of(reader.info.width, reader.info.height, tile_width)
+    return lay_out(drawn, len(chosen), [(line, TEXT) for line in _headline(labelled)], columns=columns, tile=tile)
 
 
 def choose_frames(labelled: LabelledVideo, reader: VideoReader, *, tiles: int) -> list[int]:

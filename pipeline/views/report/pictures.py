@@ -17,7 +17,7 @@ from pipeline.video.content import open_labelled
 from pipeline.video.writer import VideoWriter
 from pipeline.views.preview import LabelledVideo, load_videos
 from pipeline.views.preview.draw import draw_frame
-from pipeline.views.preview.film import scaled
+from pipeline.views.preview.sheet import scaled
 
 CLIP_SIDE = 480
 

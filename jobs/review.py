@@ -4,12 +4,13 @@ python -m jobs.review OUTPUT --worst 200 --folder review      writes contact she
     ... look at review/sheets; in review/prompts.jsonl move a point or add a box on a later frame ...
 python -m jobs.review apply OUTPUT review/prompts.jsonl       keeps what changed as corrections of OUTPUT
 
+The player of jobs.report gives such corrections as JSON, too: `apply OUTPUT fixes.jsonl`, or `apply OUTPUT -` to paste.
 Corrections are laid over every manifest from then on: the next jobs.label or jobs.nightly labels the corrected videos
 again, and later runs keep them, also with the manifest as it was. Where a correction and a manifest both name an object
 and frame, the correction wins. All commands:
 
 OUTPUT          write the most doubtful videos to a folder (all options below)
-apply           keep the differences between a file of prompts and the present prompts as corrections
+apply           keep changed prompts as corrections: an edited prompts.jsonl, or JSON of a report's player
 list            show the corrections of an output, also those that were removed
 remove          put corrections out of force; the next run returns to the manifest's prompts
 export          write the corrected videos with all their prompts, as JSON lines or as a manifest
@@ -56,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
 def command_parser(command: str) -> argparse.ArgumentParser:
     """The command line of apply, list, remove or export."""
     about = {
-        "apply": "Keep the differences between a file of prompts and the present prompts as corrections.",
+        "apply": "Keep changed prompts as corrections: the prompts.jsonl of a review, or JSON of a report's player.",
         "list": "Show the corrections of an output, oldest first, also those that were removed.",
         "remove": "Put corrections out of force; the next run returns to the prompts of the manifest.",
         "export": "Write the corrected videos with all their prompts, to be merged into a manifest.",
@@ -65,7 +66,13 @@ def command_parser(command: str) -> argparse.ArgumentParser:
     add = p.add_argument
     add("output", metavar="OUTPUT", help="where labels are (path or fsspec URL)")
     if command == "apply":
-        add("fixes", metavar="FIXES", help="prompts.jsonl of a review, with corrected prompts")
+        add(
+            "fixes",
+            metavar="FIXES",
+            nargs="+",
+            help="prompts.jsonl of a review with corrected prompts, or JSON that the player of a report gave; - reads "
+            "the standard input",
+        )
     if command == "export":
         add("file", metavar="FILE", type=user_path, help="local file to write: .jsonl, or .parquet for a manifest")
     if command == "remove":
@@ -135,13 +142,16 @@ def apply(given: argparse.Namespace) -> int:
     """Keep corrections."""
     from pipeline.runs.corrections import apply_fixes, read_fixes
 
-    fixes, store = read_fixes(given.fixes), open_store(given)
+    fixes, store = [fix for path in given.fixes for fix in read_fixes(path)], open_store(given)
     done = apply_fixes(store, fixes, who=_who(given), now=datetime.now(UTC), dry_run=given.dry_run)
     _say_left_out(done.left_out)
     for each in done.corrections[:SHOWN]:
         console.out.print(f"{each.video_id!r}: {each.summary()}", markup=False)
     verb = "would be corrected" if given.dry_run else "corrected"
-    console.out.print(f"{count(len(done.corrections), 'video')} {verb}, {done.unchanged} unchanged", markup=False)
+    videos = len({each.video_id for each in done.corrections})
+    console.out.print(f"{count(videos, 'video')} {verb}, {done.unchanged} unchanged", markup=False)
+    if done.corrections and not given.dry_run:
+        console.out.print("the next jobs.label or night labels them again", markup=False)
     if done.categories_only:
         console.out.print(
             f"{len(done.categories_only)} of them change nothing but a category: categories are not in the label key, "

@@ -1,6 +1,5 @@
-"""Fixes: a reviewer's prompts of videos. Differences from the current prompts become corrections."""
+"""Fixes become corrections: differences from the current prompts of their videos."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from pipeline.errors import CorpusError, ManifestError, UsageError
-from pipeline.manifest import PROMPT, digest_records, prompts_from_json, read_manifest
+from pipeline.errors import CorpusError, UsageError
+from pipeline.manifest import PROMPT, digest_records, prompts_from_json
+from pipeline.runs.corrections.fix import Fix, canonical, check_fit, wanted_prompts
 from pipeline.runs.corrections.overlay import base_of, overlay_prompts, place_of
 from pipeline.runs.corrections.record import (
     Correction,
@@ -22,21 +22,16 @@ from pipeline.runs.corrections.record import (
 )
 from pipeline.runs.names import next_name
 from pipeline.storage import Store
-from pipeline.storage.uris import expanded
 from pipeline.tables import dataset
 
-LABELLED = ("video_id", "label_key", "uri", "start_s", "end_s", "prompts", "detections_digest")
+LABELLED = (
+    *("video_id", "label_key", "uri", "start_s", "end_s", "version", "prompts", "detections_digest"),
+    *("height", "width", "frames", "label_rate", "parameters"),
+)
+SAME = ("start_s", "end_s", "version")
+"""What a fix may state of the video that it was made for, and the labels must still have."""
 REVIEWED_PROMPTS = "reviewed_prompts"
 """Field of a line: digest of the reviewed prompts, so that a later change is not undone."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fix:
-    """The complete prompts of one video."""
-
-    where: str
-    """File and line, for messages."""
-    record: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,24 +47,12 @@ class Applied:
     """Unusable fixes, with the reason."""
 
 
-def read_fixes(path: str) -> list[Fix]:
-    """The fixes in a file of JSON lines, as jobs.review writes them.
-
-    Raises:
-        UsageError: The file cannot be read.
-    """
-    try:
-        lines = expanded(path).read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the corrections in {path}: {error}") from None
-    return [_parsed(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
-
-
 def apply_fixes(store: Store, fixes: Sequence[Fix], *, who: str, now: datetime, dry_run: bool = False) -> Applied:
     """Store the changes of the fixes as corrections of the output; the next run labels these videos again.
 
-    A video's prompts are replaced as a whole: a prompt that its fix does not have is removed. Applying the same file
-    again changes nothing.
+    Complete prompts replace those of their video: a prompt that they do not have is removed. Changes of some prompts
+    leave the others as they are, and a video may have several of them, one after another. Applying the same fixes again
+    changes nothing.
 
     Raises:
         UsageError: Nothing is published there.
@@ -79,12 +62,12 @@ def apply_fixes(store: Store, fixes: Sequence[Fix], *, who: str, now: datetime, 
     labelled = labelled_prompts(store, ids)
     existing = read_corrections(store, among=ids)
     corrections, left_out, categories_only, unchanged = [], [], [], 0
-    seen: set[str] = set()
+    complete: set[str] = set()
     for fix, video_id in zip(fixes, ids, strict=True):
         try:
-            if video_id in seen:
-                raise UsageError("the file has this video twice; one line a video is allowed")
-            seen.add(video_id)
+            if fix.is_complete and video_id in complete:
+                raise UsageError("an earlier line has complete prompts of this video, too; one such line is allowed")
+            complete |= {video_id} if fix.is_complete else set()
             found = _difference(fix, labelled.get(video_id), existing, who=who, now=now)
         except CorpusError as error:
             left_out.append(f"{fix.where}, video {video_id!r}: {error}")
@@ -94,6 +77,7 @@ def apply_fixes(store: Store, fixes: Sequence[Fix], *, who: str, now: datetime, 
             continue
         correction, same_masks = found
         corrections.append(correction)
+        existing.history.setdefault(video_id, []).append(correction)
         categories_only += [video_id] if same_masks else []
         if not dry_run:
             write_correction(store, correction)
@@ -130,21 +114,22 @@ def _difference(
         raise UsageError(f"an earlier correction cannot be used: {existing.damaged[video_id]}")
     if not labelled.get("prompts"):
         raise UsageError("its labels are older than the prompts kept with them; label it again first")
-    for name in ("start_s", "end_s"):
+    for name in SAME:
         if name in fix.record and fix.record[name] != labelled[name]:
             raise UsageError(f"{name} is {fix.record[name]}, its labels have {labelled[name]}; only prompts can change")
-    kept = _canonical(prompts_from_json(labelled["prompts"]), labelled)
+    kept = canonical(prompts_from_json(labelled["prompts"]), labelled)
     current = overlay_prompts(kept, existing.in_force(video_id))
     names = {prompt["object_id"]: prompt["category"] for prompt in current}
     wanted = [
         {**prompt, "category": prompt["category"] or names.get(prompt["object_id"])}
-        for prompt in overlay_prompts(_canonical(fix.record.get("prompts"), labelled), [])
+        for prompt in overlay_prompts(wanted_prompts(fix, current, labelled), [])
     ]
     old, new = ({place_of(prompt): prompt for prompt in _plain(prompts)} for prompts in (current, wanted))
     changed = [_without_category(prompt, names) for place, prompt in new.items() if prompt != old.get(place)]
     removed = [prompt for place, prompt in old.items() if place not in new]
     if not (changed or removed):
         return None
+    check_fit(changed, wanted, labelled)
     before, after = digest_records([current, wanted])
     if fix.record.get(REVIEWED_PROMPTS, before) != before:
         raise UsageError("its prompts have changed since this review was written; write the review again")
@@ -165,23 +150,6 @@ def _difference(
     return correction, before == after
 
 
-def _canonical(prompts: Any, labelled: Mapping[str, Any]) -> list[PromptRecord]:
-    """Prompts as the manifest's reader gives them.
-
-    Raises:
-        UsageError: They break a rule of manifests.
-    """
-    row = {"video_id": labelled["video_id"], "video_uri": labelled["uri"], "prompts": prompts}
-    try:
-        manifest = read_manifest(pa.Table.from_pylist([row]), on_bad_row="skip")
-    except (pa.ArrowException, ManifestError, TypeError, ValueError) as error:
-        raise UsageError(f"prompts are no list of prompts: {error}") from None
-    for bad in manifest.bad_rows:
-        raise UsageError(f"{bad.column}, value {bad.value}: {bad.rule}")
-    found: list[PromptRecord] = manifest.table["prompts"][0].as_py()
-    return found
-
-
 def _plain(prompts: Sequence[PromptRecord]) -> list[PromptRecord]:
     """The prompts with all fields of the manifest, in its types; JSON may lack some fields."""
     found: list[PromptRecord] = pa.array(prompts, PROMPT).to_pylist()
@@ -191,13 +159,3 @@ def _plain(prompts: Sequence[PromptRecord]) -> list[PromptRecord]:
 def _without_category(prompt: PromptRecord, names: Mapping[int, str | None]) -> PromptRecord:
     """The prompt, with its category only if it changes, so that later changes in the manifest apply."""
     return prompt | {"category": None} if prompt["category"] == names.get(prompt["object_id"]) else prompt
-
-
-def _parsed(line: str, where: str) -> Fix:
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{where} is not JSON: {error}; give the prompts.jsonl of a review") from None
-    if not isinstance(record, dict) or not isinstance(record.get("video_id"), str):
-        raise UsageError(f"{where} has no video_id; each line is an object with video_id and prompts")
-    return Fix(where=where, record=record)

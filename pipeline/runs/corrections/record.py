@@ -56,7 +56,7 @@ class Correction:
 
     def summary(self) -> str:
         """Its prompts in one line."""
-        said = [f"{_where(prompt)} set" for prompt in self.prompts] + [f"{_where(p)} removed" for p in self.removed]
+        said = [f"{where_of(prompt)} set" for prompt in self.prompts] + [f"{where_of(p)} removed" for p in self.removed]
         return "; ".join(said[:6]) + (f"; and {len(said) - 6} more" if len(said) > 6 else "")
 
 
@@ -181,6 +181,10 @@ def _reason(error: Exception) -> str:
     return f"field {error} is missing" if isinstance(error, KeyError) else str(error)
 
 
-def _where(prompt: PromptRecord) -> str:
-    frame = prompt.get("frame_index")
-    return f"object {prompt['object_id']} at " + (f"frame {frame}" if frame is not None else f"{prompt['time_s']:g} s")
+def where_of(prompt: Any) -> str:
+    """Object and frame of a prompt's record, which may lack either."""
+    if not isinstance(prompt, dict):
+        return f"prompt {prompt!r}"
+    frame, time_s = prompt.get("frame_index"), prompt.get("time_s")
+    at = f"frame {frame}" if frame is not None else f"{time_s:g} s" if isinstance(time_s, int | float) else "no frame"
+    return f"object {prompt.get('object_id')} at {at}"

@@ -84,6 +84,9 @@ def parser() -> argparse.ArgumentParser:
     add("--every", metavar="N", help="the same as a distance: 3f labels every third frame, 0.5s two frames a second")
     add("--max-conditioning-frames", type=int, metavar="N", help="attend to the N latest prompted frames alone "
         "(default: all prompted frames, also later ones; with detections 4)")  # fmt: skip
+    add("--retire-after", dest="retire_after_s", type=_retire_after, metavar="TIME", help="an object that is absent "
+        "for so long (object score at most 0, or no mask) ends; its next prompt begins it again; off: never (default: "
+        "off; objects of detections: when no look has seen them either, 10s)")  # fmt: skip
     group = p.add_argument_group("with --detections")
     add = group.add_argument
     add("--classes", type=_classes, metavar="A,B", help="categories that count (default: all)")
@@ -93,8 +96,6 @@ def parser() -> argparse.ArgumentParser:
     add("--min-box", type=float, metavar="PX", help="shortest side of a box that counts, in pixels (default: 0)")
     add("--max-objects", type=int, metavar="N", help="objects that may begin in one video (default: 1000)")
     add("--max-objects-per-frame", type=int, metavar="N", help="objects tracked at a time (default: 100)")
-    add("--retire-after", dest="retire_after_s", type=_retire_after, metavar="TIME", help="an object ends when it is "
-        "absent, and no look has seen it, for so long; off: never (default: 10s)")  # fmt: skip
     add = p.add_argument
     add("--actors", type=int, metavar="N", help="number of workers (default: one per GPU, or 2 without GPUs)")
     add("--cpus-per-actor", type=float, metavar="X", help="CPU cores reserved per actor (default: 1)")
@@ -158,7 +159,8 @@ def read_options(arguments: list[str]) -> tuple[RunConfig, bool, "Clip | None"]:
     if association.get("retire_after_s") == 0:  # off
         association["retire_after_s"] = None
     values["association"] = Association(**association)
-    values["parameters"] = Parameters(**{name: given.pop(name) for name in PARAMETER_NAMES if name in given})
+    parameters = {name: given.pop(name) for name in PARAMETER_NAMES if name in given}
+    values["parameters"] = Parameters(**parameters, retire_after_s=association.get("retire_after_s"))
     return RunConfig(detect=detect, **values, **given), dry_run, clip
 
 

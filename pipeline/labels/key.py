@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
@@ -43,6 +44,9 @@ class Parameters:
     max_conditioning_frames: int | None = None
     """A frame attends to so many prompted frames, the latest that its pass has reached. None: to all, also later ones;
     videos with detections: CONDITIONING_FRAMES."""
+    retire_after_s: float | None = None
+    """An object of the manifest's prompts that is absent for so many seconds ends, until its next prompt. None: never.
+    Videos with detections: see `Association`."""
 
     def __post_init__(self) -> None:
         for name, allowed in (("direction", get_args(Direction)), ("dtype", get_args(Dtype))):
@@ -53,15 +57,15 @@ class Parameters:
         for name in ("max_hole_area", "max_sprinkle_area"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} is {getattr(self, name)} pixels; allowed is 0 (off) or more")
-
         if self.max_conditioning_frames is not None and self.max_conditioning_frames < 1:
             raise UsageError(f"max conditioning frames is {self.max_conditioning_frames}; allowed is 1 or more")
+        if self.retire_after_s is not None and not 0 < self.retire_after_s < math.inf:
+            raise UsageError(f"--retire-after is {self.retire_after_s} s; allowed are seconds above 0, or off")
 
     def for_detections(self) -> "Parameters":
         """These settings for a video with detections, whose prompts are decided while tracking."""
-        if self.max_conditioning_frames is not None:
-            return self
-        return replace(self, max_conditioning_frames=CONDITIONING_FRAMES)
+        frames = CONDITIONING_FRAMES if self.max_conditioning_frames is None else self.max_conditioning_frames
+        return replace(self, max_conditioning_frames=frames, retire_after_s=None)
 
     def to_json(self) -> str:
         """Canonical JSON, as label keys and the videos table hold it. Settings of later releases are left out at their
@@ -70,7 +74,7 @@ class Parameters:
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
 
-LATER: dict[str, object] = {"max_conditioning_frames": None}
+LATER: dict[str, object] = {"max_conditioning_frames": None, "retire_after_s": None}
 """Settings that the first release did not have, with their defaults."""
 
 

@@ -1,7 +1,7 @@
 """The memory bank of one object: bounded in size, saved to tensors and loaded back exactly."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -75,8 +75,16 @@ class MemoryBank:
         for kept in (self.prompted, self.memories, self.pointers):
             kept.clear()
 
-    def context(self, frame: int, *, reverse: bool, max_pointers: int) -> MemoryContext:
-        """The memories that `frame` attends to. `max_pointers` is min(video length, the model's limit)."""
+    def context(self, frame: int, *, reverse: bool, max_pointers: int, since: int = 0) -> MemoryContext:
+        """The memories that `frame` attends to, those of frames before `since` left out.
+
+        `max_pointers` is min(video length, the model's limit).
+        """
+        if since:
+            later = [{t: m for t, m in kept.items() if t >= since} for kept in (self.memories, self.pointers)]
+            prompted = {t: m for t, m in self.prompted.items() if t >= since}
+            bank = replace(self, prompted=prompted, memories=later[0], pointers=later[1])
+            return bank.context(frame, reverse=reverse, max_pointers=max_pointers)
         sign = -1 if reverse else 1
         chosen = self._closest_prompted(frame) if self.max_prompted is None else self._latest_prompted(frame, sign)
         memories = [self.prompted[t][0] for t in chosen]

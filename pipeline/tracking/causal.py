@@ -21,6 +21,7 @@ from pipeline.tracking.priming import prime, read_prompted
 from pipeline.tracking.propagation import Propagation
 from pipeline.tracking.reading import Frame, PendingFrame
 from pipeline.tracking.results import Results
+from pipeline.tracking.retirement import RetirementRule
 from pipeline.tracking.state import Rows
 from pipeline.tracking.stepping import SteppedModel
 from pipeline.tracking.transfer import Ready
@@ -42,6 +43,7 @@ class CausalPropagation(Propagation):
         resume: bytes | None,
         max_conditioning_frames: int,
         decider: Decider | None = None,
+        retirement: RetirementRule | None = None,
     ) -> None:
         if max_conditioning_frames < 1:
             raise ValueError(f"Invalid max_conditioning_frames ({max_conditioning_frames}). It must be at least 1.")
@@ -49,7 +51,7 @@ class CausalPropagation(Propagation):
             raise ValueError("Objects are decided in a forward pass; the direction must be forward or both.")
         self._max_prompted = max_conditioning_frames
         self._decider = decider
-        super().__init__(model, source, objects, direction=direction, resume=resume)
+        super().__init__(model, source, objects, direction=direction, resume=resume, retirement=retirement)
         if decider is not None and self._state.decisions is not None:
             decider.restore(self._state.decisions["decider"])
             self._objects += [
@@ -102,7 +104,7 @@ class CausalPropagation(Propagation):
         if self._state.reverse:
             return super()._step(pending)
         t = pending[0].index
-        tracked = [i for i, o in self._active(t) if o.start < t]
+        tracked = [i for i, o in self._active(t) if o.start < t and not self._begins_again(i, t)]
         results, done = self._track(pending, tracked) if tracked else (None, None)
         prompts = {i: o.prompts[t] for i, o in self._active(t) if t in o.prompts}
         if self._decider is not None and self._decider.looks_at(t):
@@ -121,6 +123,8 @@ class CausalPropagation(Propagation):
         rows = Rows(whole.logits, whole.object_logit, whole.predicted_iou) if whole else _joined(row_of)
         positions = sorted(row_of)
         objects = [self._objects[i] for i in positions]
+        ready = Ready.of(self._result_stream, done if whole else None)
+        self._retire(t, list(zip(positions, objects, strict=True)), rows, ready)
         return TrackedFrame(
             frame_index=t,
             object_ids=tuple(o.object_id for o in objects),
@@ -128,8 +132,14 @@ class CausalPropagation(Propagation):
             logits=rows.logits,
             object_logit=rows.object_logit,
             predicted_iou=rows.predicted_iou,
-            ready=Ready.of(self._result_stream, done if whole else None),
+            ready=ready,
         )
+
+    def _begins_again(self, position: int, t: int) -> bool:
+        return self._retirement is not None and self._retirement.since(position) == t
+
+    def _is_over(self, position: int, o: TrackedObject) -> bool:
+        return super()._is_over(position, o) and (self._decider is None or self._state.reverse)
 
     def _decided(
         self, decider: Decider, t: int, tracked: Sequence[int], results: Results | None, done: torch.cuda.Event | None

@@ -14,6 +14,7 @@ from pipeline.tracking.lanes import Lanes
 from pipeline.tracking.objects import Direction, FramePrompt, FrameSource, TrackedObject
 from pipeline.tracking.propagation import Propagation
 from pipeline.tracking.results import Results
+from pipeline.tracking.retirement import RetirementRule
 from pipeline.tracking.stepping import Features, LoadedModel, ModelPrompt, Stepper, StepRequest, StepResult
 from pipeline.tracking.transfer import mark
 
@@ -78,6 +79,7 @@ class Engine:
         resume: bytes | None = None,
         max_conditioning_frames: int | None = None,
         decider: Decider | None = None,
+        retirement: RetirementRule | None = None,
     ) -> Propagation:
         """Tracked frames: the forward pass ascending, then the backward pass descending.
 
@@ -89,11 +91,14 @@ class Engine:
             max_conditioning_frames: attend to so many prompted frames, the latest ones that the pass has reached;
                 None: to all, also to later ones, up to the model's own limit.
             decider: decides on more objects and prompts; needs `max_conditioning_frames`.
+            retirement: when one of `objects` ends by itself. In a later prompt of the same object it begins again, and
+                attends to no frame before that prompt. In direction `both` the backward pass follows the object back
+                from its first prompt and ends it by the same rule.
         """
         if max_conditioning_frames is None:
             if decider is not None:
                 raise ValueError("A decider needs max_conditioning_frames.")
-            return Propagation(self, source, objects, direction=direction, resume=resume)
+            return Propagation(self, source, objects, direction=direction, resume=resume, retirement=retirement)
         return CausalPropagation(
             self,
             source,
@@ -102,6 +107,7 @@ class Engine:
             resume=resume,
             max_conditioning_frames=max_conditioning_frames,
             decider=decider,
+            retirement=retirement,
         )
 
     def prepare(self, prompt: FramePrompt, *, height: int, width: int) -> ModelPrompt:

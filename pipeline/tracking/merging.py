@@ -20,23 +20,28 @@ def merge_passes(frames: Iterable[TrackedFrame], *, last_start: int) -> Iterator
     """
     with tempfile.TemporaryFile(prefix="sam2-corpus-logits-") as file:
         held: dict[int, tuple[int, TrackedFrame]] = {}
+
+        def take(index: int) -> TrackedFrame:
+            offset, frame = held.pop(index)
+            file.seek(offset)
+            data = np.frombuffer(file.read(4 * len(frame.object_ids) * shape[1] * shape[2]), np.float32)
+            return replace(frame, logits=torch.tensor(data.reshape(-1, *shape[1:]), device=device))
+
         backward = False
         for frame in frames:
-            index, shape = frame.frame_index, frame.logits.shape
+            index, shape, device = frame.frame_index, frame.logits.shape, frame.logits.device
             if index >= last_start:
                 backward = True  # from here on all objects are in the forward pass
                 yield frame
             elif not backward:
                 held[index] = file.tell(), replace(frame, logits=frame.logits.new_empty(0))
                 file.write(frame.logits.float().cpu().numpy().tobytes())
-            elif index in held:
-                offset, first = held.pop(index)
-                file.seek(offset)
-                data = np.frombuffer(file.read(4 * len(first.object_ids) * shape[1] * shape[2]), np.float32)
-                logits = torch.tensor(data.reshape(-1, *shape[1:]), device=frame.logits.device)
-                yield _join(replace(first, logits=logits), frame)
             else:
-                yield frame
+                while held and max(held) > index:  # no object of the backward pass has a row there
+                    yield take(max(held))
+                yield _join(take(index), frame) if index in held else frame
+        while held:
+            yield take(max(held))
 
 
 def _join(one: TrackedFrame, other: TrackedFrame) -> TrackedFrame:

@@ -11,6 +11,7 @@ from pipeline.tracking.objects import Direction, FrameSource, TrackedFrame, Trac
 from pipeline.tracking.priming import prime
 from pipeline.tracking.reading import Frame, PendingFrame, chain, closing, read_on
 from pipeline.tracking.results import Results
+from pipeline.tracking.retirement import Retirement, RetirementRule
 from pipeline.tracking.state import Rows, State
 from pipeline.tracking.stepping import Correction, Features, SteppedModel, StepRequest, StepResult
 from pipeline.tracking.transfer import Ready, result_stream
@@ -30,12 +31,15 @@ class Propagation(Iterator[TrackedFrame]):
         *,
         direction: Direction,
         resume: bytes | None,
+        retirement: RetirementRule | None = None,
     ) -> None:
         check(objects, direction, some_needed=self._needs_objects)
         self._model = model
         self._source = source
         self._objects, self._given = list(objects), len(objects)
         self._direction = direction
+        self._rule = retirement
+        self._retirement = Retirement(retirement) if retirement else None
         reverse = direction == "backward"
         self._state = State(
             banks=[self._make_bank(o.start, first=o.first) for o in objects],
@@ -45,6 +49,8 @@ class Propagation(Iterator[TrackedFrame]):
         )
         if resume is not None:
             self._state.load(resume, self._identity(), model.device)
+            if self._retirement and self._state.retirement is not None:
+                self._retirement.restore(self._state.retirement)
         self._result_stream = result_stream(model.device)
         self._frames = self._run()
         self._lane = object()
@@ -68,6 +74,8 @@ class Propagation(Iterator[TrackedFrame]):
 
     def checkpoint(self) -> bytes:
         """The state after the frames yielded so far, as safetensors. Call it between two frames."""
+        if self._retirement:
+            self._state.retirement = self._retirement.state()
         return self._state.to_bytes(self._identity())
 
     @property
@@ -80,7 +88,9 @@ class Propagation(Iterator[TrackedFrame]):
         return MemoryBank(start=start, limits=self._model.limits, keep_start=keep_start)
 
     def _identity(self) -> dict[str, object]:
+        rule = self._rule
         return {
+            **({"retirement": [rule.after_s, rule.mask_threshold]} if rule else {}),
             "direction": self._direction,
             "objects": [
                 [o.object_id, *sorted([*o.prompts, *o.corrections]), *([[o.first, o.end]] if o.is_cut else [])]
@@ -111,6 +121,8 @@ class Propagation(Iterator[TrackedFrame]):
                 return
             self._state.reverse = True
             self._state.next = self._first(reverse=True)
+            if self._retirement:
+                self._retirement.turn()
         if self._state.next < 0:
             return
         self._count_frames()
@@ -130,6 +142,8 @@ class Propagation(Iterator[TrackedFrame]):
                     return
                 if (frame := self._step(pending)) is not None:
                     yield frame
+                if self._retirement and all(self._is_over(i, o) for i, o in enumerate(self._objects)):
+                    return
 
     def _with_rows(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """The frames on which an object has a row in this pass; reads none after the last of them."""
@@ -159,12 +173,39 @@ class Propagation(Iterator[TrackedFrame]):
         """The objects that have a row on frame t in this pass, with their positions."""
         direction: Direction = "backward" if self._state.reverse else "forward"
         own_row = self._direction != "both" or not self._state.reverse
-        return [(i, o) for i, o in enumerate(self._objects) if o.has_row(t, direction) and (own_row or t != o.start)]
+        active = [(i, o) for i, o in enumerate(self._objects) if o.has_row(t, direction) and (own_row or t != o.start)]
+        return [(i, o) for i, o in active if not self._retirement.ended(i, t)] if self._retirement else active
+
+    def _is_over(self, position: int, o: TrackedObject) -> bool:
+        """Whether an object has no later row in this pass."""
+        assert self._retirement is not None
+        t = self._state.next
+        past = t < o.first if self._state.reverse else o.end is not None and t >= o.end
+        return past or self._retirement.is_over(position)
+
+    def _retire(self, t: int, active: Sequence[tuple[int, TrackedObject]], rows: Rows, ready: Ready | None) -> None:
+        """End the objects that have been absent for long on frame t, the one that was just tracked."""
+        if self._retirement is None:
+            return
+        given = [(i, o) for i, o in active if i < self._given]
+        if not given:
+            return
+        own = [n for n, (i, _) in enumerate(active) if i < self._given]
+        if len(own) < len(active):
+            rows = Rows(*(part[own] for part in rows))
+        for i in self._retirement.add(t, given, rows, ready, reverse=self._state.reverse):
+            bank = self._state.banks[i]
+            if self._retirement.is_over(i) and not (bank.keep_start and not self._state.reverse):
+                bank.clear()
 
     def _step(self, pending: deque[PendingFrame]) -> TrackedFrame | None:
         """Step the first pending frame and remove it; None if no object has a row on it."""
         t = pending[0].index
         active = self._active(t)
+        if not active:  # its objects ended after it was read
+            pending.popleft()
+            self._state.next = t - 1 if self._state.reverse else t + 1
+            return None
         tracked = [i for i, o in active if t not in o.prompts]
         results, done = self._track(pending, tracked) if tracked else (None, None)
         if results is not None:
@@ -174,6 +215,8 @@ class Propagation(Iterator[TrackedFrame]):
         # From here on a checkpoint continues after frame t.
         self._state.next = t - 1 if self._state.reverse else t + 1
         self._release(self._state.next)
+        ready = Ready.of(self._result_stream, done if len(tracked) == len(active) else None)
+        self._retire(t, active, rows, ready)
         return TrackedFrame(
             frame_index=t,
             object_ids=tuple(o.object_id for _, o in active),
@@ -181,7 +224,7 @@ class Propagation(Iterator[TrackedFrame]):
             logits=rows.logits,
             object_logit=rows.object_logit,
             predicted_iou=rows.predicted_iou,
-            ready=Ready.of(self._result_stream, done if len(tracked) == len(active) else None),
+            ready=ready,
         )
 
     def _release(self, t: int) -> None:
@@ -229,7 +272,8 @@ class Propagation(Iterator[TrackedFrame]):
     def _context(self, position: int, t: int) -> MemoryContext:
         assert self._state.max_pointers is not None
         bank = self._state.banks[position]
-        return bank.context(t, reverse=self._state.reverse, max_pointers=self._state.max_pointers)
+        since = self._retirement.since(position) if self._retirement else 0
+        return bank.context(t, reverse=self._state.reverse, max_pointers=self._state.max_pointers, since=since)
 
     def _corrected(
         self, frame: PendingFrame, tracked: Sequence[int], contexts: Sequence[MemoryContext], results: Results

@@ -39,6 +39,8 @@ class State:
     """Rows of prompted frames that are not yet yielded, by frame and position of the object."""
     decisions: dict[str, Any] | None = None
     """What was decided while tracking, as JSON values: the objects that began as [id, start, end] under "objects"."""
+    retirement: dict[str, Any] | None = None
+    """The objects that ended because they were absent, as JSON values."""
     make_bank: Callable[[int], MemoryBank] | None = None
     """Makes the bank of a decided object from its start."""
 
@@ -58,6 +60,8 @@ class State:
         }
         if self.decisions is not None:
             place["decisions"] = self.decisions
+        if self.retirement is not None:
+            place["retired"] = self.retirement
         header = {"propagation": json.dumps({**owner, **place})}
         return save({name: t.contiguous().cpu() for name, t in tensors.items()}, header)
 
@@ -78,7 +82,7 @@ class State:
         if {name: place[name] for name in owner} != owner:
             raise ValueError("This checkpoint belongs to other objects, prompts or direction.")
         tensors = {name: t.to(device) for name, t in load(data).items()}
-        self.decisions = place.get("decisions")
+        self.decisions, self.retirement = place.get("decisions"), place.get("retired")
         for _, start, _ in self.decisions["objects"] if self.decisions else ():
             assert self.make_bank is not None
             self.banks.append(self.make_bank(start))

@@ -178,6 +178,7 @@ class Labeler:
             reader=reader,
             direction=parameters.direction,
             max_conditioning_frames=parameters.max_conditioning_frames,
+            retire_after_s=parameters.retire_after_s,
             checkpoint_every_s=self.settings.checkpoint_every_s,
             clocks=(self._totals, spent),
             stopping=self._stopping,

@@ -25,6 +25,7 @@ from pipeline.tracking import (
     TrackedObject,
 )
 from pipeline.tracking.merging import merge_passes
+from pipeline.tracking.retirement import RetirementRule
 from pipeline.tracking.stepping import LoadedModel
 from pipeline.video import VideoReader, prefetch
 from pipeline.workers.association import MakeDecider
@@ -56,6 +57,8 @@ class VideoTracker:
     reader: VideoReader
     direction: Direction
     max_conditioning_frames: int | None = None
+    retire_after_s: float | None = None
+    """An object that is absent for so many seconds ends; None: never."""
     checkpoint_every_s: float
     clocks: Sequence[Totals]
     """Totals that frames, masks and seconds by stage are added to."""
@@ -89,6 +92,12 @@ class VideoTracker:
         """
         frames = self._source()
         decider = make_decider(frames) if make_decider else None
+        retirement = None
+        if self.retire_after_s is not None:
+            threshold = self.postprocessor.mask_threshold
+            retirement = RetirementRule(
+                after_s=self.retire_after_s, time_of=frames.times.__getitem__, mask_threshold=threshold
+            )
         propagate = partial(
             self.engine.propagate,
             frames,
@@ -96,6 +105,7 @@ class VideoTracker:
             direction=self.direction,
             max_conditioning_frames=self.max_conditioning_frames,
             decider=decider,
+            retirement=retirement,
         )
         saved = None
         if resume and not self._merges_passes:

@@ -89,6 +89,7 @@ PARAMETERS_IN_KEY = {
     "max_sprinkle_area": 4,
     "non_overlapping": True,
     "max_conditioning_frames": 2,
+    "retire_after_s": 5.0,
 }
 OPTIONS_NOT_IN_KEY: dict[str, Any] = {
     "association": Association(min_score=0.5),

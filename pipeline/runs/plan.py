@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.detection.settings import DetectionParameters
-from pipeline.labels.key import ALGORITHM_VERSION, KEY_COLUMNS, Parameters, label_key
+from pipeline.labels.key import ALGORITHM_VERSION, Parameters, label_key
+from pipeline.labels.reasons import changed_inputs
 from pipeline.manifest.conform import flags
 from pipeline.manifest.fps import rates
 from pipeline.manifest.label_rates import label_rates, labelled_shares
@@ -147,7 +148,7 @@ def make_plan(
         elif pair in quarantined:
             codes[row] = STATES.index("quarantined")
     pending = np.flatnonzero(codes == STATES.index("pending"))
-    reasons = _reasons(table.take(pending), labelled, where.take(pending))
+    reasons = changed_inputs(table.take(pending), labelled, where.take(pending))
     by_hand = pc.is_in(table["video_id"].take(pending), value_set=pa.array(corrected, pa.string()))
     reasons = pc.if_else(pc.and_(by_hand, pc.equal(reasons, "prompts changed")), CORRECTED, reasons)
     reasons = pc.if_else(pa.array(due[pending]), "retry due", reasons)
@@ -228,23 +229,3 @@ def _objects(manifest: pa.Table) -> np.ndarray:
     pairs = pa.table({"row": pc.list_parent_indices(prompts), "object": pc.struct_field(pc.list_flatten(prompts), 0)})
     unique = pairs.group_by(["row", "object"]).aggregate([])
     return np.bincount(unique["row"].to_numpy(), minlength=manifest.num_rows)
-
-
-def _reasons(table: pa.Table, labelled: pa.Table, where: pa.Array) -> pa.Array:
-    """For every video why its label key is not the published one: "new video", or which parts of the key changed.
-
-    `where` is each video's row of `labelled`, or null.
-    """
-    names = list(dict.fromkeys(KEY_COLUMNS.values()))
-    changed = dict.fromkeys(names, np.zeros(table.num_rows, bool))
-    for column, name in KEY_COLUMNS.items():
-        old, new = labelled[column].take(where), table[column]
-        same = pc.or_(pc.fill_null(pc.equal(old, new), False), pc.and_(pc.is_null(old), pc.is_null(new)))
-        if column in ("fps", "algorithm_version"):  # null where the key has no rate, or the labels are older
-            same = pc.or_(same, pc.or_(pc.is_null(old), pc.is_null(new)))
-        changed[name] = changed[name] | ~same.to_numpy()
-    code = sum(changed[name].astype(int) << bit for bit, name in enumerate(names))
-    texts = [" and ".join(n for bit, n in enumerate(names) if code >> bit & 1) for code in range(1 << len(names))]
-    # Release 0.1.0 left fps out of the key, and a manifest may leave it out again: the rate itself may be the same.
-    texts = [f"{text or 'fps'} changed" for text in texts]
-    return pc.if_else(pc.is_null(where), "new video", pa.array(texts).take(pa.array(code)))

@@ -14,7 +14,6 @@ from pipeline.runs.config import RunConfig
 from pipeline.runs.detection import detection_config, labelling_config, publish_wanted, read_videos
 from pipeline.runs.failures import remove_obsolete, write_unreadable
 from pipeline.runs.labelling import LoadLabeler, join_cluster, label_pending
-from pipeline.runs.names import next_name
 from pipeline.runs.plan import STATES
 from pipeline.runs.prepare import Prepared, prepare
 from pipeline.runs.progress import Progress, RunReport, StoppedBy, show
@@ -23,9 +22,9 @@ from pipeline.runs.shards import lease_folder, wait_for_overlapping
 from pipeline.runs.stops import StopConditions
 from pipeline.storage import Storage, Store
 from pipeline.storage.lease import Lease
-from pipeline.storage.paths import RUNS
-from pipeline.tables import Published, publish
+from pipeline.tables import Published, publish_without_staged
 from pipeline.tables.output import claim_output
+from pipeline.tables.pins import next_run_name
 from pipeline.workers.address import check_cluster
 from pipeline.workers.loading import load_labeler
 from pipeline.workers.metrics import DriverMetrics
@@ -119,7 +118,7 @@ def label_corpus(
 
 
 def _publication(prepared: Prepared) -> Callable[[Store], Published]:
-    return partial(publish_wanted, plan=prepared.plan) if prepared.config.detection else publish
+    return partial(publish_wanted, plan=prepared.plan) if prepared.config.detection else publish_without_staged
 
 
 def _log_plan(prepared: Prepared) -> None:
@@ -134,7 +133,7 @@ def _log_plan(prepared: Prepared) -> None:
 
 def _begin(prepared: Prepared) -> Progress:
     """Name the run and record its wanted labels, which publication uses."""
-    run_id, now = next_name(prepared.store.list_dirs(RUNS), datetime.now(UTC)), time.time()
+    run_id, now = next_run_name(prepared.store), time.time()
     record_run(prepared, run_id)
     plan = prepared.plan
     return Progress(run_id=run_id, videos=len(plan.order), frames_expected=plan.total("frames"), started=now, now=now)

@@ -13,7 +13,7 @@ from pipeline.storage.paths import DETECTIONS_TABLE, MARKER, unquote_id, video_d
 _HEX = r"[0-9a-f]{32}"
 _KEY = r"[0-9a-f]{64}"
 _NAME = r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{4}"
-"""Names of runs and corrections: a time and a random part."""
+"""Names of runs, corrections and pins: a time and a random part."""
 _NIGHT = r"\d{4}-\d{2}-\d{2}"
 _LEASE = rf"(\d{{9}}\.json|{_HEX}\.probe)"
 _UUID = r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}"
@@ -41,6 +41,7 @@ _FIXED = re.compile(
             rf"nights/{_NIGHT}/(report\.(json|html)|attempt-\d{{3,}}/(started\.json|run\.json|report\.(json|html)))",
             rf"leases/(all|\d+-of-\d+)/{_LEASE}",
             rf"publish/(state\.parquet|intents/{_HEX}\.parquet|turns/{_LEASE})",
+            rf"publish/(history/\d{{9}}|pins/{_NAME})\.parquet",
             rf"probes/{_HEX}",
             rf"{_TABLE}/_delta_log/_last_checkpoint",
             _DATA_FILE,

@@ -7,7 +7,7 @@
     runs/RUN/                                   wanted.parquet, run.json, progress.json
     nights/NIGHT/                               report.json, report.html and attempt-NNN/
     leases/SHARD/NNNNNNNNN.json                 which driver is running
-    publish/                                    state.parquet, intents/ and the publishers' leases in turns/
+    publish/                                    state.parquet, intents/, history/, pins/; the publishers' leases: turns/
     masks/ masklets/ videos/                    Delta tables
     sam2-corpus.json                            marks the folder as an output: format version, id and kind
     detections.parquet                          all detections, in an output of jobs.detect, whose parts hold detections
@@ -41,6 +41,10 @@ DETECTIONS_TABLE = "detections.parquet"
 PUBLISH_STATE = f"{PUBLISH}/state.parquet"
 """Wanted labels that are not in the tables yet, and the runs that are taken into account."""
 PUBLISH_INTENTS = f"{PUBLISH}/intents"
+PUBLISH_HISTORY = f"{PUBLISH}/history"
+"""What each publication replaced."""
+PUBLISH_PINS = f"{PUBLISH}/pins"
+"""Labels that were published by hand, which later runs do not replace."""
 PUBLISHER_LEASES = f"{PUBLISH}/turns"
 
 OUTPUT_FOLDERS = (
@@ -170,6 +174,16 @@ def lease_path(folder: str, number: int) -> str:
 def intent_path(name: str) -> str:
     """A batch that is about to be written to the tables."""
     return f"{PUBLISH_INTENTS}/{name}.parquet"
+
+
+def publication_path(number: int) -> str:
+    """The videos that a publication, named by its epoch, was about to change."""
+    return f"{PUBLISH_HISTORY}/{number:09d}.parquet"
+
+
+def pin_path(name: str) -> str:
+    """Labels pinned by one command."""
+    return f"{PUBLISH_PINS}/{name}.parquet"
 
 
 def table_log_dir(table: str) -> str:

@@ -6,10 +6,11 @@ produce, and commits to one table must be sequential.
 
 from pipeline.tables.delta import TABLES, as_dataset, dataset, open_table
 from pipeline.tables.epoch import publisher_epoch
+from pipeline.tables.expiry import expire_parts
 from pipeline.tables.files import fragments
 from pipeline.tables.history import drop_history
-from pipeline.tables.maintenance import MaintenanceResult, delete_videos, expire_parts, optimize
-from pipeline.tables.publication import Published, publish
+from pipeline.tables.maintenance import MaintenanceResult, delete_videos, optimize
+from pipeline.tables.publication import Published, publish, publish_without_staged
 from pipeline.tables.snapshot import open_tables
 from pipeline.tables.vacuum import vacuum
 from pipeline.tables.wanted import drop_state, wanted_keys
@@ -29,6 +30,7 @@ __all__ = [
     "open_tables",
     "optimize",
     "publish",
+    "publish_without_staged",
     "publisher_epoch",
     "vacuum",
     "wanted_keys",

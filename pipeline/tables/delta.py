@@ -88,8 +88,8 @@ def as_dataset(store: Store, name: str, table: DeltaTable) -> ds.Dataset:
 
 
 def published_keys(store: Store) -> pa.Table:
-    """video_id and label_key of every published video."""
-    columns = ["video_id", "label_key"]
+    """video_id, label_key and run_id of every published video."""
+    columns = ["video_id", "label_key", "run_id"]
     if (videos := dataset(store, "videos")) is None:
         return pa.schema([(name, pa.string()) for name in columns]).empty_table()
     return store.with_retries(lambda: videos.to_table(columns=columns), "read the table", "videos")

@@ -1,25 +1,20 @@
-"""Maintenance of tables and parts: sorted files of a good size, expired parts, deleted videos."""
+"""Maintenance of tables: sorted files of a good size, deleted videos."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.storage import Store, parse_path
-from pipeline.storage.ownership import is_ours
-from pipeline.storage.paths import PARTS
+from pipeline.storage import Store
 from pipeline.tables.commits import TARGET_FILE_BYTES, newest_epoch, replace_videos, rewrite_rows, text_literal
 from pipeline.tables.delta import TABLES, dataset, open_table, schema_of
 from pipeline.tables.epoch import WAIT_S, hold_epoch, publisher_epoch
 from pipeline.tables.files import TableFile, files_of, highest, rewrite_groups
-from pipeline.tables.intents import read_intents
 from pipeline.tables.snapshot import next_batch
 from pipeline.tables.sorting import sorted_rows
 from pipeline.tables.vacuum import drop_old_log
-from pipeline.tables.wanted import wanted_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,38 +86,6 @@ def _rewrite_group(store: Store, name: str, group: list[TableFile], epoch: int) 
     return rewrite_rows(store, name, sort, predicate=_between(low, high), epoch=epoch, pinned=table)
 
 
-def expire_parts(store: Store, *, older_than_s: float, now: float, wait_s: float = WAIT_S) -> int:
-    """Delete parts that were published or superseded more than `older_than_s` ago; returns their number.
-
-    A run that returns to earlier parameters computes the labels of expired parts again.
-
-    Args:
-        store: the output.
-        older_than_s: age in seconds.
-        now: seconds since the epoch.
-        wait_s: seconds to wait for another publisher.
-    """
-    cutoff = now - older_than_s
-    with hold_epoch(store, above=newest_epoch(store), wait_s=wait_s):
-        published = _publication_times(store)
-        wanted_table = wanted_keys(store)
-        wanted = dict(zip(wanted_table["video_id"].to_pylist(), wanted_table["label_key"].to_pylist(), strict=True))
-        interrupted = {video_id for intent in read_intents(store).values() for video_id in intent}
-        expired = []
-        for shard in store.list_sharded(PARTS):
-            for entry in shard:
-                if not is_ours(entry.path) or not (pair := parse_path(entry.path)) or entry.mtime >= cutoff:
-                    continue
-                if pair[0] in interrupted:
-                    continue
-                since = published.get(pair)
-                superseded = since is None and wanted.get(pair[0], pair[1]) != pair[1]
-                if superseded or (since is not None and since < cutoff):
-                    expired.append(entry.path)
-        store.delete_many(expired)
-    return len(expired)
-
-
 def delete_videos(store: Store, video_ids: Sequence[str], *, wait_s: float = WAIT_S) -> int:
     """Delete these videos' rows from all tables; returns the number of mask rows.
 
@@ -147,12 +110,3 @@ def delete_videos(store: Store, video_ids: Sequence[str], *, wait_s: float = WAI
 
 def _between(low: str, high: str | None) -> str:
     return f"video_id >= {text_literal(low)}" + (f" AND video_id <= {text_literal(high)}" if high is not None else "")
-
-
-def _publication_times(store: Store) -> dict[tuple[str, str], float]:
-    if (videos := dataset(store, "videos")) is None:
-        return {}
-    rows = videos.to_table(columns=["video_id", "label_key", "published_at"])
-    seconds = pc.divide(pc.cast(rows["published_at"], pa.int64()).cast(pa.float64()), 1e6).to_pylist()
-    pairs = zip(rows["video_id"].to_pylist(), rows["label_key"].to_pylist(), strict=True)
-    return {pair: second for pair, second in zip(pairs, seconds, strict=True) if second is not None}

@@ -17,14 +17,24 @@ from pipeline.labels import MASKLETS, MASKS, VIDEOS
 from pipeline.storage import Store
 from pipeline.tables.commit_metadata import SupersededError, refuse_if_superseded
 from pipeline.tables.commits import newest_epoch, replace_videos
-from pipeline.tables.delta import create_table, published_keys, schema_of
+from pipeline.tables.delta import create_table, open_table, published_keys, schema_of
 from pipeline.tables.epoch import WAIT_S, publisher_epoch
 from pipeline.tables.extras import videos_rows
 from pipeline.tables.intents import read_intents, write_intent
 from pipeline.tables.output import check_output
 from pipeline.tables.parts import FoundPart, MaskStream, UnreadablePart, find_part
+from pipeline.tables.pins import remove_pins
+from pipeline.tables.publications import record_publication
 from pipeline.tables.snapshot import next_batch
-from pipeline.tables.wanted import different_from, has_news, read_outstanding, wanted_keys, with_parts, write_state
+from pipeline.tables.wanted import (
+    different_from,
+    has_news,
+    read_outstanding,
+    staged_runs,
+    wanted_keys,
+    with_parts,
+    write_state,
+)
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +53,8 @@ class Published:
     mask_rows: int = 0
     bytes_written: int = 0
     """Of the new files of all three tables: new rows, and old rows of the files that were rewritten."""
+    withheld: int = 0
+    """Videos that keep a pinned label although a later run wants another one; 0 if there was nothing to publish."""
     waiting: int = 0
     """Videos whose wanted label is not committed yet; they keep the old label."""
     unreadable: tuple[UnreadablePart, ...] = ()
@@ -73,7 +85,7 @@ def publish(
     """
     started = time.perf_counter()
     check_output(store)
-    waiting = has_news(store)
+    waiting = has_news(store, without=without)
     if waiting is not None and not read_intents(store):
         return Published(waiting=waiting, seconds=time.perf_counter() - started)
     with publisher_epoch(store, wait_s=wait_s) as epoch:
@@ -81,33 +93,50 @@ def publish(
     return dataclasses.replace(done, seconds=time.perf_counter() - started)
 
 
+def publish_without_staged(store: Store, *, wait_s: float = WAIT_S) -> Published:
+    """As `publish`, without the labels of runs with `--no-publish`, which only `jobs.publish` publishes."""
+    return publish(store, wait_s=wait_s, without=staged_runs(store))
+
+
 def _publish(store: Store, epoch: int, without: Collection[str], after_table: Callable[[str], None]) -> Published:
     interrupted = read_intents(store)
-    outstanding = read_outstanding(store, without=without)
-    wanted = different_from(outstanding.wanted, published_keys(store))
+    outstanding, published = read_outstanding(store, without=without), published_keys(store)
+    wanted = different_from(outstanding.wanted, published)
     redo = _redo(store, interrupted, without)
     ready = [pair for pair in _pairs(with_parts(store, wanted)) if pair[0] not in redo]
+    videos = open_table(store, "videos")
+    record_publication(
+        store,
+        epoch,
+        redo | dict(ready),
+        wanted=outstanding.wanted,
+        published=published,
+        pins=outstanding.pins,
+        version=videos.version() if videos else None,
+    )
     done: set[tuple[str, str]] = set()
     unreadable: list[UnreadablePart] = []
     rows = written = batches = 0
     # Interrupted videos are first: a later batch would make their unfinished batch visible in part.
     for batch in chain(_batches(store, sorted(redo.items()), unreadable), _batches(store, sorted(ready), unreadable)):
-        published, size = _publish_batch(store, batch, epoch, unreadable, after_table)
-        done.update((part.video_id, part.label_key) for part in published)
-        rows += sum(part.header.rows for part in published)
-        written, batches = written + size, batches + bool(published)
+        written_parts, size = _publish_batch(store, batch, epoch, unreadable, after_table)
+        done.update((part.video_id, part.label_key) for part in written_parts)
+        rows += sum(part.header.rows for part in written_parts)
+        written, batches = written + size, batches + bool(written_parts)
     refuse_if_superseded(newest_epoch(store), epoch, store)  # later steps would overwrite its state
     if unresolved := [(video_id, key) for video_id, key in redo.items() if (video_id, key) not in done]:
         write_intent(store, unresolved)
     store.delete_many(interrupted)
     left = wanted.filter(pa.array([pair not in done for pair in _pairs(wanted)], pa.bool_()))
     write_state(store, left, outstanding.consumed)
+    remove_pins(store, outstanding.ended)
     for part in unreadable:
         log.error("not published: %s", part)
     return Published(
         videos=len(done),
         batches=batches,
         mask_rows=rows,
+        withheld=outstanding.withheld,
         bytes_written=written,
         waiting=left.num_rows - len(unreadable),
         unreadable=tuple(unreadable),

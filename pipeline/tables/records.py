@@ -1,4 +1,4 @@
-"""The records of an output as tables: failures and runs, with separate columns for the most used fields."""
+"""The records of an output as tables with columns for the most used fields: failures, runs, publications."""
 
 import dataclasses
 import json
@@ -11,6 +11,7 @@ import pyarrow as pa
 from pipeline.labels import failures as quarantine
 from pipeline.storage import Store
 from pipeline.storage.paths import RUNS, progress_path, run_path
+from pipeline.tables.publications import Publication, read_history
 
 READERS = 32
 FAILURE_ROWS = pa.schema(
@@ -46,6 +47,48 @@ def read_runs(store: Store) -> pa.Table:
     progress = _json_records(store, [progress_path(name) for name in names])
     rows = [_run_row(name, run, at) for name, run, at in zip(names, runs, progress, strict=True)]
     return pa.Table.from_pylist(rows, schema=RUN_ROWS)
+
+
+def read_publications(store: Store) -> list[dict[str, Any]]:
+    """What the tables showed after each publication, the oldest first: one row for each run whose labels they showed.
+
+    version is that of the Delta table videos before the publication; new, replaced and went_back count its videos.
+    """
+    publications = read_history(store).publications
+    models = read_models(store, sorted({run for each in publications for run in each.shows}))
+    return [
+        {
+            "number": each.number,
+            "at": each.at,
+            "what": _what(each),
+            "new": each.new,
+            "replaced": each.replaced,
+            "went_back": each.returned,
+            "version": each.version,
+            "shows_run": run,
+            "videos": videos,
+            "model": models.get(run),
+        }
+        for each in publications
+        for run, videos in each.shows.items()
+    ]
+
+
+def _what(publication: Publication) -> str:
+    match publication.kind:
+        case "run":
+            return f"run {publication.target} by hand"
+        case "rollback":
+            return f"rollback to {publication.target}"
+        case "publish":
+            return "publish"
+    return "before records"
+
+
+def read_models(store: Store, runs: Sequence[str]) -> dict[str, str | None]:
+    """The model of each of these runs, as it was given; None if the run's record is absent."""
+    records = _json_records(store, [run_path(run) for run in runs])
+    return {run: (record.get("configuration") or {}).get("model") for run, record in zip(runs, records, strict=True)}
 
 
 def _run_row(name: str, run: Mapping[str, Any], progress: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ def make_part(
     objects: int = 2,
     frames: int = 5,
     extra: Mapping[str, Any] | pa.Table = MappingProxyType({}),
+    **columns: Any,
 ) -> bytes:
     """A part whose masks tell its key: every area is the key's first byte."""
     area = int(label_key[:2], 16)
@@ -51,6 +52,7 @@ def make_part(
             "uri": f"s3://videos/{video_id}",
             "frames": frames,
             "extra": {} if extra is None else extra,
+            **columns,
         }
         part = builder.finish(row, masklets={0: {"category": "cat"}})
     assert isinstance(part, bytes)

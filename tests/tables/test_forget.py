@@ -143,7 +143,7 @@ def test_a_dry_run_counts_what_would_be_erased_and_changes_nothing(tmp_path, cap
     assert job.main([store.uri, "--video-ids", ids, "--dry-run"]) == 3
     would = capsys.readouterr().out
     assert would.startswith(
-        f"would erase 1 video from {store}: 2 objects, 10 mask rows, 2 records, all table history\n"
+        f"would erase 1 video from {store}: 2 objects, 10 mask rows, 4 records, all table history\n"
     )
     assert contents(store) == before
     assert job.main([store.uri, "--video-ids", ids]) == 3

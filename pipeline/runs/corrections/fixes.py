@@ -20,8 +20,8 @@ from pipeline.runs.corrections.record import (
     read_corrections,
     write_correction,
 )
-from pipeline.runs.names import next_name
 from pipeline.storage import Store
+from pipeline.storage.names import next_name
 from pipeline.tables import dataset
 
 LABELLED = (

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import StorageError, UsageError
-from pipeline.runs.names import NAME, next_name
 from pipeline.storage import Store
+from pipeline.storage.names import NAME, next_name
 from pipeline.storage.ownership import is_ours
 from pipeline.storage.paths import CORRECTIONS, correction_path, unquote_id
 

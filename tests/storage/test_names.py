@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from pipeline.runs.names import next_name
+from pipeline.storage.names import next_name
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, 600_000, tzinfo=UTC)
 

@@ -1,4 +1,4 @@
-"""Names that sort by time: of runs, and of corrections."""
+"""Names that sort by time: of runs, corrections and pins."""
 
 import re
 import secrets

@@ -7,7 +7,7 @@ nightly.toml; manifests, output and label are required:
     timezone = "Europe/Berlin"                             # of stop_at and of the nights' names (default: UTC)
     stop_at = "06:00"                                      # default: no stop time
     budget_gpu_hours = 40                                  # per night, all attempts together (default: no limit)
-    price_per_gpu_hour = 2.10                              # default: no costs on the page
+    price_per_gpu_hour = 2.10                              # default: no costs on the page, and none of CPU hours
     currency = "EUR"                                       # default: USD
     compare_nights = 14                                    # earlier nights on the page (default: 14)
     optimize_after = 24                                    # table files before tables are optimized (default: 24)
@@ -16,6 +16,8 @@ nightly.toml; manifests, output and label are required:
     max_relabel = "5%"
     [retry]                                                # age at which failures of a class are retried
     oom = "7d"
+    [links]                                                # addresses that the page links to
+    report = "https://reports.example.org/corpus"
 
 The report is in OUTPUT/nights/NIGHT/report.html and report.json. Running the same night again continues it.
 """
@@ -43,7 +45,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m jobs.nightly",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="exit codes: 0 all labelled; 3 finished, but videos failed or stay in quarantine, or rows were bad;\n"
+        epilog="exit codes: 0 finished without new failures (known ones of earlier nights may remain);\n"
+        "3 finished, but videos failed or rows were bad that were not so in earlier nights;\n"
         "4 stopped before the end; 2 wrong usage or manifest; 130 second Ctrl-C; 1 unexpected",
     )
     add = p.add_argument
@@ -83,8 +86,9 @@ def main(arguments: list[str] | None = None) -> int:
     from pipeline.views.night import verdict
 
     if options.dry_run:
-        price = settings.price_per_gpu_hour if settings.run.price_per_hour is None else settings.run.price_per_hour
-        console.show_plan(night.plan_night(settings)[1], price_per_hour=price, currency=settings.currency)
+        prepared = night.plan_night(settings)[1]
+        price = settings.price(gpus=bool(prepared.estimate and prepared.estimate.gpu_hours))
+        console.show_plan(prepared, price_per_hour=price, currency=settings.currency)
         return 0
     with display_for() as display:
         record = night.run_night(settings, night=options.night, watch=display.update)

@@ -128,6 +128,7 @@ COMMENTS: dict[str, dict[str, str]] = {
         "worker": "worker of the last attempt",
         "time": "when the last attempt failed (UTC, ISO 8601)",
         "run_id": "run that gave up",
+        "first_run_id": "run in which the video first failed with this class and label key",
         "traceback": "Python traceback of the last attempt",
         "attempts": "all attempts as JSON: attempts->0->>'message'",
     },

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -59,6 +59,13 @@ class Failure:
     run_id: str
     attempts: list[dict[str, Any]]
     """Fields of each Attempt, in order."""
+    first_run_id: str | None = None
+    """The run in which the video first failed with this class under this key; None if it is `run_id`."""
+
+    @property
+    def since_run(self) -> str:
+        """The run in which the video first failed with this class under this key."""
+        return self.first_run_id or self.run_id
 
     @property
     def path(self) -> str:
@@ -66,9 +73,15 @@ class Failure:
         return failure_path(self.video_id, self.label_key)
 
 
-def failure_of(attempts: Sequence[Attempt], *, video_id: str, label_key: str, run_id: str) -> Failure:
-    """The record of a video whose attempts are used up; its class is the cause of the last attempt."""
+def failure_of(
+    attempts: Sequence[Attempt], *, video_id: str, label_key: str, run_id: str, earlier: Iterable[Failure] = ()
+) -> Failure:
+    """The record of a video whose attempts are used up; its class is the cause of the last attempt.
+
+    `earlier` are the records that the video has so far: a failure of the same class under the same key is not new.
+    """
     last = attempts[-1]
+    same = [each.since_run for each in earlier if (each.label_key, each.failure_class) == (label_key, last.cause)]
     return Failure(
         video_id=video_id,
         label_key=label_key,
@@ -79,6 +92,7 @@ def failure_of(attempts: Sequence[Attempt], *, video_id: str, label_key: str, ru
         time=datetime.fromtimestamp(last.at, UTC).isoformat(timespec="seconds"),
         run_id=run_id,
         attempts=[asdict(attempt) for attempt in attempts],
+        first_run_id=same[0] if same else None,
     )
 
 

@@ -1,6 +1,10 @@
 """A manifest row that breaks a rule, and how its value is shown in messages and logs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
+
+from pipeline.errors import ManifestError
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +20,12 @@ class BadRow:
     """Result of `clip`: safe to log."""
     rule: str
     """What is wrong and what is allowed."""
+    manifest: str | None = None
+    """URI of the manifest, where there are several."""
 
     def __str__(self) -> str:
-        return f"row {self.row}, video_id {clip(self.video_id)}, column {self.column}, value {self.value}: {self.rule}"
+        where = f"{self.manifest}: row {self.row}" if self.manifest else f"row {self.row}"
+        return f"{where}, video_id {clip(self.video_id)}, column {self.column}, value {self.value}: {self.rule}"
 
 
 def clip(value: object, limit: int = 80) -> str:
@@ -27,3 +34,8 @@ def clip(value: object, limit: int = 80) -> str:
         return f"{ascii(value[:limit])[:-1]}...' ({len(value)} long)"
     text = ascii(value) if not isinstance(value, str) or not value.isprintable() else repr(value)
     return text if len(text) <= 4 * limit else f"{text[: 4 * limit]}..."
+
+
+def refuse_rows(bad: Sequence[BadRow]) -> NoReturn:
+    """Raise a ManifestError that names the first of these rows and counts the others."""
+    raise ManifestError(f"{bad[0]}" + (f" (and {len(bad) - 1} more such rows)" if len(bad) > 1 else ""))

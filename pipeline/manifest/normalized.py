@@ -35,7 +35,7 @@ def normalized_notes(manifest: Manifest) -> list[str]:
     if not (places := normalized_rows(manifest)):
         return []
     ids = manifest.table["video_id"]
-    named = ", ".join(f"row {manifest.rows[at]} {clip(ids[at].as_py())}" for at in places[:_SHOWN])
+    named = ", ".join(f"{manifest.place(at)} {clip(ids[at].as_py())}" for at in places[:_SHOWN])
     more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
     return [
         f"points and boxes of {len(places)} videos lie between 0 and 1 ({named}{more}); coordinates are pixels of the "

@@ -85,9 +85,35 @@ class Manifest:
     """For each row of the table its row number in the file."""
     bad_rows: list[BadRow]
     """In file order; empty unless they were to be skipped."""
+    uris: pa.Array | None = None
+    """For each row of the table the URI of its manifest (string), where several manifests are joined."""
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def place(self, i: int) -> str:
+        """Where the i-th row of the table is: its row number, and the manifest where there are several."""
+        return f"row {self.rows[i]}" + (f" of {self.uris[i].as_py()}" if self.uris is not None else "")
+
+    def bad_row(self, i: int, *, column: str, value: str, rule: str) -> BadRow:
+        """The i-th row of the table as one that breaks a rule."""
+        uri = self.uris[i].as_py() if self.uris is not None else None
+        return BadRow(int(self.rows[i]), self.table["video_id"][i].as_py(), column, value, rule, uri)
+
+    def select(self, keep: npt.NDArray[np.bool_], *, bad: Sequence[BadRow] = ()) -> "Manifest":
+        """The rows where `keep`, bool (rows,), is true; `bad` are the others, as far as they break rules."""
+        return Manifest(
+            table=self.table.filter(pa.array(keep)),
+            rows=self.rows[keep],
+            bad_rows=[*self.bad_rows, *bad],
+            uris=None if self.uris is None else self.uris.filter(pa.array(keep)),
+        )
+
+    def without(self, bad: Mapping[int, BadRow]) -> "Manifest":
+        """The manifest without these rows of the table, which break rules."""
+        keep = np.ones(len(self), np.bool_)
+        keep[list(bad)] = False
+        return self.select(keep, bad=list(bad.values()))
 
     def video(self, i: int) -> Video:
         """The i-th row of the table, as objects: for the few videos in flight, not for a loop over all."""

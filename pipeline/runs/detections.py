@@ -4,14 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.detection.digests import TableDigests, digests_by_table
 from pipeline.errors import ManifestError, UsageError
 from pipeline.manifest import BadRow, Manifest
-from pipeline.manifest.bad_rows import clip
+from pipeline.manifest.bad_rows import clip, refuse_rows
 from pipeline.runs.config import RunConfig
 from pipeline.storage import redact
 
@@ -51,14 +50,15 @@ def read_digests(manifest: Manifest, config: RunConfig, open_file: Callable[[str
     if column.null_count < len(column):
         _check_direction(config)
     digests: list[str | None] = [None] * len(manifest)
-    bad: list[BadRow] = []
+    bad: dict[int, BadRow] = {}
     notes: list[str] = []
     categories: set[str] = set()
     for uri, rows, found in digests_by_table(column, ids, open_file=open_file):
         if isinstance(found, ManifestError):
             if config.on_bad_row == "fail":
                 raise found
-            bad += [_bad_row(manifest, int(row), uri, f"its detections cannot be read: {found}") for row in rows]
+            rule = f"its detections cannot be read: {found}"
+            bad |= {row: _bad_row(manifest, row, uri, rule) for row in rows.tolist()}
             continue
         if found.bad and config.on_bad_row == "fail":
             raise ManifestError(f"{redact(uri)}: {_bad_text(found)}")
@@ -68,20 +68,14 @@ def read_digests(manifest: Manifest, config: RunConfig, open_file: Callable[[str
             digests[row] = digest
             if digest is None:
                 rule = "its table of detections has no row of this video; a look that saw nothing is a row without box"
-                bad.append(_bad_row(manifest, row, uri, rule))
+                bad[row] = _bad_row(manifest, row, uri, rule)
     if bad and config.on_bad_row == "fail":
-        raise ManifestError(f"{bad[0]}" + (f" (and {len(bad) - 1} more such rows)" if len(bad) > 1 else ""))
+        refuse_rows(list(bad.values()))
     notes += _unknown_classes(config, categories) if column.null_count < len(column) else []
-    left_out = {each.row for each in bad}
-    keep = ~np.isin(manifest.rows, list(left_out))
+    kept = [digest for row, digest in enumerate(digests) if row not in bad]
     return Detected(
-        manifest=replace(
-            manifest,
-            table=manifest.table.filter(pa.array(keep)),
-            rows=manifest.rows[keep],
-            bad_rows=[*manifest.bad_rows, *bad],
-        ),
-        digests=pa.array(digests, pa.string()).filter(pa.array(keep)),
+        manifest=manifest.without(bad),
+        digests=pa.array(kept, pa.string()),
         notes=tuple(notes),
     )
 
@@ -99,8 +93,7 @@ def _check_direction(config: RunConfig) -> None:
 
 
 def _bad_row(manifest: Manifest, row: int, uri: str, rule: str) -> BadRow:
-    video_id = manifest.table["video_id"][row].as_py()
-    return BadRow(int(manifest.rows[row]), video_id, "detections", clip(redact(uri)), rule)
+    return manifest.bad_row(row, column="detections", value=clip(redact(uri)), rule=rule)
 
 
 def _bad_text(found: TableDigests) -> str:

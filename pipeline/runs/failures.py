@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 
 from pipeline.labels.failures import Attempt, Failure, failure_of, write_failure
 from pipeline.runs.prepare import Prepared
+from pipeline.storage import redact
 
 UNKNOWN_KEY = "unknown"
 """Label key of failures whose video cannot be reached: without its version there is no key."""
@@ -18,9 +19,16 @@ def write_unreadable(prepared: Prepared, run_id: str) -> list[Failure]:
     for index, state in enumerate(prepared.plan.table["state"].to_pylist()):
         if state == "unreadable":
             video = prepared.manifest.video(index)
-            message = f"row {video.row}: cannot find {video.video_uri}; check that it exists and is readable"
+            place = prepared.manifest.place(index)
+            message = f"{place}: cannot find {redact(video.video_uri)}; check that it exists and is readable"
             attempt = Attempt("storage", message, "", "driver", time.time())
-            failure = failure_of([attempt], video_id=video.video_id, label_key=UNKNOWN_KEY, run_id=run_id)
+            failure = failure_of(
+                [attempt],
+                video_id=video.video_id,
+                label_key=UNKNOWN_KEY,
+                run_id=run_id,
+                earlier=prepared.failures.get(video.video_id, ()),
+            )
             write_failure(prepared.store, failure)
             failures.append(failure)
     return failures

@@ -251,7 +251,8 @@ class _Outcomes:
                 self._prepared.store.delete(obsolete.path)
             return
         key, run_id = self._table["label_key"][event.index].as_py(), self._progress.run_id
-        failure = failure_of(event.attempts, video_id=video_id, label_key=key, run_id=run_id)
+        earlier = self._prepared.failures.get(video_id, ())
+        failure = failure_of(event.attempts, video_id=video_id, label_key=key, run_id=run_id, earlier=earlier)
         write_failure(self._prepared.store, failure)
         self.failures.append(failure)
         failed = self._progress.failed
@@ -303,6 +304,7 @@ class _Reporting:
         self._progress.masks = max(self._progress.masks, masks)
         self._measure(force=True)
         self._progress.in_flight, self._progress.flights = 0, []
+        self._progress.labelled_until = self._progress.now
 
     def _update(self) -> None:
         progress, pool = self._progress, self._pool

@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 from pipeline.detection.location import table_at
 from pipeline.detection.modelfiles import resolve_detector, with_threshold
 from pipeline.detection.settings import DETECTION_VERSION
-from pipeline.errors import ManifestError, UsageError
+from pipeline.errors import UsageError
 from pipeline.labels.failures import RETRIED_UNASKED, Failure, read_failures
 from pipeline.labels.key import ALGORITHM_VERSION
-from pipeline.manifest import BadRow, Manifest, prompt_digests, read_manifest
-from pipeline.manifest.bad_rows import clip
+from pipeline.manifest import Manifest, prompt_digests, read_manifest
+from pipeline.manifest.bad_rows import clip, refuse_rows
 from pipeline.manifest.normalized import normalized_notes
 from pipeline.runs.calibration import read_calibration
 from pipeline.runs.config import RunConfig
@@ -181,7 +181,7 @@ def _corrected(manifest: Manifest, config: RunConfig, store: Store) -> Overlay:
     overlay = overlay_manifest(manifest, read_corrections(store, among=manifest.table["video_id"]))
     bad = overlay.manifest.bad_rows[len(manifest.bad_rows) :]
     if bad and config.on_bad_row == "fail":
-        raise ManifestError(f"{bad[0]}" + (f" (and {len(bad) - 1} more such rows)" if len(bad) > 1 else ""))
+        refuse_rows(bad)
     return overlay
 
 
@@ -253,12 +253,12 @@ def _allowed(manifest: Manifest, config: RunConfig) -> Manifest:
     inside = np.array([any(is_under(uri, prefix) for prefix in config.allow_uri) for uri in uris], bool)
     rule = f"the manifest may name videos under {', '.join(config.allow_uri)} only (--allow-uri)"
     bad = [
-        BadRow(int(manifest.rows[i]), manifest.table["video_id"][int(i)].as_py(), "video_uri", clip(uris[i]), rule)
-        for i in np.flatnonzero(~inside)
+        manifest.bad_row(i, column="video_uri", value=clip(uris[i]), rule=rule)
+        for i in np.flatnonzero(~inside).tolist()
     ]
     if bad and config.on_bad_row == "fail":
-        raise ManifestError(f"{bad[0]}" + (f" (and {len(bad) - 1} more such rows)" if len(bad) > 1 else ""))
-    return replace(_take(manifest, inside), bad_rows=[*manifest.bad_rows, *bad])
+        refuse_rows(bad)
+    return manifest.select(inside, bad=bad)
 
 
 def is_under(uri: str, prefix: str) -> bool:
@@ -283,11 +283,7 @@ def _select(manifest: Manifest, config: RunConfig) -> Manifest:
     if config.shard is not None:
         part, parts = config.shard
         keep &= hashes % np.uint64(parts) == part - 1
-    return _take(manifest, keep)
-
-
-def _take(manifest: Manifest, keep: np.ndarray) -> Manifest:
-    return replace(manifest, table=manifest.table.filter(pa.array(keep)), rows=manifest.rows[keep])
+    return manifest.select(keep)
 
 
 def _refuse_large_relabel(plan: Plan, config: RunConfig, labelled: int, returns: dict[str, int]) -> None:

@@ -56,15 +56,20 @@ class Progress:
     """Frames of all pending videos: an estimate, corrected by the videos that are finished."""
     first_frame: float | None = None
     """When the first frame was labelled; rates and the remaining time leave out what was before."""
+    labelled_until: float | None = None
+    """When labelling ended; publication comes after it."""
     actor_hours: float = 0
     gpu_hours: float = 0
 
     @property
+    def labelling_s(self) -> float:
+        """Seconds of labelling so far, from the first frame on."""
+        return 0.0 if self.first_frame is None else max(0.0, (self.labelled_until or self.now) - self.first_frame)
+
+    @property
     def rate(self) -> float | None:
         """Labelled frames per second since the first frame; None before it."""
-        if self.first_frame is None or self.now <= self.first_frame:
-            return None
-        return self.frames / (self.now - self.first_frame)
+        return self.frames / self.labelling_s if self.labelling_s else None
 
     @property
     def share(self) -> float:
@@ -117,12 +122,15 @@ class RunReport:
     frames: int
     masks: int
     seconds: float
+    """The whole run, publication included."""
     actor_hours: float
     gpu_hours: float
     deaths: dict[str, int]
     """Workers that died or could not start, by cause."""
     stopped_by: StoppedBy | None
     published: Published | None
+    labelling_s: float = 0.0
+    """Seconds from the first labelled frame to the last."""
     truncated: int = 0
     """Videos of this run whose file was truncated; labelled up to its end."""
     damaged: int = 0

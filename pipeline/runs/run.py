@@ -159,6 +159,7 @@ def _report(
         frames=int(progress.frames),
         masks=int(progress.masks),
         seconds=time.time() - progress.started,
+        labelling_s=progress.labelling_s,
         actor_hours=progress.actor_hours,
         gpu_hours=progress.gpu_hours,
         deaths=progress.deaths,

@@ -18,7 +18,7 @@ FAILURE_ROWS = pa.schema(
     [
         ("video_id", pa.string()), ("label_key", pa.string()), ("failure_class", pa.string()),
         ("message", pa.string()), ("attempt_count", pa.int32()), ("worker", pa.string()), ("time", pa.string()),
-        ("run_id", pa.string()), ("traceback", pa.string()), ("attempts", pa.string()),
+        ("run_id", pa.string()), ("first_run_id", pa.string()), ("traceback", pa.string()), ("attempts", pa.string()),
     ]
 )  # fmt: skip
 RUN_ROWS = pa.schema(
@@ -36,7 +36,8 @@ def read_failures(store: Store) -> pa.Table:
     rows = []
     for failure in quarantine.read_failures(store):
         record = dataclasses.asdict(failure)
-        rows.append(record | {"attempt_count": len(failure.attempts), "attempts": json.dumps(failure.attempts)})
+        record |= {"attempt_count": len(failure.attempts), "attempts": json.dumps(failure.attempts)}
+        rows.append(record | {"first_run_id": failure.since_run})
     return pa.Table.from_pylist(rows, schema=FAILURE_ROWS)
 
 

@@ -75,19 +75,23 @@ def open_uri(
 
 
 @contextmanager
-def open_labelled(row: Mapping[str, Any], *, storage: Storage | None = None) -> Iterator[VideoReader]:
+def open_labelled(
+    row: Mapping[str, Any], *, storage: Storage | None = None, isolate: bool = False
+) -> Iterator[VideoReader]:
     """Open the labelled part of a video by its row of the videos table; frame indices are those of the labels.
 
     Args:
         row: uri, start_s, end_s, fps (the rate at which images were labelled), and height and width, where known.
         storage: Endpoints and credentials by URI prefix.
+        isolate: Decode in a child process.
 
     Raises:
         StorageError: The content cannot be reached.
         VideoError: The content cannot be decoded, or has frames of another size.
     """
     start_s, end_s, fps = (row.get(name) for name in ("start_s", "end_s", "fps"))
-    with open_uri(str(row["uri"]), storage=storage, start_s=start_s, end_s=end_s, fps=fps) as (reader, _):
+    opened = open_uri(str(row["uri"]), storage=storage, start_s=start_s, end_s=end_s, fps=fps, isolate=isolate)
+    with opened as (reader, _):
         found, labelled = (reader.info.height, reader.info.width), (row.get("height"), row.get("width"))
         if None not in labelled and found != labelled:
             raise VideoError(f"{row['uri']} has frames of {found}, not {labelled} as when it was labelled")

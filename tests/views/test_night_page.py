@@ -1,10 +1,12 @@
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.errors import ManifestError
+from pipeline.errors import ManifestError, UsageError
 from pipeline.runs.nightly.history import total
 from pipeline.runs.nightly.report import begin_record, end_record
 from pipeline.tables import Published
@@ -13,7 +15,7 @@ from pipeline.views.night import page as night_page
 from pipeline.views.words import change, shown
 from tests.runs.nightly.examples import HOSTILE, STARTED, failure, manifest, night_record, report, row, settings
 
-TAGS_WITHOUT_END = {"meta", "br"}
+TAGS_WITHOUT_END = {"meta", "br", "img"}
 
 
 class Balance(HTMLParser):
@@ -39,10 +41,16 @@ class Balance(HTMLParser):
         self.texts.append(data)
 
 
-def render(record: dict[str, Any], *, attempts: list[dict[str, Any]], earlier: list[Night]) -> str:
+def render(
+    record: dict[str, Any],
+    *,
+    attempts: list[dict[str, Any]],
+    earlier: list[Night],
+    pictures: Sequence[night_page.Picture] = (),
+) -> str:
     """The page of a night whose attempts are these."""
     night = total(record["night"], [*attempts, record])
-    return night_page.render(record, night=night, attempts=attempts, earlier=earlier)
+    return night_page.render(record, night=night, attempts=attempts, earlier=earlier, pictures=pictures)
 
 
 def parsed(page: str) -> Balance:
@@ -67,16 +75,23 @@ def test_hostile_names_are_text_and_nothing_else() -> None:
         gone=HOSTILE,
     )
     earlier = [Night(night="2026-11-21", attempts=1, labelled=3, error=HOSTILE, exit_code=1)]
-    page = render(record, attempts=[{**record, "error": HOSTILE}], earlier=earlier)
+    picture = night_page.Picture(
+        video_id=HOSTILE, object_id=1, category=HOSTILE, frame_index=3, doubt=0.7, reasons=HOSTILE, jpeg=b"jpeg"
+    )
+    page = render(record, attempts=[{**record, "error": HOSTILE}], earlier=earlier, pictures=[picture])
     found = parsed(page)
     assert "script" not in found.tags
     assert found.attributes <= {
-        "lang", "charset", "http-equiv", "content", "name", "class", "style", "title",
+        "lang", "charset", "http-equiv", "content", "name", "class", "style", "title", "href", "src", "alt",
+        "data-name",
     }  # fmt: skip
     assert not re.search("[\u202e\x1b\x00]", page)
     assert "\\u202e\\x1b[31m\\x00%s{x}" in "".join(found.texts)
     assert "default-src 'none'" in page
-    assert not re.search(r"""(src|href|url\(|@import)""", page.replace("default-src", "").replace("style-src", ""))
+    addresses = re.findall(r"""(?:src|href)=(\S+)""", page)
+    assert all(re.match(r'"(data:image/jpeg;base64,|report\.json"|\.\./\.\./("|nights/))', each) for each in addresses)
+    assert "url(" not in page
+    assert "@import" not in page
 
 
 def test_the_page_lists_finished_and_skipped_work() -> None:
@@ -93,9 +108,9 @@ def test_the_page_lists_finished_and_skipped_work() -> None:
     )
     words = " ".join(" ".join(parsed(render(record, attempts=[], earlier=[])).texts).split())
     for expected in (
-        "Stopped at its stop time, 4 videos left; 2 videos without labels",
+        "Stopped at its stop time, 4 videos left; 1 new failure, 1 known",
         "new video 30", "prompts changed 9", "retry due 1",
-        "1 decode, 1 oom from earlier nights",
+        "1 new: 1 decode; 1 known from earlier nights: 1 oom",
         "retried when its video, prompts or model change, or by jobs.retry",
         "retried from 2026-11-27 03:00",
         "1,200 labelled before, and unchanged",
@@ -119,8 +134,11 @@ def test_a_failed_night_has_a_page_too() -> None:
     ("record", "colour", "words"),
     [
         ({"left": 0, "failed": 0}, "good", "Everything is labelled"),
-        ({"failed": 1}, "warn", "Finished, 1 video without labels"),
-        ({"bad_row_count": 2}, "warn", "Finished, but the manifests have bad rows"),
+        ({"failed": 1}, "warn", "Finished, 1 new failure"),
+        ({"new_failures": 2, "known_failures": 3}, "warn", "Finished, 2 new failures, 3 known"),
+        ({"new_failures": 0, "known_failures": 3}, "good", "Finished, 0 new failures, 3 known"),
+        ({"bad_row_count": 2}, "warn", "Finished, 2 new bad rows in the manifests"),
+        ({"bad_row_count": 2, "new_bad_rows": 0}, "good", "Finished, nothing new; 2 known bad rows in the manifests"),
         ({"left": 2, "stopped_by": "budget"}, "warn", "Stopped with its budget used up, 2 videos left"),
         ({"left": 1, "stopped_by": None}, "warn", "Stopped before the end, 1 video left"),
         ({"error": "x"}, "bad", "The night failed"),
@@ -175,3 +193,31 @@ def test_an_attempt_that_does_nothing_keeps_the_kind_of_hours() -> None:
     first = night_record(report(gpu_hours=0.0))
     again = night_record(report(gpu_hours=0.0, actor_hours=0.0, labelled=0, reasons={}))
     assert "Actor hours" in render(again, attempts=[first], earlier=[])
+
+
+def test_the_nights_work_and_that_of_the_last_attempt_are_apart() -> None:
+    first = {**night_record(report(labelled=40, frames=4000, masks=9000)), "attempt": 1}
+    second = {**night_record(report(labelled=2, frames=20, masks=30, seconds=4.0)), "attempt": 2}
+    words = " ".join(" ".join(parsed(render(second, attempts=[first], earlier=[])).texts).split())
+    assert "The whole night, 2 attempts together Labelled 42" in words
+    assert "Attempt 2 alone 2 videos labelled, 0 failed, 0 left in 4 s: 20 frames, 30 masks" in words
+    assert "What attempt 2 had to do, and why" in words
+
+
+def test_hours_of_actors_without_gpus_have_no_gpu_price() -> None:
+    on_cpus = night_record(report(gpu_hours=0.0, actor_hours=0.5))
+    assert on_cpus["cost"] is None
+    assert "Cost" not in render(on_cpus, attempts=[], earlier=[])
+    assert night_record(report())["cost"] == 1.05
+
+
+def test_the_page_links_to_labels_run_and_addresses_of_the_settings(tmp_path: Path) -> None:
+    links = {"Site": "https://example.org/report"}
+    page = render(night_record(report(), output=str(tmp_path), links=links), attempts=[], earlier=[])
+    assert '<a href="../../">Labels</a>' in page
+    assert '<a href="https://example.org/report">Site</a>' in page
+    assert '<a href="../../runs/run-1/run.json">Run</a>' in page
+    on_s3 = render(night_record(report(), output="s3://bucket/labels"), attempts=[], earlier=[])
+    assert ">Labels</a>" not in on_s3
+    with pytest.raises(UsageError, match="javascript"):
+        settings(links={"Site": "javascript:alert(1)"})

@@ -65,11 +65,12 @@ def overlay_manifest(manifest: Manifest, corrections: Corrections) -> Overlay:
         return Overlay(manifest=manifest)
     records = manifest.table.select(["video_id", "video_uri", "prompts", "start_s"]).take(pa.array(rows)).to_pylist()
     changed: dict[int, list[PromptRecord]] = {}
-    outdated, not_applied, bad, decided = [], [], [], set()
+    bad: dict[int, BadRow] = {}
+    outdated, not_applied, decided = [], [], set()
     for row, record in zip(rows.tolist(), records, strict=True):
         video_id, prompts = record["video_id"], record["prompts"]
         if video_id in corrections.damaged:
-            bad.append(_bad_row(manifest, row, video_id, corrections.damaged[video_id]))
+            bad[row] = _bad_row(manifest, row, corrections.damaged[video_id])
             continue
         applied = []
         for each in corrections.in_force(video_id):
@@ -86,18 +87,11 @@ def overlay_manifest(manifest: Manifest, corrections: Corrections) -> Overlay:
             if is_outdated(prompts if base is None else base, applied):
                 outdated.append(video_id)
     fitting, misfits = _checked(manifest, changed)
-    bad += misfits
-    left_out = {each.row for each in bad}
+    bad |= misfits
     frozen = decided & fitting.keys()
     table = _without_detections(_replace_prompts(manifest.table, fitting), frozen)
-    keep = pa.array(~np.isin(manifest.rows, list(left_out)))
     return Overlay(
-        manifest=replace(
-            manifest,
-            table=table.filter(keep),
-            rows=manifest.rows[keep.to_numpy(zero_copy_only=False)],
-            bad_rows=[*manifest.bad_rows, *bad],
-        ),
+        manifest=replace(manifest, table=table).without(bad),
         corrected=tuple(ids[row].as_py() for row in fitting),
         frozen=tuple(ids[row].as_py() for row in sorted(frozen)),
         outdated=tuple(outdated),
@@ -133,20 +127,25 @@ def is_outdated(prompts: Sequence[Mapping[str, Any]], corrections: Sequence[Corr
     return digest_records(before) != [each.over for each in corrections]
 
 
-def _checked(manifest: Manifest, changed: dict[int, list[PromptRecord]]) -> tuple[dict[int, pa.Scalar], list[BadRow]]:
-    """The corrected prompts in canonical order by row of the manifest, and the rows that break a rule with them."""
+def _checked(
+    manifest: Manifest, changed: dict[int, list[PromptRecord]]
+) -> tuple[dict[int, pa.Scalar], dict[int, BadRow]]:
+    """By row of the manifest: the corrected prompts in canonical order, and the rows that break a rule with them."""
     at = list(changed)
     table = manifest.table.select(["video_id", "video_uri"]).take(pa.array(at, pa.int64()))
     table = table.append_column("prompts", pa.array(changed.values(), pa.list_(PROMPT)))
     checked = read_manifest(table, on_bad_row="skip")
     prompts = checked.table["prompts"]
     good = {at[row]: prompts[i] for i, row in enumerate(checked.rows.tolist())}
-    bad = [
-        replace(
-            each, row=int(manifest.rows[at[each.row]]), rule=f"{each.rule} (after its corrections: jobs.review list)"
+    bad = {
+        at[each.row]: manifest.bad_row(
+            at[each.row],
+            column=each.column,
+            value=each.value,
+            rule=f"{each.rule} (after its corrections: jobs.review list)",
         )
         for each in checked.bad_rows
-    ]
+    }
     return good, bad
 
 
@@ -176,9 +175,9 @@ def _without_detections(table: pa.Table, rows: Collection[int]) -> pa.Table:
     return table.set_column(at, SCHEMA.field("detections"), kept)
 
 
-def _bad_row(manifest: Manifest, row: int, video_id: str, reason: str) -> BadRow:
+def _bad_row(manifest: Manifest, row: int, reason: str) -> BadRow:
     rule = f"its correction cannot be used ({reason}); the video keeps the labels that it has"
-    return BadRow(int(manifest.rows[row]), video_id, "prompts", "", rule)
+    return manifest.bad_row(row, column="prompts", value="", rule=rule)
 
 
 def _other_segment(correction: Correction, start_s: Any) -> str:

@@ -4,7 +4,7 @@ import json
 import re
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.errors import StorageError
@@ -12,6 +12,8 @@ from pipeline.storage import Store
 from pipeline.storage.paths import NIGHTS, attempt_dir, night_page_path, night_report_path, progress_path
 from pipeline.views.night import Night
 
+NIGHTS_SEARCHED = 5
+"""Earlier nights among which one with the bad rows of its manifests is searched."""
 _ATTEMPT = re.compile(r"attempt-(\d{3,})")
 _NIGHT = re.compile(r"\d{4}-\d{2}-\d{2}")
 
@@ -36,10 +38,13 @@ def finish(store: Store, night: str, number: int, record: dict[str, Any]) -> Non
     store.put(night_report_path(night), _json(record))
 
 
-def add_page(store: Store, night: str, number: int, page: str) -> None:
-    """Add the page of an attempt that has a report."""
-    store.commit_once(f"{attempt_dir(night, number)}/report.html", page.encode())
-    store.put(night_page_path(night), page.encode())
+def add_page(store: Store, night: str, number: int, page: Callable[[str], str]) -> None:
+    """Add the page of an attempt that has a report.
+
+    `page` makes it from the relative address of the output, which differs: the night has the page of its last attempt.
+    """
+    store.commit_once(f"{attempt_dir(night, number)}/report.html", page("../../../").encode())
+    store.put(night_page_path(night), page("../../").encode())
 
 
 def read_attempts(store: Store, night: str) -> list[dict[str, Any]]:
@@ -51,9 +56,12 @@ def read_attempts(store: Store, night: str) -> list[dict[str, Any]]:
         if f"{folder}/report.json" in paths:
             found.append(json.loads(store.read(f"{folder}/report.json")))
         else:
-            run = json.loads(store.read(f"{folder}/run.json")) if f"{folder}/run.json" in paths else {}
-            progress = _progress(store, run.get("run_id"))
-            found.append({"night": night, "attempt": number, "unfinished": True, **run, **progress})
+            known = [path for name in ("started", "run") if (path := f"{folder}/{name}.json") in paths]
+            begun: dict[str, Any] = {}
+            for path in known:
+                begun |= json.loads(store.read(path))
+            progress = _progress(store, begun.get("run_id"))
+            found.append({**begun, "night": night, "attempt": number, "unfinished": True, **progress})
     return found
 
 
@@ -63,12 +71,23 @@ def read_nights(store: Store, *, before: str, count: int) -> list[Night]:
     return [total(name, read_attempts(store, name)) for name in sorted(names)[-count:]] if count else []
 
 
+def bad_rows_before(store: Store, night: str) -> dict[str, Any]:
+    """The report of the last night before this one that read its manifests; empty if there is none."""
+    names = [name for name in store.list_dirs(NIGHTS) if _NIGHT.fullmatch(name) and name < night]
+    for name in sorted(names)[-NIGHTS_SEARCHED:][::-1]:
+        data = store.read_or_none(night_report_path(name))
+        if data and "bad_row_count" in (report := json.loads(data)):
+            return dict(report)
+    return {}
+
+
 def total(night: str, attempts: Sequence[dict[str, Any]]) -> Night:
     """The sums over the attempts of a night."""
     sums: Counter[str] = Counter()
     for attempt in attempts:
-        for name in ("labelled", "frames", "masks", "seconds", "gpu_hours"):
+        for name in ("labelled", "frames", "masks", "gpu_hours"):
             sums[name] += attempt.get(name, 0)
+        sums["seconds"] += attempt.get("labelling_s") or attempt.get("seconds", 0)
     costs = [attempt["cost"] for attempt in attempts if attempt.get("cost") is not None]
     ended = [attempt for attempt in attempts if not attempt.get("unfinished")]
     counted = [attempt for attempt in ended if not attempt.get("error")]
@@ -78,6 +97,7 @@ def total(night: str, attempts: Sequence[dict[str, Any]]) -> Night:
         attempts=len(attempts),
         labelled=int(sums["labelled"]),
         failed=counts.get("failed", 0) + counts.get("quarantined", 0),
+        new_failures=counts.get("new_failures", counts.get("failed", 0)),
         left=counts.get("left", 0),
         frames=int(sums["frames"]),
         masks=int(sums["masks"]),
@@ -101,7 +121,7 @@ def _progress(store: Store, run_id: str | None) -> dict[str, Any]:
         "labelled": int(found.get("done", 0)),
         "frames": int(found.get("frames", 0)),
         "masks": int(found.get("masks", 0)),
-        "seconds": max(0.0, found.get("now", 0.0) - found.get("started", 0.0)),
+        "seconds": max(0.0, found.get("now", 0.0) - (found.get("first_frame") or found.get("started", 0.0))),
         "gpu_hours": float(found.get("gpu_hours") or found.get("actor_hours") or 0.0),
     }
 

@@ -4,13 +4,21 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from pipeline.errors import StorageError
+from pipeline.errors import CorpusError, StorageError
 from pipeline.runs.config import RunConfig
 from pipeline.runs.nightly import history
 from pipeline.runs.nightly.clock import check_night, night_of, stop_time
-from pipeline.runs.nightly.report import absent_videos, begin_record, end_record, union_record, with_run
+from pipeline.runs.nightly.report import (
+    absent_videos,
+    bad_rows_record,
+    begin_record,
+    end_record,
+    union_record,
+    with_run,
+)
 from pipeline.runs.nightly.retry import due_rule
 from pipeline.runs.nightly.settings import NightSettings
 from pipeline.runs.nightly.union import Union, find_manifests, log_union, read_union
@@ -20,7 +28,8 @@ from pipeline.storage import Storage, Store
 from pipeline.tables import fragments, optimize
 from pipeline.tables.labelled import labelled_videos
 from pipeline.tables.output import claim_output
-from pipeline.views.night import render
+from pipeline.tables.query import open_labels
+from pipeline.views.night import Picture, doubtful_pictures, render
 
 log = logging.getLogger(__name__)
 
@@ -73,13 +82,20 @@ def run_night(
         watch(progress)
 
     error: BaseException | None = None
+    pictures: list[Picture] = []
     try:
         union = _read(settings, storage)
         record |= union_record(union, absent_videos(labelled_videos(store, ["video_id"]), union))
+        bad_rows_before = history.bad_rows_before(store, night)
+        record |= bad_rows_record(union.bad_rows, bad_rows_before)
         config, over_budget = _limits(settings, before, stop_at=stop_at, now=started)
         due = due_rule(settings.retry_after_s(), now=started)
         report = (label or _label_corpus())(config, watch=follow, manifest=union.manifest, retry=due)
-        record = with_run(record, report, settings, over_budget=over_budget)
+        earlier_runs = [attempt["run_id"] for attempt in before if attempt.get("run_id")]
+        record = with_run(record, report, settings, over_budget=over_budget, earlier_runs=earlier_runs)
+        record |= bad_rows_record([*union.bad_rows, *report.bad_rows], bad_rows_before)
+        pictures = _pictures(store, storage, [report.run_id, *earlier_runs]) if report.published else []
+        record["doubtful"] = [_without_image(picture) for picture in pictures]
         record["upkeep"] = _keep_tidy(store, settings) if report.published else []
         _log_report(record)
     except BaseException as caught:
@@ -90,8 +106,23 @@ def run_night(
         history.finish(store, night, number, record)
         earlier = history.read_nights(store, before=night, count=settings.compare_nights)
         whole = history.total(night, [*before, record])
-        history.add_page(store, night, number, render(record, night=whole, attempts=before, earlier=earlier))
+        page = partial(render, record, night=whole, attempts=before, earlier=earlier, pictures=pictures)
+        history.add_page(store, night, number, lambda root: page(root=root))
     return record
+
+
+def _pictures(store: Store, storage: Storage, run_ids: list[str]) -> list[Picture]:
+    """The most doubtful objects of the night; none where labels cannot be read, because the report matters more."""
+    try:
+        with open_labels(store) as labels:
+            return doubtful_pictures(labels, run_ids=run_ids, storage=storage)
+    except CorpusError as error:
+        log.warning("the page has no pictures: %s", error)
+        return []
+
+
+def _without_image(picture: Picture) -> dict[str, Any]:
+    return {name: value for name, value in asdict(picture).items() if name != "jpeg"}
 
 
 def _keep_tidy(store: Store, settings: NightSettings) -> list[dict[str, Any]]:
@@ -147,4 +178,7 @@ def _label_corpus() -> Label:
 def _log_report(record: dict[str, Any]) -> None:
     for reason, count in record["reasons"].items():
         log.info("%d pending: %s", count, reason)
-    log.info("%d labelled, %d failed, %d left", record["labelled"], record["failed"], record["left"])
+    log.info(
+        "%d labelled, %d new failures, %d known, %d left",
+        record["labelled"], record["new_failures"], record["known_failures"], record["left"],
+    )  # fmt: skip

@@ -1,7 +1,7 @@
 """The record of an attempt at a night: report.json, which the history sums up and the page shows."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import CorpusError, UsageError
+from pipeline.labels.failures import Failure
 from pipeline.runs.nightly.retry import due_at
 from pipeline.runs.nightly.settings import NightSettings
-from pipeline.runs.nightly.union import Union
+from pipeline.runs.nightly.union import OTHER_ROW_USED, Union
 from pipeline.runs.progress import RunReport
 from pipeline.storage import redact
 
@@ -48,6 +49,7 @@ def begin_record(settings: NightSettings, *, night: str, started: datetime, stop
         "stop_at": stop_at and _iso(stop_at),
         "budget_gpu_hours": settings.budget_gpu_hours,
         "price_per_gpu_hour": settings.price_per_gpu_hour,
+        "links": dict(settings.links),
         "currency": settings.currency,
     }
 
@@ -58,20 +60,28 @@ def union_record(union: Union, absent: Absent) -> dict[str, Any]:
         "videos": len(union.manifest),
         "superseded": union.superseded,
         "manifests": [asdict(source) for source in union.sources],
-        "bad_rows": list(union.bad_rows[:LISTED]),
-        "bad_row_count": len(union.bad_rows),
         "absent": absent.videos,
         "absent_examples": absent.examples,
     }
 
 
-def run_record(report: RunReport, settings: NightSettings) -> dict[str, Any]:
-    """The part of the record about the run."""
+def run_record(
+    report: RunReport, settings: NightSettings, *, earlier_runs: Collection[str] = frozenset()
+) -> dict[str, Any]:
+    """The part of the record about the run.
+
+    A failure is new if the video first failed so, with this class and key, in this run or in `earlier_runs`, those of
+    this night's earlier attempts; others are known from earlier nights.
+    """
     after_s = settings.retry_after_s()
-    new = [failure for failure in report.failures if failure.run_id == report.run_id]
+    failed = [failure for failure in report.failures if failure.run_id == report.run_id]
     kept = [failure for failure in report.failures if failure.run_id != report.run_id]
+    tonight = {report.run_id, *earlier_runs}
+    new = [failure for failure in report.failures if failure.since_run in tonight]
+    known = [failure for failure in report.failures if failure.since_run not in tonight]
     hours = report.gpu_hours or report.actor_hours
-    price = settings.price_per_gpu_hour
+    hours_of = "GPU" if report.gpu_hours or not report.actor_hours else "actor"
+    price = settings.price(gpus=hours_of == "GPU")
     return {
         "run_id": report.run_id,
         "planned": report.planned,
@@ -81,10 +91,14 @@ def run_record(report: RunReport, settings: NightSettings) -> dict[str, Any]:
         "labelled": report.labelled,
         "truncated": report.truncated,
         "damaged": report.damaged,
-        "failed": len(new),
-        "failed_by_class": dict(Counter(failure.failure_class for failure in new).most_common()),
+        "failed": len(failed),
+        "failed_by_class": _by_class(failed),
         "quarantined": len(kept),
-        "quarantined_by_class": dict(Counter(failure.failure_class for failure in kept).most_common()),
+        "quarantined_by_class": _by_class(kept),
+        "new_failures": len(new),
+        "new_failures_by_class": _by_class(new),
+        "known_failures": len(known),
+        "known_failures_by_class": _by_class(known),
         "failures": [
             {
                 "video_id": failure.video_id,
@@ -92,10 +106,10 @@ def run_record(report: RunReport, settings: NightSettings) -> dict[str, Any]:
                 "message": failure.message,
                 "time": failure.time,
                 "attempts": len(failure.attempts),
-                "new": failure.run_id == report.run_id,
+                "new": failure.since_run in tonight,
                 "due": (due := due_at(failure, after_s=after_s)) and _iso(due),
             }
-            for failure in [*new, *kept][:LISTED]
+            for failure in [*new, *known][:LISTED]
         ],
         "deaths": report.deaths,
         "left": report.left,
@@ -103,20 +117,48 @@ def run_record(report: RunReport, settings: NightSettings) -> dict[str, Any]:
         "frames": report.frames,
         "masks": report.masks,
         "seconds": round(report.seconds, 1),
+        "labelling_s": round(report.labelling_s, 1),
         "gpu_hours": round(hours, 6),
-        "hours_of": "GPU" if report.gpu_hours or not report.actor_hours else "actor",
-        "cost": None if price is None else round(hours * price, 4),
+        "hours_of": hours_of,
+        "cost": None if price is None or not hours else round(hours * price, 4),
         "published": asdict(report.published) if report.published else None,
     }
 
 
+def bad_rows_record(bad_rows: Sequence[str], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of the record about bad rows, new ones first; `earlier` is the same of the night before.
+
+    A report lists at most LISTED of them, so of the others only the number is compared.
+    """
+    known_texts = {_without_note(text) for text in earlier.get("bad_rows", ())}
+    new = [text for text in bad_rows if _without_note(text) not in known_texts]
+    known = [text for text in bad_rows if _without_note(text) in known_texts]
+    unlisted = earlier.get("bad_row_count", 0) - len(known_texts)
+    return {
+        "bad_rows": [*new, *known][:LISTED],
+        "bad_row_count": len(bad_rows),
+        "new_bad_rows": max(0, len(new) - max(0, unlisted)),
+    }
+
+
 def with_run(
-    record: Mapping[str, Any], report: RunReport, settings: NightSettings, *, over_budget: bool = False
+    record: Mapping[str, Any],
+    report: RunReport,
+    settings: NightSettings,
+    *,
+    over_budget: bool = False,
+    earlier_runs: Collection[str] = frozenset(),
 ) -> dict[str, Any]:
-    """The record with the run's results; `over_budget` if earlier attempts had used up the night's budget."""
-    whole = {**record, **run_record(report, settings)}
-    whole["bad_rows"] = [*whole["bad_rows"], *report.bad_rows[:LISTED]]
-    whole["bad_row_count"] += len(report.bad_rows)
+    """The record with the run's results.
+
+    Args:
+        record: the record so far.
+        report: the run's.
+        settings: those of the night.
+        over_budget: earlier attempts had used up the night's budget.
+        earlier_runs: the runs of the night's earlier attempts.
+    """
+    whole = {**record, **run_record(report, settings, earlier_runs=earlier_runs)}
     if over_budget and report.left:
         whole["stopped_by"] = "budget"
     return whole
@@ -136,11 +178,19 @@ def end_record(
 
 
 def exit_code(record: Mapping[str, Any]) -> int:
-    """0 all labelled; 3 finished with failures or bad rows; 4 stopped before the end."""
+    """0 finished without new failures; 3 finished with new failures or bad rows; 4 stopped before the end."""
     if record.get("left"):
         return 4
-    trouble: Sequence[str] = ("failed", "quarantined", "bad_row_count")
-    return 3 if any(record.get(name) for name in trouble) else 0
+    return 3 if record.get("new_failures") or record.get("new_bad_rows") else 0
+
+
+def _by_class(failures: Sequence[Failure]) -> dict[str, int]:
+    return dict(Counter(failure.failure_class for failure in failures).most_common())
+
+
+def _without_note(bad_row: str) -> str:
+    """A bad row without the note on other rows, which may differ from night to night."""
+    return bad_row.removesuffix(OTHER_ROW_USED)
 
 
 def _iso(moment: datetime) -> str:

@@ -23,6 +23,7 @@ TYPES: dict[str, type] = {
     "optimize_after": int,
     "label": dict,
     "retry": dict,
+    "links": dict,
 }
 NIGHT_DECIDES = ("manifest", "prompts", "output", "config", "dry_run", "stop_at", "detect", "detector")
 """Options of `jobs.label` that the table [label] may not hold."""
@@ -46,6 +47,7 @@ class NightSettings:
     budget_gpu_hours: float | None = None
     """GPU hours per night, all its attempts together."""
     price_per_gpu_hour: float | None = None
+    """Of GPU hours alone; hours of actors without a GPU are priced by `run.price_per_hour`."""
     currency: str = "USD"
     compare_nights: int = 14
     """Number of earlier nights on the page."""
@@ -53,6 +55,8 @@ class NightSettings:
     """Number of small or overlapping files of the masks table that makes a night optimize the tables."""
     retry: Mapping[str, str] = field(default_factory=dict)
     """Age at which failures are retried, by failure class. Other classes wait for `jobs.retry`."""
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Addresses that the page links to, by name: a report's site, the bucket's console."""
 
     def __post_init__(self) -> None:
         for name in ("budget_gpu_hours", "price_per_gpu_hour"):
@@ -63,10 +67,19 @@ class NightSettings:
             raise UsageError(f"compare_nights is {self.compare_nights!r}; allowed are 0 to 400")
         if self.optimize_after < 2:
             raise UsageError(f"optimize_after is {self.optimize_after!r}; allowed is 2 or more")
+        for name, address in self.links.items():
+            if not str(address).startswith(("https://", "http://")):
+                raise UsageError(
+                    f"[links] {name} is {address!r}; allowed are texts that begin with https:// or http://"
+                )
         zone_of(self.timezone)
         self.retry_after_s()
         if unknown := sorted(set(self.retry) - CLASSES):
             raise UsageError(f"[retry] {unknown[0]!r} is no failure class; allowed are {', '.join(sorted(CLASSES))}")
+
+    def price(self, *, gpus: bool) -> float | None:
+        """Price of an hour of a GPU, or of an actor without one; None if it is not set."""
+        return self.price_per_gpu_hour if gpus and self.price_per_gpu_hour is not None else self.run.price_per_hour
 
     @property
     def zone(self) -> ZoneInfo:

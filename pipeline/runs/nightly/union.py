@@ -18,6 +18,7 @@ from pipeline.storage.globs import glob_regex
 
 log = logging.getLogger(__name__)
 
+OTHER_ROW_USED = "; another row of this video is used"
 _SHOWN = 20
 _WILD = re.compile(r"[*?\[]")
 
@@ -118,7 +119,8 @@ def join(manifests: Sequence[tuple[str, Manifest]], *, unread: Sequence[Manifest
         for at, (uri, manifest) in enumerate(manifests)
     ]
     rows = np.concatenate([np.zeros(0, np.int64), *(manifest.rows for _, manifest in manifests)])
-    whole = Manifest(table=table.filter(pa.array(latest)), rows=rows[latest], bad_rows=[])
+    names = pa.DictionaryArray.from_arrays(pa.array(file), pa.array([source.uri for source in sources], pa.string()))
+    whole = Manifest(table=table, rows=rows, bad_rows=[], uris=names).select(latest)
     return Union(
         manifest=whole,
         sources=(*sources, *unread),
@@ -157,7 +159,7 @@ def _bad_rows(manifests: Sequence[tuple[str, Manifest]], whole: Manifest) -> lis
     ids = pa.array([row.video_id for _, row in bad], pa.string())
     others = pc.is_in(ids, value_set=whole.table["video_id"], skip_nulls=True).to_pylist()
     return [
-        f"{redact(uri)}: {row}" + ("; another row of this video is used" if other else "")
+        f"{redact(uri)}: {row}" + (OTHER_ROW_USED if other else "")
         for (uri, row), other in zip(bad, others, strict=True)
     ]
 

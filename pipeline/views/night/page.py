@@ -1,23 +1,31 @@
-"""The page of a night: one HTML file without links to others; every name in it is escaped."""
+"""The page of a night: one HTML file with its pictures inside; every name in it is escaped."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
 
+from pipeline.storage.uris import local_path
 from pipeline.views import pages
+from pipeline.views.night.pictures import Picture
 from pipeline.views.night.summary import Night, verdict
 from pipeline.views.words import change, count, duration, large, moment, money, number, short, size
 
 ROWS_SHOWN = 50
-ABSENT = {"stop_at": None, "error": None, "run_id": None, "returns": None, "published": None}
+ABSENT = {"stop_at": None, "error": None, "run_id": None, "returns": None, "published": None, "new_bad_rows": None}
 """Fields of a record that only some attempts have."""
 ABSENT_LISTS = ("failures", "notes", "bad_rows", "manifests", "absent_examples")
-ABSENT_MAPPINGS = ("reasons", "deaths")
+ABSENT_MAPPINGS = ("reasons", "deaths", "links")
 
 
 def render(
-    record: Mapping[str, Any], *, night: Night, attempts: Sequence[Mapping[str, Any]], earlier: Sequence[Night]
+    record: Mapping[str, Any],
+    *,
+    night: Night,
+    attempts: Sequence[Mapping[str, Any]],
+    earlier: Sequence[Night],
+    pictures: Sequence[Picture] = (),
+    root: str = "../../",
 ) -> str:
     """The page of a night as HTML.
 
@@ -26,6 +34,8 @@ def render(
         night: the night in numbers, this attempt included.
         attempts: reports of the night's attempts before it.
         earlier: the nights before, oldest first.
+        pictures: the most doubtful objects of the night.
+        root: address of the output relative to the page.
     """
     return pages.render(
         "night.html",
@@ -37,7 +47,11 @@ def render(
         skipped=_skipped(record),
         tables=_tables(record),
         nights=[*earlier, night],
-        attempts=[{"started": None, "labelled": 0, "left": 0, **attempt} for attempt in attempts],
+        pictures=pictures,
+        root=root,
+        local=local_path(record["output"]) is not None,
+        work=_work(record),
+        attempts=[{"started": None, "labelled": 0, "left": 0, "unfinished": False, **attempt} for attempt in attempts],
         outcome=_outcome,
         most_shown=ROWS_SHOWN,
     )
@@ -59,7 +73,7 @@ def _tiles(night: Night, earlier: Sequence[Night], currency: str, *, hours: str)
     """Name, value and note of each number at the top."""
     tiles = [
         ("Labelled", number(night.labelled), change(night.labelled, (n.labelled for n in earlier))),
-        ("Failed", number(night.failed), "in quarantine or unreachable" if night.failed else ""),
+        ("New failures", number(night.new_failures), _known(night)),
         ("Left", number(night.left), "the next night continues" if night.left else ""),
         ("Frames/s", short(night.frames_per_s), change(night.frames_per_s, (n.frames_per_s for n in earlier))),
         ("Masks made", large(night.masks), f"on {large(night.frames)} {'frame' if night.frames == 1 else 'frames'}"),
@@ -76,6 +90,18 @@ def _tiles(night: Night, earlier: Sequence[Night], currency: str, *, hours: str)
     return tiles
 
 
+def _known(night: Night) -> str:
+    known = night.failed - night.new_failures
+    return f"and {number(known)} known from earlier nights" if known > 0 else ""
+
+
+def _work(record: Mapping[str, Any]) -> str:
+    """What this attempt did, in a sentence."""
+    made = f"{count(record.get('frames', 0), 'frame')}, {count(record.get('masks', 0), 'mask')}"
+    done = f"{count(record.get('labelled', 0), 'video')} labelled, {number(record.get('failed', 0))} failed"
+    return f"{done}, {number(record.get('left', 0))} left in {duration(record.get('seconds', 0))}: {made}"
+
+
 def _skipped(record: Mapping[str, Any]) -> list[tuple[int, str]]:
     """How many videos and rows were left out, and why."""
     planned: Mapping[str, int] = record.get("planned") or {}
@@ -84,12 +110,17 @@ def _skipped(record: Mapping[str, Any]) -> list[tuple[int, str]]:
         (planned.get("quarantined", 0), "in quarantine, not due yet"),
         (record.get("left", 0), "pending, not reached before the stop"),
         (record.get("superseded", 0), "superseded by a later row of the same video"),
-        (record.get("bad_row_count", 0), "left out of a manifest because a rule is broken"),
+        (record.get("bad_row_count", 0), _bad_rows(record)),
         (record.get("truncated", 0), "labelled up to where the file ends too early"),
         (record.get("damaged", 0), "labelled with damaged frames"),
         (record.get("absent", 0), "labelled, but in no manifest any longer; the labels are kept"),
     ]
     return [(amount, what) for amount, what in lines if amount]
+
+
+def _bad_rows(record: Mapping[str, Any]) -> str:
+    new = record.get("new_bad_rows", record.get("bad_row_count", 0))
+    return f"left out of a manifest because a rule is broken; {number(new)} of them new"
 
 
 def _tables(record: Mapping[str, Any]) -> list[str]:
@@ -125,10 +156,15 @@ def _outcome(attempt: Mapping[str, Any]) -> str:
 
 
 def _classes(record: Mapping[str, Any]) -> str:
-    new, old = record["failed_by_class"], record["quarantined_by_class"]
-    pieces = [f"{number(videos)} {name}" for name, videos in new.items()]
-    pieces += [f"{number(videos)} {name} from earlier nights" for name, videos in old.items()]
-    return ", ".join(pieces)
+    """New and known failures by class."""
+    new = record.get("new_failures_by_class", record["failed_by_class"])
+    known = record.get("known_failures_by_class", record["quarantined_by_class"])
+    parts = [("new", new), ("known from earlier nights", known)]
+    return "; ".join(
+        f"{number(sum(classes.values()))} {which}"
+        + (f": {', '.join(f'{number(videos)} {name}' for name, videos in classes.items())}" if classes else "")
+        for which, classes in parts
+    )
 
 
 def _due(failure: Mapping[str, Any], record: Mapping[str, Any]) -> str:

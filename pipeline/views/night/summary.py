@@ -16,12 +16,14 @@ class Night:
     labelled: int = 0
     failed: int = 0
     """Videos that the last attempt left failed or in quarantine."""
+    new_failures: int = 0
+    """Of the failed ones, those that failed in this night for the first time."""
     left: int = 0
     """Pending videos that the last attempt left."""
     frames: int = 0
     masks: int = 0
     seconds: float = 0.0
-    """Seconds of labelling, without planning and publishing."""
+    """Seconds of labelling, without planning, the start of workers and publishing."""
     gpu_hours: float = 0.0
     cost: float | None = None
     unfinished: int = 0
@@ -36,7 +38,7 @@ class Night:
 
     @property
     def tried(self) -> int:
-        return self.labelled + self.failed
+        return self.labelled + self.new_failures
 
     @property
     def ending(self) -> str:
@@ -50,14 +52,18 @@ def verdict(record: Mapping[str, Any]) -> tuple[str, str]:
     """How the night ended, in a word for its colour and in a sentence."""
     if record.get("error"):
         return "bad", "The night failed"
-    without = record.get("failed", 0) + record.get("quarantined", 0)
-    failed = f"; {count(without, 'video')} without labels" if without else ""
+    new = record.get("new_failures", record.get("failed", 0))
+    known = record.get("known_failures", record.get("quarantined", 0))
+    failures = count(new, "new failure") + (f", {known:,} known" if known else "") if new or known else ""
     if left := record.get("left"):
         why = {"stop-at": "at its stop time", "budget": "with its budget used up", "signal": "when asked to"}
         reason = why.get(str(record.get("stopped_by")), "before the end")
-        return "warn", f"Stopped {reason}, {count(left, 'video')} left{failed}"
-    if without:
-        return "warn", f"Finished, {count(without, 'video')} without labels"
-    if record.get("bad_row_count"):
-        return "warn", "Finished, but the manifests have bad rows"
+        return "warn", f"Stopped {reason}, {count(left, 'video')} left" + (f"; {failures}" if failures else "")
+    bad_rows = record.get("bad_row_count", 0)
+    if new_rows := record.get("new_bad_rows", bad_rows):
+        failures += f"{'; ' if failures else ''}{count(new_rows, 'new bad row')} in the manifests"
+    if failures:
+        return "warn" if new or new_rows else "good", f"Finished, {failures}"
+    if bad_rows:
+        return "good", f"Finished, nothing new; {count(bad_rows, 'known bad row')} in the manifests"
     return "good", "Everything is labelled"

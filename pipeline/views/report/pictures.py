@@ -51,7 +51,7 @@ def write_pictures(
     """
     (labelled,) = load_videos(labels, [video["video_id"]])
     with open_labelled(labelled.video, storage=storage) as reader:
-        index = _worst_frame(labelled, masklet.get("object_id"))
+        index = worst_frame(labelled, masklet.get("object_id"))
         frame = reader.at([index])[index]
         names = {key: row["category"] for key, row in labelled.masklets.items() if row["category"]}
         drawn = draw_frame(frame.rgb, labelled.frames.get(index, ()), names=names)
@@ -74,7 +74,7 @@ def _write_clip(reader: VideoReader, folder: Path, n: int) -> str:
     return path
 
 
-def _worst_frame(labelled: LabelledVideo, object_id: int | None) -> int:
+def worst_frame(labelled: LabelledVideo, object_id: int | None) -> int:
     """The frame where this object is present with the lowest sum of predicted IoU and stability."""
     rows = [row for frame in labelled.frames.values() for row in frame if row["object_id"] == object_id]
     seen = [row for row in rows if row["is_present"]] or rows

@@ -11,7 +11,14 @@ import pyarrow.parquet as pq
 from pipeline.labels.failures import Failure
 from pipeline.manifest import SCHEMA, BadRow, Manifest
 from pipeline.runs.config import RunConfig
-from pipeline.runs.nightly.report import absent_videos, begin_record, end_record, run_record, union_record
+from pipeline.runs.nightly.report import (
+    absent_videos,
+    bad_rows_record,
+    begin_record,
+    end_record,
+    run_record,
+    union_record,
+)
 from pipeline.runs.nightly.settings import NightSettings
 from pipeline.runs.nightly.union import join
 from pipeline.runs.progress import RunReport
@@ -103,4 +110,5 @@ def night_record(
     chosen = settings(**given)
     record = begin_record(chosen, night=night, started=STARTED, stop_at=None)
     record |= union_record(union, absent_videos(labelled, union)) | run_record(done, chosen)
+    record |= bad_rows_record([*union.bad_rows, *done.bad_rows], {})
     return end_record(record, attempt=1, ended=STARTED + timedelta(seconds=done.seconds), error=None)

@@ -25,10 +25,10 @@ def test_attempts_are_numbered_and_each_object_is_written_once(tmp_path: Path) -
     assert numbers == list(range(1, 9))
     for labelled, page in ((10, "page one"), (99, "another")):
         history.finish(store, "2026-11-22", 1, ended(1, labelled=labelled))
-        history.add_page(store, "2026-11-22", 1, page)
+        history.add_page(store, "2026-11-22", 1, page.__add__)
     folder = tmp_path / "nights" / "2026-11-22" / "attempt-001"
     assert json.loads((folder / "report.json").read_text())["labelled"] == 10
-    assert (folder / "report.html").read_text() == "page one"
+    assert (folder / "report.html").read_text() == "page one../../../"
 
 
 def test_an_attempt_whose_claim_was_stored_and_not_answered_is_this_one(
@@ -51,8 +51,8 @@ def test_the_newest_report_is_directly_below_its_night(tmp_path: Path) -> None:
     for number in (1, 2):
         history.claim(store, "2026-11-22", {})
         history.finish(store, "2026-11-22", number, ended(number))
-        history.add_page(store, "2026-11-22", number, f"page {number}")
-    assert (tmp_path / "nights/2026-11-22/report.html").read_text() == "page 2"
+        history.add_page(store, "2026-11-22", number, f"page {number}".__add__)
+    assert (tmp_path / "nights/2026-11-22/report.html").read_text() == "page 2../../"
     assert [attempt["attempt"] for attempt in history.read_attempts(store, "2026-11-22")] == [1, 2]
 
 

@@ -1,6 +1,7 @@
 """Three nights over the real plan, quarantine, lease, publishing and pages; only the actors are stood in for."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline.runs.progress import Progress
 from pipeline.runs.run import label_corpus
 from pipeline.storage import Store, part_path
 from pipeline.tables.query import open_labels
+from pipeline.views.night import verdict
 from tests.labelling import mask_rows
 from tests.runs.nightly.examples import row, settings, write_manifest
 
@@ -31,7 +33,9 @@ def label_at_once(prepared: Prepared, progress: Progress, **_: Any) -> list[Fail
         video_id, key = wanted["video_id"], wanted["label_key"]
         if video_id.startswith("broken"):
             attempt = Attempt("decode", "VideoError: no streams", "", "worker-0", time.time() - 3600)
-            failures.append(failure_of([attempt], video_id=video_id, label_key=key, run_id=progress.run_id))
+            earlier = prepared.failures.get(video_id, ())
+            failure = failure_of([attempt], video_id=video_id, label_key=key, run_id=progress.run_id, earlier=earlier)
+            failures.append(failure)
             write_failure(prepared.store, failures[-1])
             progress.failed["decode"] = progress.failed.get("decode", 0) + 1
             continue
@@ -75,8 +79,8 @@ class Nights:
             output=str(self.folder / "out"),
             manifests=(f"{self.folder}/manifests/date=*/*.parquet",),
             retry={"decode": decode_after},
-            **given,
         )
+        chosen = replace(chosen, **given)
         return run_night(chosen, night=name, now=lambda: datetime.now(UTC), label=LABEL_AT_ONCE)
 
 
@@ -99,6 +103,7 @@ def test_each_night_labels_new_changed_and_due_videos_with_reasons(nights: Night
     second = nights.run("2026-11-21", decode_after="1m")
     assert second["reasons"] == {"new video": 1, "prompts changed": 1, "video changed": 1, "retry due": 1}
     assert (second["labelled"], second["failed"], second["superseded"]) == (3, 1, 1)
+    assert (second["new_failures"], second["known_failures"], second["exit_code"]) == (0, 1, 0)
     assert second["planned"]["labelled"] == 1
 
     nights.put_manifest("2026-11-20", cat=1, dog=1, broken=1)  # one is taken out
@@ -107,6 +112,8 @@ def test_each_night_labels_new_changed_and_due_videos_with_reasons(nights: Night
     assert third["reasons"] == {"new video": 1}
     assert (third["labelled"], third["quarantined_by_class"]) == (1, {"decode": 1})
     assert third["absent_examples"] == ["fox"]
+    assert (third["new_failures"], third["known_failures"], third["exit_code"]) == (0, 1, 0)
+    assert verdict(third) == ("good", "Finished, 0 new failures, 1 known")
 
     again = nights.run("2026-11-22")
     assert (again["attempt"], again["reasons"], again["labelled"], again["failed"]) == (2, {}, 0, 0)
@@ -120,6 +127,25 @@ def test_a_video_that_is_whole_again_leaves_quarantine(nights: Nights) -> None:
     nights.run("2026-11-20")
     nights.put_video("broken", b"mended")
     assert nights.run("2026-11-21")["reasons"] == {"new video": 1}
+
+
+def test_a_source_that_is_missing_every_night_is_new_once(nights: Nights) -> None:
+    nights.put_manifest("2026-11-20", cat=1, gone=1)
+    found = [nights.run("2026-11-20"), nights.run("2026-11-20"), nights.run("2026-11-21")]
+    assert [(each["new_failures"], each["known_failures"]) for each in found] == [(1, 0), (1, 0), (0, 1)]
+    assert [each["exit_code"] for each in found] == [3, 3, 0]
+    message = found[0]["failures"][0]["message"]
+    assert message.startswith(f"row 1 of {nights.folder}/manifests/date=2026-11-20/a.parquet: cannot find")
+
+
+def test_a_bad_row_is_new_in_its_first_night(nights: Nights) -> None:
+    nights.put_manifest("2026-11-20", cat=1, dog=float("nan"))
+    skipping = replace(settings().run, output=str(nights.folder / "out"), on_bad_row="skip")
+    found = [nights.run(night, run=skipping) for night in ("2026-11-20", "2026-11-21")]
+    assert [(each["bad_row_count"], each["new_bad_rows"], each["exit_code"]) for each in found] == [
+        (1, 1, 3),
+        (1, 0, 0),
+    ]
 
 
 def test_many_nights_leave_few_files(nights: Nights) -> None:

@@ -103,3 +103,12 @@ def test_manifests_in_a_bucket_are_found_and_read(s3: S3) -> None:
     uris = find_manifests([f"{s3.uri}/manifests/date=*/*.parquet"], storage=Storage())
     assert uris == [f"{s3.uri}/manifests/date={date}/a.parquet" for date in ("2026-11-20", "2026-11-21")]
     assert read_union(uris, storage=Storage()).manifest.video(0).prompts[0].points[0][0] == 2.0
+
+
+def test_a_row_left_out_of_one_manifest_stays_in_the_others() -> None:
+    whole = join([("a", manifest(row("cat"), row("dog"))), ("b", manifest(row("owl"), row("fox")))]).manifest
+    bad = whole.bad_row(0, column="prompts", value="", rule="a correction does not fit")
+    kept = whole.without({0: bad})
+    assert kept.table["video_id"].to_pylist() == ["dog", "owl", "fox"]
+    assert [kept.place(i) for i in range(3)] == ["row 1 of a", "row 0 of b", "row 1 of b"]
+    assert str(kept.bad_rows[0]).startswith("a: row 0, video_id 'cat', column prompts")

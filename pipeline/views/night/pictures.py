@@ -14,7 +14,7 @@ from pipeline.tables.query import Labels
 from pipeline.video.content import open_labelled
 from pipeline.views.preview import load_videos
 from pipeline.views.preview.draw import draw_frame
-from pipeline.views.preview.film import scaled
+from pipeline.views.preview.sheet import scaled
 from pipeline.views.report.pictures import worst_frame
 
 log = logging.getLogger(__name__)

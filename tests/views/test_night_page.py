@@ -10,7 +10,7 @@ from pipeline.errors import ManifestError, UsageError
 from pipeline.runs.nightly.history import total
 from pipeline.runs.nightly.report import begin_record, end_record
 from pipeline.tables import Published
-from pipeline.views.night import Night, verdict
+from pipeline.views.night import Night, Picture, verdict
 from pipeline.views.night import page as night_page
 from pipeline.views.words import change, shown
 from tests.runs.nightly.examples import HOSTILE, STARTED, failure, manifest, night_record, report, row, settings
@@ -46,7 +46,7 @@ def render(
     *,
     attempts: list[dict[str, Any]],
     earlier: list[Night],
-    pictures: Sequence[night_page.Picture] = (),
+    pictures: Sequence[Picture] = (),
 ) -> str:
     """The page of a night whose attempts are these."""
     night = total(record["night"], [*attempts, record])
@@ -75,7 +75,7 @@ def test_hostile_names_are_text_and_nothing_else() -> None:
         gone=HOSTILE,
     )
     earlier = [Night(night="2026-11-21", attempts=1, labelled=3, error=HOSTILE, exit_code=1)]
-    picture = night_page.Picture(
+    picture = Picture(
         video_id=HOSTILE, object_id=1, category=HOSTILE, frame_index=3, doubt=0.7, reasons=HOSTILE, jpeg=b"jpeg"
     )
     page = render(record, attempts=[{**record, "error": HOSTILE}], earlier=earlier, pictures=[picture])

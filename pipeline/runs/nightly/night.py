@@ -28,8 +28,7 @@ from pipeline.storage import Storage, Store
 from pipeline.tables import fragments, optimize
 from pipeline.tables.labelled import labelled_videos
 from pipeline.tables.output import claim_output
-from pipeline.tables.query import open_labels
-from pipeline.views.night import Picture, doubtful_pictures, render
+from pipeline.views.night import Picture, render
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +112,9 @@ def run_night(
 
 def _pictures(store: Store, storage: Storage, run_ids: list[str]) -> list[Picture]:
     """The most doubtful objects of the night; none where labels cannot be read, because the report matters more."""
+    from pipeline.tables.query import open_labels  # loads DuckDB, which planning and labelling do not need
+    from pipeline.views.night.pictures import doubtful_pictures
+
     try:
         with open_labels(store) as labels:
             return doubtful_pictures(labels, run_ids=run_ids, storage=storage)

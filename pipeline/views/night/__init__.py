@@ -1,7 +1,6 @@
 """The page of a night, drawn from its record."""
 
 from pipeline.views.night.page import render
-from pipeline.views.night.pictures import Picture, doubtful_pictures
-from pipeline.views.night.summary import Night, verdict
+from pipeline.views.night.summary import Night, Picture, verdict
 
-__all__ = ["Night", "Picture", "doubtful_pictures", "render", "verdict"]
+__all__ = ["Night", "Picture", "render", "verdict"]

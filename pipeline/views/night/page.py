@@ -7,8 +7,7 @@ from typing import Any
 
 from pipeline.storage.uris import local_path
 from pipeline.views import pages
-from pipeline.views.night.pictures import Picture
-from pipeline.views.night.summary import Night, verdict
+from pipeline.views.night.summary import Night, Picture, verdict
 from pipeline.views.words import change, count, duration, large, moment, money, number, short, size
 
 ROWS_SHOWN = 50

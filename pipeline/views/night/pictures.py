@@ -1,17 +1,16 @@
 """Pictures of a night's most doubtful objects, each on the frame where its mask is worst."""
 
-import base64
 import io
 import logging
 import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import CorpusError
 from pipeline.storage import Storage
 from pipeline.tables.query import Labels
 from pipeline.video.content import open_labelled
+from pipeline.views.night.summary import Picture
 from pipeline.views.preview import load_videos
 from pipeline.views.preview.draw import draw_frame
 from pipeline.views.preview.sheet import scaled
@@ -24,25 +23,6 @@ WIDTH = 480
 """Pixels; the page shows them at half of it on most screens."""
 TIME_S = 60.0
 """No other video is opened after so many seconds: a night ends soon after labelling."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """One object on its worst frame."""
-
-    video_id: str
-    object_id: int
-    category: str | None
-    frame_index: int
-    doubt: float
-    """How likely the masklet is wrong, 0 to 1."""
-    reasons: str
-    jpeg: bytes
-
-    @property
-    def source(self) -> str:
-        """The picture as a data: address."""
-        return "data:image/jpeg;base64," + base64.b64encode(self.jpeg).decode()
 
 
 def doubtful_pictures(labels: Labels, *, run_ids: Collection[str], storage: Storage | None = None) -> list[Picture]:

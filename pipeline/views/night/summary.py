@@ -1,5 +1,6 @@
-"""A night in numbers, and its verdict in one sentence."""
+"""A night in numbers, its verdict in one sentence, and a picture on its page."""
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,25 @@ class Night:
         if self.error or self.exit_code is None:
             return "failed" if self.error else "no report"
         return {0: "complete", 3: "with failures", 4: "stopped"}.get(self.exit_code, "failed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One object on its worst frame."""
+
+    video_id: str
+    object_id: int
+    category: str | None
+    frame_index: int
+    doubt: float
+    """How likely the masklet is wrong, 0 to 1."""
+    reasons: str
+    jpeg: bytes
+
+    @property
+    def source(self) -> str:
+        """The picture as a data: address."""
+        return "data:image/jpeg;base64," + base64.b64encode(self.jpeg).decode()
 
 
 def verdict(record: Mapping[str, Any]) -> tuple[str, str]:

@@ -5,12 +5,17 @@ Masks and truth may each be a label output, any format that jobs.export writes w
 
 With --against, two label outputs of different models are compared: the scores are their agreement on the videos that
 both have, and --review writes the videos on which they disagree most.
+
+With --staged, the labels of OUTPUT that are committed but not published are scored, before jobs.publish shows them:
+
+    python -m jobs.evaluate OUTPUT --staged --against published [--review FOLDER]
 """
 
 import argparse
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import get_args
 
 from rich.console import Console
@@ -31,12 +36,14 @@ from pipeline.formats.evaluate import (
     worst_videos,
 )
 from pipeline.formats.location import Location
-from pipeline.formats.opening import KINDS, open_masks
-from pipeline.formats.sources import FrameProtocol
+from pipeline.formats.opening import KINDS, LABELS, open_masks, open_staged_masks
+from pipeline.formats.sources import FrameProtocol, MaskSource
 from pipeline.runs.values import user_path
 from pipeline.storage import Storage, Store
 
 SHOWN = 20
+PUBLISHED = "published"
+"""Names the tables of OUTPUT where its staged labels are scored."""
 COLUMNS = (
     "masklets",
     " frames",
@@ -68,8 +75,12 @@ def parser() -> argparse.ArgumentParser:
     add("masks", metavar="OUTPUT", help="masks to score: a label output, or masks in another format")
     against = p.add_mutually_exclusive_group(required=True)
     against.add_argument("--truth", metavar="URI", help="true masks: a label output, or masks in another format")
-    against.add_argument("--against", metavar="OUTPUT", help="label output of another model, to measure the agreement")
-    add("--baseline", metavar="URI", help="second output, scored against the same truth for comparison")
+    against.add_argument("--against", metavar="OUTPUT", help="label output of another model, to measure the agreement; "
+        "with --staged also published, the tables of the same output")  # fmt: skip
+    add("--baseline", metavar="URI", help="second output, scored against the same truth for comparison; with --staged "
+        "also published")  # fmt: skip
+    add("--staged", action="store_true", help="score the labels of runs with --no-publish that are not published yet")
+    add("--run", metavar="RUN", help="with --staged: those of this run (default: of all such runs, the last one first)")
     add("--kind", choices=KINDS, help="format of OUTPUT (default: detected from the files)")
     add("--truth-kind", choices=KINDS, help="format of the truth (default: detected from the files)")
     add(
@@ -103,24 +114,35 @@ def main(arguments: list[str] | None = None) -> int:
         raise UsageError(f"--worst must be at least 1 (got {args.worst})")
     if args.review and not args.against:
         raise UsageError("--review needs --against: it shows where two outputs disagree")
+    if args.run and not args.staged:
+        raise UsageError("--run needs --staged")
+    if args.staged and args.kind not in (None, LABELS):
+        raise UsageError(f"--staged scores a label output; leave out --kind {args.kind}")
     if args.against and args.only_labelled:
         raise UsageError("--against scores the videos that both outputs have; leave out --only-labelled")
     storage = open_storage(args)
     for uri, is_ours in ((args.json, is_summary), (args.csv, is_score_table)):
         _check_replaceable(uri, is_ours, storage)
-    truth = open_masks(args.truth or args.against, kind=args.truth_kind, storage=storage)
+    against = _published_as(args, args.against)
+    truth = open_masks(args.truth or against, kind=args.truth_kind, storage=storage)
 
-    def score(uri: str, kind: str | None) -> Evaluation:
+    def score(masks: MaskSource) -> Evaluation:
         return evaluate(
-            open_masks(uri, kind=kind, where=args.where, storage=storage),
+            masks,
             truth,
             protocol=args.protocol,
             missing="skip" if args.where else "skip videos" if args.only_labelled or args.against else "empty",
             workers=args.workers,
         )
 
-    evaluation = score(args.masks, args.kind)
-    summary = summarise(evaluation, baseline=score(args.baseline, None) if args.baseline else None)
+    if args.staged:
+        masks = open_staged_masks(args.masks, run=args.run, where=args.where, storage=storage)
+    else:
+        masks = open_masks(args.masks, kind=args.kind, where=args.where, storage=storage)
+    evaluation, baseline = score(masks), None
+    if uri := _published_as(args, args.baseline):
+        baseline = score(open_masks(uri, where=args.where, storage=storage))
+    summary = summarise(evaluation, baseline=baseline)
     show(summary, against=args.against)
     if args.review:
         _review(args, worst_videos(evaluation.scores, args.worst), storage)
@@ -191,10 +213,13 @@ def _interval(interval: Interval, *, signed: bool = False) -> str:
 def _review(args: argparse.Namespace, videos: list[str], storage: Storage) -> None:
     """Write contact sheets of both outputs for these videos, by the same ranks, and the prompts."""
     from pipeline.tables.query import open_labels  # imported late: it loads DuckDB
+    from pipeline.tables.staged import open_staged
     from pipeline.views.review import write_review
 
-    for uri, folder in ((args.masks, args.review), (args.against, args.review / "against")):
-        with open_labels(Store(uri, storage=storage)) as labels:
+    found, other = (Store(uri, storage=storage) for uri in (args.masks, _published_as(args, args.against)))
+    first = partial(open_staged, found, run=args.run) if args.staged else partial(open_labels, found)
+    for opened, folder in ((first, args.review), (partial(open_labels, other), args.review / "against")):
+        with opened() as labels:
             done = write_review(labels, folder, worst=args.worst, videos=videos, storage=storage)
         for line in done.left_out[:SHOWN]:
             out.print(f"left out: {line}", markup=False)
@@ -203,6 +228,11 @@ def _review(args: argparse.Namespace, videos: list[str], storage: Storage) -> No
         f"{args.against} in {args.review}/against/sheets",
         markup=False,
     )
+
+
+def _published_as(args: argparse.Namespace, uri: str | None) -> str | None:
+    """The output that an option names; `published` is OUTPUT itself with --staged."""
+    return args.masks if args.staged and uri == PUBLISHED else uri
 
 
 def _check_replaceable(uri: str | None, is_ours: Callable[[bytes], bool], storage: Storage) -> None:

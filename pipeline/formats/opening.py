@@ -5,9 +5,11 @@ from pipeline.formats import mask_table
 from pipeline.formats.labels import open_selection
 from pipeline.formats.location import Location
 from pipeline.formats.registry import FORMATS
+from pipeline.formats.selection import Selection
 from pipeline.formats.sources import MaskSource, SelectedMasks
-from pipeline.storage import Storage
+from pipeline.storage import Storage, Store
 from pipeline.storage.paths import MASKLETS_TABLE, MASKS_TABLE, PARTS, RUNS
+from pipeline.tables.staged import open_staged
 
 LABELS, TABLE = "labels", "table"
 KINDS = (LABELS, TABLE, *FORMATS)
@@ -34,6 +36,18 @@ def open_masks(
     if kind == LABELS:
         return SelectedMasks(open_selection(str(at), storage=storage, where=where))
     return mask_table.open_masks(at) if kind == TABLE else FORMATS[kind].open_masks(at)
+
+
+def open_staged_masks(
+    output: str, *, run: str | None = None, where: str | None = None, storage: Storage | None = None
+) -> MaskSource:
+    """The committed masks of a label output that its tables do not show: those of a run, or of all staged runs.
+
+    Raises:
+        UsageError: There are none.
+    """
+    labels = open_staged(Store(output, storage=storage), run=run)
+    return SelectedMasks(Selection(labels.connection, where=where))
 
 
 def kind_of(at: Location) -> str:

@@ -30,6 +30,7 @@ from pipeline.runs.detections import fill_detections, read_digests
 from pipeline.runs.duplicates import describe_copies, find_copies, identities_by_etag, identities_by_reading
 from pipeline.runs.estimate import Estimate, costs_of, estimate
 from pipeline.runs.groups import describe_groups, sorted_groups
+from pipeline.runs.pinned import describe_pinned, find_pinned
 from pipeline.runs.plan import CORRECTED, Plan, make_plan, places_of
 from pipeline.runs.returns import describe_returns, find_returns
 from pipeline.runs.summary import plan_lines
@@ -63,8 +64,8 @@ class Prepared:
     returns: dict[str, int] = field(default_factory=dict)
     """Videos whose published labels are replaced by older ones, by the run that made the older ones."""
     notes: list[str] = field(default_factory=list)
-    """Notes on the plan, one line each: coordinates between 0 and 1, corrections, returning labels, duplicates,
-    worker groups."""
+    """Notes on the plan, one line each: coordinates between 0 and 1, corrections, returning and pinned labels,
+    duplicates, worker groups."""
     estimate: Estimate | None = None
     """Time that the pending videos take, if the configuration has a calibration."""
 
@@ -138,7 +139,10 @@ def prepare(
         costs=costs_of(calibration, object_cost=model.object_cost, lanes=config.lanes),
     )
     plan = replace(plan, copies=_copies(plan, manifest, sizes, config, storage))
-    returns = find_returns(store, plan, labelled)
+    pinned = {}
+    if config.publish and not config.detection:
+        pinned = find_pinned(store, plan, weights=model.digest, parameters=config.parameters)
+    returns = find_returns(store, plan, labelled, pinned=pinned)
     _refuse_large_relabel(plan, config, labelled.num_rows, returns)
     kept = plan.table.filter(pc.equal(plan.table["state"], "quarantined"))
     keys = zip(kept["video_id"].to_pylist(), kept["label_key"].to_pylist(), strict=True)
@@ -159,6 +163,7 @@ def prepare(
             *overlay.notes(),
             *detected.notes,
             *describe_returns(returns),
+            *describe_pinned(pinned, store),
             *describe_copies(plan.copies),
             *groups,
         ],

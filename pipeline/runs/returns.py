@@ -1,7 +1,7 @@
 """Videos whose published labels a run replaces with older ones: no video is pending, but tables change."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import NamedTuple
@@ -25,13 +25,14 @@ class Made(NamedTuple):
     at: datetime | None
 
 
-def find_returns(store: Store, plan: Plan, labelled: pa.Table) -> dict[str, int]:
+def find_returns(store: Store, plan: Plan, labelled: pa.Table, *, pinned: Collection[str] = ()) -> dict[str, int]:
     """Number of videos that return to older labels, by the run that made the older labels; most videos first.
 
     Args:
         store: the output.
         plan: of the run; a return is a video that is labelled under another key than the published one.
         labelled: the published videos: video_id and label_key.
+        pinned: videos whose pinned labels stay.
 
     Raises:
         StorageError: The output cannot be read.
@@ -39,7 +40,8 @@ def find_returns(store: Store, plan: Plan, labelled: pa.Table) -> dict[str, int]
     wanted = plan.table.select(["video_id", "label_key"]).filter(pc.equal(plan.table["state"], "labelled"))
     where = pc.index_in(wanted["video_id"], value_set=labelled["video_id"])
     differs = pc.not_equal(wanted["label_key"], labelled["label_key"].take(where))
-    pairs = wanted.filter(pc.fill_null(differs, False))
+    stays = pc.is_in(wanted["video_id"], value_set=pa.array(pinned, pa.string()))
+    pairs = wanted.filter(pc.and_not(pc.fill_null(differs, False), stays))
     if not pairs.num_rows:
         return {}
     published = _published(store, pairs["video_id"])

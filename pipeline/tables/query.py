@@ -3,7 +3,7 @@
 import functools
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import duckdb
 import pyarrow as pa
@@ -24,10 +24,11 @@ class Labels:
     every video, even during a publication. All five names work in `sql`.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, tables: Mapping[str, ds.Dataset] | None = None) -> None:
+        """Open the published labels of an output, or `tables`: other labels of it, as masks, masklets and videos."""
         self.store = store
         require_output(store)
-        if not set(TABLES) & set(store.list_dirs("")):
+        if tables is None and not set(TABLES) & set(store.list_dirs("")):
             raise UsageError(f"{store} holds no published labels; publish them first: python -m jobs.publish {store}")
         self._connection = duckdb.connect(
             config={
@@ -43,7 +44,7 @@ class Labels:
             "runs": functools.partial(read_runs, store),
         }
         self._tables: dict[str, DeltaTable] | None = None
-        self._datasets: dict[str, ds.Dataset] = {}
+        self._datasets: dict[str, ds.Dataset] = dict(tables or {})
         self._opened: set[str] = set()
 
     def __enter__(self) -> "Labels":

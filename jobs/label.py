@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from jobs import console, options
 from jobs.command import add_storage, handle_errors, start
 from jobs.command_line import Parser, read_given, require
+from jobs.detection_options import DETECTIONS_HELP, add_reading, take_reading
 from pipeline.api.display import display_for
 from pipeline.detection.settings import DetectionParameters, parse_classes
 from pipeline.detection.thresholds import Association
@@ -58,8 +59,8 @@ def parser() -> argparse.ArgumentParser:
     add("--config", metavar="FILE", help="TOML file of these options; the command line wins")
     add("--manifest", metavar="URI", help="Parquet manifest: one row per video, with its prompts (path or fsspec URL)")
     add("--prompts", metavar="URI", help="flat table of prompts instead: one row per video, object and frame")
-    add("--detections", metavar="URI", help="output of jobs.detect, or table of detections: objects begin from them "
-        "and need no prompts (Parquet sorted by video_id, CSV, JSON lines; a column detections wins)")  # fmt: skip
+    add("--detections", metavar="URI", help=f"{DETECTIONS_HELP}. Objects begin from them and need no prompts; a column "
+        "detections of the manifest wins")  # fmt: skip
     add("--detect", metavar="LIST", help='first find objects of these classes, such as "car, person", then track '
         "them; --manifest may be a folder of videos; the detections stay in OUTPUT/detections")  # fmt: skip
     add("--detector", metavar="NAME", help="with --detect: model of jobs.detect; --at then says when it looks, such as "
@@ -89,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
         "off; objects of detections: when no look has seen them either, 10s)")  # fmt: skip
     group = p.add_argument_group("with --detections")
     add = group.add_argument
+    add_reading(add)
     add("--classes", type=_classes, metavar="A,B", help="categories that count (default: all)")
     add("--min-score", type=float, metavar="X", help="lowest score that counts (default: 0)")
     add("--confirm-score", type=float, metavar="X", help="score from which one detection begins an object; below it a "
@@ -158,6 +160,7 @@ def read_options(arguments: list[str]) -> tuple[RunConfig, bool, "Clip | None"]:
     association = {name: given.pop(name) for name in ASSOCIATION_NAMES if name in given}
     if association.get("retire_after_s") == 0:  # off
         association["retire_after_s"] = None
+    values["reading"] = take_reading(given)
     values["association"] = Association(**association)
     parameters = {name: given.pop(name) for name in PARAMETER_NAMES if name in given}
     values["parameters"] = Parameters(**parameters, retire_after_s=association.get("retire_after_s"))

@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from jobs.command import add_storage, handle_errors, open_storage, start
 from jobs.command_line import Parser
+from jobs.detection_options import DETECTIONS_HELP, add_reading
 from jobs.manifest_actions import (
     SHOWN,
     build,
@@ -59,8 +60,10 @@ def parser() -> argparse.ArgumentParser:
     _output(add)
 
     add = command("from-detections", from_detections, "boxes of any detector become prompts")
-    add("--detections", required=True, metavar="URI", help="table (Parquet, CSV, JSONL), one row a box: video_id, "
-        "frame_index or time_s, x_min, y_min, x_max, y_max; optionally score, category, fps")  # fmt: skip
+    add("--detections", required=True, metavar="URI", help=DETECTIONS_HELP)
+    add_reading(add)
+    add("--prompt", choices=("mask", "box"), default="mask", help="what to prompt with where a detection has both: its "
+        "mask, or its box (default: mask)")  # fmt: skip
     add(
         "--every",
         type=_every,
@@ -73,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
         type=float,
         default=0.5,
         metavar="X",
-        help="IoU with an object's last box from which a box is that object (default: 0.5)",
+        help="IoU with an object's last box from which a box is that object; not of a tracker's objects (default: 0.5)",
     )
     add(
         "--min-score",

@@ -4,7 +4,7 @@ import argparse
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,12 +12,18 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.detection_options import take_reading
+from pipeline.detection import GIVEN
+from pipeline.detection.sources.prompts import flat_detections
+from pipeline.detection.sources.reading import Videos
+from pipeline.detection.sources.source import Source
 from pipeline.errors import CorpusError, UsageError
 from pipeline.formats.frame_sizes import Size, video_size
 from pipeline.formats.importing import import_prompts
 from pipeline.formats.registry import FORMATS
 from pipeline.manifest import PROMPT_KINDS, Manifest, describe, read_manifest, read_table, write_manifest, write_rows
 from pipeline.manifest import build as prompting
+from pipeline.manifest.bad_rows import BadRow, refuse_rows
 from pipeline.manifest.build import FoundVideo, PromptRule, Shape, detections_to_prompts
 from pipeline.manifest.normalized import normalized_notes
 from pipeline.manifest.probe import probe_videos
@@ -61,10 +67,12 @@ def build(given: argparse.Namespace, storage: Storage) -> int:
 
 
 def from_detections(given: argparse.Namespace, storage: Storage) -> int:
-    """Sampled and linked boxes."""
+    """Sampled detections: those of a tracker by its identities, others linked by overlap."""
     if not 0 < given.match_iou <= 1:
         raise UsageError(f"--match-iou is {given.match_iou}; it must be above 0 and at most 1")
-    detections = read_table(given.detections, open_file=_open(storage))
+    _require_videos(given)
+    detections = _read_detections(given, storage)
+    left_out: Counter[str] = Counter()
     prompts = detections_to_prompts(
         detections,
         every=given.every,
@@ -73,8 +81,34 @@ def from_detections(given: argparse.Namespace, storage: Storage) -> int:
         confirm_score=given.confirm_score,
         refine=given.refine,
         fps=given.fps,
+        left_out=left_out,
     )
+    for why, count in left_out.items():
+        print(f"{count} of {detections.num_rows} detections {why}", file=sys.stderr)
     return _join(given, storage, prompts)
+
+
+def _read_detections(given: argparse.Namespace, storage: Storage) -> pa.Table:
+    """The detections as a flat table; bad rows are printed and left out, or refused."""
+    reading = take_reading(vars(given))
+    ids = None
+    if given.videos:
+        ids = frozenset(read_table(given.videos, open_file=_open(storage))["video_id"].to_pylist())
+    size_of = _opened_size(given, storage) if reading.size is None else lambda _: reading.size
+    source = Source(given.detections, reading, storage=storage, videos=Videos(ids=ids, size_of=size_of))
+    batches, bad = [], list[BadRow]()
+    for batch, wrong in source.batches():
+        batches.append(batch)
+        bad += wrong
+    reading.check_mapped(source.categories.seen)
+    for note in source.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if bad and given.on_bad_row == "fail":
+        refuse_rows(bad)
+    _print_rows(bad)
+    if bad:
+        print(f"{len(bad)} detections break a rule (rows count from 0); they are left out", file=sys.stderr)
+    return flat_detections(pa.Table.from_batches(batches, schema=GIVEN), prompt=given.prompt)
 
 
 def from_prompts(given: argparse.Namespace, storage: Storage) -> int:
@@ -94,6 +128,11 @@ def _size_of(given: argparse.Namespace, storage: Storage) -> Callable[[str], Siz
     """How to find height and width of a video by its id: as given, else by opening the video."""
     if given.size:
         return lambda _: (given.size.height, given.size.width)
+    return _opened_size(given, storage)
+
+
+def _opened_size(given: argparse.Namespace, storage: Storage) -> Callable[[str], Size | None]:
+    """How to find height and width of a video by its id: by opening it."""
 
     @cache
     def uris() -> dict[str, str]:
@@ -109,8 +148,7 @@ def _size_of(given: argparse.Namespace, storage: Storage) -> Callable[[str], Siz
 
 
 def _join(given: argparse.Namespace, storage: Storage, prompts: pa.Table, *, file_frames: bool = False) -> int:
-    if (given.videos is None) == (given.uri_template is None):
-        raise UsageError("give either --videos or --uri-template, to locate the videos")
+    _require_videos(given)
     videos = given.videos or prompting.videos_by_template(prompts, given.uri_template)
     manifest = read_manifest(videos, prompts=prompts, on_bad_row=given.on_bad_row, open_file=_open(storage))
     if file_frames and (cut := pc.filter(manifest.table["video_id"], pc.greater(manifest.table["start_s"], 0))):
@@ -119,6 +157,11 @@ def _join(given: argparse.Namespace, storage: Storage, prompts: pa.Table, *, fil
             "which a manifest counts; leave start_s out"
         )
     return _write(given, storage, manifest)
+
+
+def _require_videos(given: argparse.Namespace) -> None:
+    if (given.videos is None) == (given.uri_template is None):
+        raise UsageError("give either --videos or --uri-template, to locate the videos")
 
 
 def validate(given: argparse.Namespace, storage: Storage) -> int:
@@ -169,10 +212,14 @@ def _write(given: argparse.Namespace, storage: Storage, manifest: Manifest, *, l
 
 
 def _print_bad_rows(manifest: Manifest) -> None:
-    for bad in manifest.bad_rows[:SHOWN]:
+    _print_rows(manifest.bad_rows)
+
+
+def _print_rows(rows: Sequence[BadRow]) -> None:
+    for bad in rows[:SHOWN]:
         print(bad, file=sys.stderr)
-    if len(manifest.bad_rows) > SHOWN:
-        print(f"and {len(manifest.bad_rows) - SHOWN} more", file=sys.stderr)
+    if len(rows) > SHOWN:
+        print(f"and {len(rows) - SHOWN} more", file=sys.stderr)
 
 
 def folder_and_name(uri: str) -> tuple[str, str]:

@@ -1,7 +1,8 @@
 """Association while tracking: which objects begin, are prompted again and end, decided look by look.
 
-At a look every live object was tracked. Detections are matched to the tracked masks one to one, with the best total
-overlap, within a category. Then
+At a look every live object was tracked. A detection with a tracker's identity is matched to the object of that
+identity, wherever its mask is. The others are matched to the tracked masks one to one, with the best total overlap,
+within a category. Then
 
 * a matched detection whose overlap is poor repairs the object: it prompts it again;
 * an object that is lost (its mask is empty or lies on another matched object, or several looks did not see it) is
@@ -9,20 +10,24 @@ overlap, within a category. Then
 * a detection that matches nothing begins an object, if another look agrees with it or its score is high, and if it does
   not lie on a tracked object;
 * an object that is absent and was not seen for long ends.
+
+The first detection of an identity begins an object without another look, also on the masks of other identities; it
+joins an object without identity that it matches. No object ends before the last look at its identity.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.detection.links import Links, same_category
+from pipeline.detection.links import Links, may_be_one
 from pipeline.detection.looks import BoxSides, Detection, Look, boxes_of
 from pipeline.detection.matching import best_matches, nearness, overlaps
 from pipeline.detection.thresholds import Association
+from pipeline.manifest.identities import object_ids
 from pipeline.masks import rle
 from pipeline.masks.components import drop_sprinkles
 from pipeline.tracking.decisions import Decision
@@ -65,6 +70,13 @@ class Masklet:
     """Consecutive looks at which no detection showed it."""
     shadows: int = 0
     """Consecutive looks at which its mask lay on another object."""
+    track_id: str | None = None
+    """The identity that a tracker gave."""
+
+    @property
+    def last(self) -> Detection:
+        """What showed it last."""
+        return Detection(box=self.box, category=self.category, track_id=self.track_id)
 
 
 class Associator:
@@ -78,9 +90,9 @@ class Associator:
         size: tuple[int, int],
         masks_of: MasksOf,
         time_of: Callable[[int], float],
-        first_id: int = 1,
+        taken: Collection[int] = (),
     ) -> None:
-        """`time_of` gives the time in seconds of a frame that is being tracked; ids count from `first_id`."""
+        """`time_of` gives the time in seconds of a frame that is being tracked; `taken` are ids of prompted objects."""
         self.prompts: list[dict[str, Any]] = []
         """The decided prompts as records of a manifest, with `why`: start, repair or found again."""
         self.dropped: Counter[str] = Counter()
@@ -88,8 +100,10 @@ class Associator:
         self._looks = {look.frame: (n, look) for n, look in enumerate(looks)}
         self._links = Links(looks)
         self._settings, self._size, self._masks_of, self._time_of = settings, size, masks_of, time_of
-        self._next_id = first_id
-        self._first_id = first_id
+        identities = [d.track_id for look in looks for d in look.detections if d.track_id is not None]
+        self._ids = object_ids(identities, taken=taken)
+        self._last_looks = {d.track_id: n for n, look in enumerate(looks) for d in look.detections if d.track_id}
+        self._next_id = 1 + max((*taken, *self._ids.values()), default=0)
         self._live: list[Masklet] = []
 
     @property
@@ -108,28 +122,38 @@ class Associator:
         rows = [place[m.object_id] for m in self._live]
         prompts: dict[int, tuple[Detection, str]] = {}
 
-        kinds = same_category(detections, [Detection(box=m.box, category=m.category) for m in self._live])
-        scores = scene.iou[:, rows] * kinds
-        taken = dict(best_matches(scores, least=MATCH))
+        scores = scene.iou[:, rows] * may_be_one(detections, [m.last for m in self._live])
+        known = self._of_identities(detections)
+        taken = known | dict(best_matches(_without(scores, known), least=MATCH))
         """Live masklet by detection."""
-        matched = set(taken.values())
+        matched = {m for d, m in taken.items() if scores[d, m] >= MATCH}
         shadows = {m for m in range(len(self._live)) if m not in matched and self._is_shadow(m, rows, matched, scene)}
         lost = [m for m, masklet in enumerate(self._live) if m in shadows or masklet.unseen + 1 >= UNSEEN]
-        unmatched = [m for m in range(len(self._live)) if m not in matched]
+        unmatched = [m for m in range(len(self._live)) if m not in set(taken.values())]
         taken |= self._found_again(number, detections, lost, unmatched, taken)
         for d, m in taken.items():
             masklet = self._live[m]
-            if m in matched and (scores[d, m] >= REPAIR or not self._may_repair(number, d, masklet)):
+            may_repair = d in known or self._may_repair(number, d, masklet)
+            if m in matched and (scores[d, m] >= REPAIR or not may_repair):
                 why = None
             else:
                 why = "repair" if m in matched else "found again"
             if why:
                 prompts[masklet.object_id] = (detections[d], why)
             masklet.box, masklet.seen, masklet.present_s = detections[d].box, (number, d), now
+            masklet.track_id = masklet.track_id or detections[d].track_id
             masklet.unseen = masklet.shadows = 0
-        ended = self._retired(rows, set(taken.values()), shadows, scene, now)
-        self._begin(number, detections, taken, scene, prompts, now=now, tracked=len(ids) - len(ended))
+        identified = [rows[m] for m, masklet in enumerate(self._live) if masklet.track_id is not None]
+        ended = self._retired(number, rows, set(taken.values()), shadows, scene, now)
+        self._begin(
+            number, detections, taken, scene, prompts, now=now, tracked=len(ids) - len(ended), identified=identified
+        )
         return self._decision(frame, prompts, ended)
+
+    def _of_identities(self, detections: Sequence[Detection]) -> dict[int, int]:
+        """Live masklets by the detection that has their identity."""
+        live = {masklet.track_id: m for m, masklet in enumerate(self._live) if masklet.track_id is not None}
+        return {d: live[each.track_id] for d, each in enumerate(detections) if each.track_id in live}
 
     def _is_shadow(self, m: int, rows: Sequence[int], matched: set[int], scene: "_Scene") -> bool:
         """Whether an unmatched masklet is absent, or its mask lies on that of a matched one."""
@@ -153,9 +177,9 @@ class Associator:
         free = [d for d in range(len(detections)) if d not in taken]
         if not free or not unmatched:
             return {}
-        last = [Detection(box=self._live[m].box, category=self._live[m].category) for m in unmatched]
+        last = [self._live[m].last for m in unmatched]
         some = [detections[d] for d in free]
-        near = nearness(boxes_of(some), boxes_of(last), reach=LOST_REACH) * same_category(some, last)
+        near = nearness(boxes_of(some), boxes_of(last), reach=LOST_REACH) * may_be_one(some, last)
         for n, d in enumerate(free):
             for k, m in enumerate(unmatched):
                 linked = self._links.earlier(number, d) == self._live[m].seen
@@ -170,7 +194,7 @@ class Associator:
         return earlier is None or earlier == masklet.seen
 
     def _retired(
-        self, rows: Sequence[int], seen: set[int], shadows: set[int], scene: "_Scene", now: float
+        self, number: int, rows: Sequence[int], seen: set[int], shadows: set[int], scene: "_Scene", now: float
     ) -> list[int]:
         """Masklets that end on this look; they are no longer live."""
         ended = set()
@@ -183,6 +207,8 @@ class Associator:
             if present and m not in shadows:
                 masklet.present_s = now
             limit = self._settings.retire_after_s
+            if self._last_looks.get(masklet.track_id, -1) > number:
+                continue
             if masklet.shadows >= LOST or (limit is not None and not present and now - masklet.present_s >= limit):
                 ended.add(m)
         gone = [self._live[m].object_id for m in sorted(ended)]
@@ -199,33 +225,44 @@ class Associator:
         *,
         now: float,
         tracked: int,
+        identified: Sequence[int],
     ) -> None:
-        """Begin an object for every unmatched detection that is confirmed and lies on no other object."""
+        """Begin an object for every unmatched detection that is confirmed and lies on no other object.
+
+        One with an identity needs no confirmation and may lie on the masks of others with one (`identified`).
+        """
         begun: list[Detection] = []
+        objects = len({prompt["object_id"] for prompt in self.prompts})
         for d, detection in enumerate(detections):
             if d in taken:
                 continue
-            if why := self._not_begun(number, d, detection, scene, [*begun, *(x for x, _ in prompts.values())]):
+            if detection.track_id is not None:
+                why = "on_an_object" if scene.lies_on_a_mask(d, but=identified) else None
+            else:
+                why = self._not_begun(number, d, detection, scene, [*begun, *(x for x, _ in prompts.values())])
+            if why:
                 self.dropped[why] += 1
                 continue
-            if self._next_id - self._first_id >= self._settings.max_objects:
+            if objects + len(begun) >= self._settings.max_objects:
                 self.dropped["max_objects"] += 1
                 continue
             if tracked + len(begun) >= self._settings.max_objects_per_frame:
                 self.dropped["max_objects_per_frame"] += 1
                 continue
             begun.append(detection)
-            prompts[self._next_id] = (detection, "start")
+            if (object_id := self._ids.get(detection.track_id or "")) is None:
+                object_id, self._next_id = self._next_id, self._next_id + 1
+            prompts[object_id] = (detection, "start")
             self._live.append(
                 Masklet(
-                    object_id=self._next_id,
+                    object_id=object_id,
                     category=detection.category,
                     box=detection.box,
                     seen=(number, d),
                     present_s=now,
+                    track_id=detection.track_id,
                 )
             )
-            self._next_id += 1
 
     def _not_begun(
         self, number: int, d: int, detection: Detection, scene: "_Scene", prompted: Sequence[Detection]
@@ -243,6 +280,8 @@ class Associator:
         found = {}
         for object_id, (detection, why) in sorted(prompts.items()):
             record = {"object_id": object_id, "frame_index": frame, **detection.record(), "why": why}
+            if detection.track_id not in (None, str(object_id)):
+                record["track_id"] = detection.track_id
             self.prompts.append(record)
             found[object_id] = FramePrompt(**detection.arrays(self._size))
         for object_id in ended:
@@ -286,17 +325,26 @@ class _Scene:
     def is_present(self, n: int) -> bool:
         return bool(self._masks[n].any())
 
-    def lies_on_a_mask(self, d: int) -> bool:
-        """Whether a detection shows what a tracked mask shows."""
-        if not self.iou.shape[1]:
+    def lies_on_a_mask(self, d: int, *, but: Sequence[int] = ()) -> bool:
+        """Whether a detection shows what a tracked mask shows, one of `but` aside."""
+        iou, contained = (np.delete(each[d], list(but)) for each in (self.iou, self._contained))
+        if not len(iou):
             return False
-        return bool(self.iou[d].max() >= ON_ANOTHER or (self._contained[d].max() >= 0.9 and self.iou[d].max() >= 0.2))
+        return bool(iou.max() >= ON_ANOTHER or (contained.max() >= 0.9 and iou.max() >= 0.2))
 
     def mask_iou(self, one: int, others: Sequence[int]) -> npt.NDArray[np.float64]:
         """IoU of one mask with others."""
         shared = (self._masks[others] & self._masks[one]).sum(axis=(1, 2))
         joined = (self._masks[others] | self._masks[one]).sum(axis=(1, 2))
         return np.asarray(shared / np.maximum(joined, 1))
+
+
+def _without(scores: npt.NDArray[np.float64], known: Mapping[int, int]) -> npt.NDArray[np.float64]:
+    """The scores without those of detections and masklets whose match is known."""
+    left = scores.copy()
+    left[list(known), :] = 0
+    left[:, list(known.values())] = 0
+    return left
 
 
 def _without_specks(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -36,13 +36,19 @@ class Links:
         if not ours or not theirs:
             return
         one, other = ([looks[k].detections[n] for n in some] for k, some in ((here, ours), (there, theirs)))
-        scores = nearness(boxes_of(one), boxes_of(other)) * same_category(one, other)
+        scores = nearness(boxes_of(one), boxes_of(other)) * may_be_one(one, other)
         for n, m in best_matches(scores, least=0.01):
             self._earlier[there, theirs[m]] = (here, ours[n])
             self._linked.add((here, ours[n]))
 
 
-def same_category(one: Sequence[Detection], other: Sequence[Detection]) -> np.ndarray:
-    """(n, m) bool."""
-    a, b = (np.array([d.category or "" for d in some], object).reshape(-1) for some in (one, other))
-    return np.asarray(a[:, None] == b[None, :])
+def may_be_one(one: Sequence[Detection], other: Sequence[Detection]) -> np.ndarray:
+    """(n, m) bool: whether two detections may show one thing: they have one identity, or one category and not two."""
+    categories, identities = (
+        tuple(np.array([getattr(d, name) or "" for d in some], object).reshape(-1) for some in (one, other))
+        for name in ("category", "track_id")
+    )
+    (a, b), (i, j) = categories, identities
+    same = (i[:, None] == j) & (i[:, None] != "")
+    two = (i[:, None] != j) & (i[:, None] != "") & (j != "")
+    return np.asarray(same | ((a[:, None] == b) & ~two), np.bool_)

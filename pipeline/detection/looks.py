@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.detection.thresholds import Association
+from pipeline.manifest.identities import main_categories
 from pipeline.manifest.kinds import PROMPT_KINDS, SIDES, Box, Mask
 from pipeline.masks import rle
 
@@ -26,6 +27,8 @@ class Detection:
     """(height, width) and COCO counts; `box` is then the mask's."""
     category: str | None = None
     score: float | None = None
+    track_id: str | None = None
+    """The identity that a tracker gave."""
 
     def record(self) -> dict[str, Any]:
         """The detection as a prompt's fields in a manifest."""
@@ -63,6 +66,9 @@ def looks_of(
     """
     dropped: Counter[str] = Counter()
     rows = table.drop_columns("video_id").to_pylist()
+    main = main_categories((row.get("track_id"), row["category"]) for row in rows)
+    for row in rows:  # a tracker may see another class on some frames
+        row["category"] = main.get(row.get("track_id"), row["category"])
     timed = [row for row in rows if row["frame_index"] is None]
     for row, frame in zip(timed, index_at([row["time_s"] for row in timed]), strict=True):
         row["frame_index"] = frame
@@ -82,9 +88,19 @@ def looks_of(
             else:
                 counted[detection] = None
         # Rows of a table may be in any order: the best first, and the rest by what they are.
-        order = sorted(counted, key=lambda d: (-(d.score or 0), d.category or "", d.box, d.mask or ((0, 0), "")))
-        looks.append(Look(frame=frame, detections=tuple(order)))
+        order = sorted(counted, key=_rank)
+        once = [d for n, d in enumerate(order) if d.track_id is None or d.track_id not in _identities(order[:n])]
+        dropped["repeated_identity"] += len(order) - len(once)
+        looks.append(Look(frame=frame, detections=tuple(once)))
     return looks, +dropped
+
+
+def _rank(d: Detection) -> tuple[Any, ...]:
+    return (-(d.score or 0), d.category or "", d.box, d.mask or ((0, 0), ""), d.track_id or "")
+
+
+def _identities(detections: Sequence[Detection]) -> set[str | None]:
+    return {d.track_id for d in detections}
 
 
 def _detection(
@@ -112,7 +128,9 @@ def _detection(
     if min(box[2] - box[0], box[3] - box[1]) < settings.min_box:
         return None, "small_box"
     category = row["category"] or None
-    return Detection(box=(box[0], box[1], box[2], box[3]), mask=mask, category=category, score=row["score"]), None
+    sides = (box[0], box[1], box[2], box[3])
+    track_id = row.get("track_id")
+    return Detection(box=sides, mask=mask, category=category, score=row["score"], track_id=track_id), None
 
 
 def boxes_of(detections: Sequence[Detection]) -> np.ndarray:

@@ -1,8 +1,9 @@
 """The detections table: its schema, the rules of its rows, the rows of one video, and their digest.
 
-One row is one detection: video_id, frame_index or time_s, box or mask, and optionally category and score. A row with
-neither box nor mask says that the detector looked at this frame and saw nothing. Rows may be in any order; Parquet
-tables sorted by video_id are read by row group, so that one video costs one or two row groups whatever the table holds.
+One row is one detection: video_id, frame_index or time_s, box or mask, and optionally category, score and the identity
+that a tracker gave. A row with neither box nor mask says that the detector looked at this frame and saw nothing. Rows
+may be in any order; Parquet tables sorted by video_id are read by row group, so that one video costs one or two row
+groups whatever the table holds. Other tools' names of columns are known to `sources.columns`.
 """
 
 import hashlib
@@ -17,6 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.detection.rules import check_rows
+from pipeline.detection.sources.classes import Categories
+from pipeline.detection.sources.columns import OTHER_NAMES, SIDES, identities, rename_columns
 from pipeline.errors import ManifestError
 from pipeline.manifest.bad_rows import BadRow, clip
 from pipeline.manifest.conform import Notes, conform, flags, nan_to_null
@@ -37,10 +40,10 @@ SCHEMA = pa.schema(
 )
 """frame_index counts displayed frames of the labelled segment, time_s seconds after the file's first frame; where both
 are given, frame_index is used. Boxes are in pixels of the displayed frame, masks are COCO RLE of it."""
+GIVEN = pa.schema([*SCHEMA, ("track_id", pa.string()), ("fps", pa.float64())])
+"""Columns that are read: those that jobs.detect writes, a tracker's identity, and the frame rate of the video."""
 FLAT = (*Box.flat, *Mask.flat)
 """Columns that a table may have instead of box and mask."""
-CLASS_NAMES = ("class", "class_id", "class_name", "label", "labels", "category_id", "category_name", "name")
-"""Columns that hold the class in the tables of other tools."""
 _ROWS = 65_536
 
 
@@ -49,7 +52,7 @@ class VideoDetections:
     """The detections of one video."""
 
     table: pa.Table
-    """SCHEMA, by frame_index and time_s."""
+    """GIVEN, by frame_index and time_s."""
     bad_rows: tuple[BadRow, ...] = ()
     """Rows that break a rule and are not in the table; numbered in the file."""
 
@@ -70,44 +73,41 @@ def read_video(uri: str, video_id: str, *, open_file: OpenFile = open_any) -> Vi
             batch, wrong = to_detections(raw, first_row=first)
             batches.append(batch.filter(pc.equal(batch["video_id"], video_id)))
             bad += [row for row in wrong if row.video_id == video_id]
-    table = pa.Table.from_batches(batches, schema=SCHEMA)
+    table = pa.Table.from_batches(batches, schema=GIVEN)
     by_moment = [("frame_index", "ascending"), ("time_s", "ascending")]
     return VideoDetections(table=table.sort_by(by_moment), bad_rows=tuple(bad))
 
 
-def read_detections(uri: str, *, open_file: OpenFile = open_any) -> Iterator[tuple[pa.RecordBatch, list[BadRow]]]:
-    """All rows of a table in batches of SCHEMA, and the rows that break a rule and are not in them.
+def to_detections(
+    raw: pa.RecordBatch, *, first_row: int = 0, categories: Categories | None = None
+) -> tuple[pa.RecordBatch, list[BadRow]]:
+    """Rows in GIVEN without those that break a rule, and these, numbered from `first_row`.
+
+    Args:
+        raw: columns of the detections table, under its names or those of other tools.
+        first_row: number of the first row in its file.
+        categories: names of classes that are numbers, and renamed categories.
 
     Raises:
-        ManifestError: The table cannot be read, or lacks a column.
+        ManifestError: A column is missing, may be one of two, or has a type from which no value can be cast.
     """
-    first = 0
-    with open_or_refuse(uri, open_file) as file, naming_file(uri):
-        for raw in table_batches(uri, file):
-            yield to_detections(raw, first_row=first)
-            first += len(raw)
-
-
-def to_detections(raw: pa.RecordBatch, *, first_row: int = 0) -> tuple[pa.RecordBatch, list[BadRow]]:
-    """Rows in SCHEMA without those that break a rule, and these, numbered from `first_row`.
-
-    Raises:
-        ManifestError: A column is missing or has a type from which no value can be cast.
-    """
+    raw = rename_columns(raw, categories or Categories({}))
     check_columns(raw.schema)
     notes = Notes()
     columns = {name: raw.column(name) for name in raw.schema.names}
     arrays = []
-    for field in SCHEMA:
+    for field in GIVEN:
         kind = {"box": Box(), "mask": Mask()}.get(field.name)
         flat = {name: columns[name] for name in kind.flat if name in columns} if kind else {}
-        if field.name in columns:
+        if field.name == "track_id" and field.name in columns:
+            arrays.append(identities(columns[field.name], notes, column=field.name))
+        elif field.name in columns:
             arrays.append(conform(nan_to_null(columns[field.name]), field.type, column=field.name, notes=notes))
         elif kind and flat:
             arrays.append(kind.from_flat(flat, notes))
         else:
             arrays.append(pa.nulls(len(raw), field.type))
-    batch = pa.record_batch(arrays, schema=SCHEMA)
+    batch = pa.record_batch(arrays, schema=GIVEN)
     found = check_rows(batch, notes, first_row=first_row)
     if not found.rows:
         return batch, []
@@ -115,26 +115,20 @@ def to_detections(raw: pa.RecordBatch, *, first_row: int = 0) -> tuple[pa.Record
 
 
 def check_columns(schema: pa.Schema) -> None:
-    """Refuse a table that lacks a column; other columns than those of SCHEMA are ignored.
+    """Refuse a table that lacks a column; other columns than those of GIVEN are ignored.
 
     Raises:
-        ManifestError: A column is missing, repeated, or has another tool's name.
+        ManifestError: A column is missing.
     """
     names = schema.names
-    for name in (*SCHEMA.names, *FLAT):
-        if names.count(name) > 1:
-            raise ManifestError(f"duplicate column {name}")
     if "video_id" not in names:
         raise ManifestError(f"column video_id is missing; the table has {clip(names)}")
     if "frame_index" not in names and "time_s" not in names:
         raise ManifestError(f"a column frame_index or time_s is missing; the table has {clip(names)}")
-    if not {"box", "mask"} & set(names) and not set(Box.flat) <= set(names) and not set(Mask.flat) <= set(names):
+    if not {"box", "mask"} & set(names) and not set(SIDES) <= set(names) and not set(Mask.flat) <= set(names):
         raise ManifestError(
             f"detections need a column box or mask, or x_min, y_min, x_max and y_max; the table has {clip(names)}"
         )
-    other = next((name for name in names if name.lower() in CLASS_NAMES), None)
-    if "category" not in names and other is not None:
-        raise ManifestError(f"the class of a detection is read from the column category; rename {clip(other)}")
 
 
 def digest_of(detections: pa.Table | pa.RecordBatch) -> str:
@@ -157,8 +151,9 @@ def row_digests(detections: pa.Table | pa.RecordBatch) -> npt.NDArray[np.uint64]
     record[:, 4:6] = np.ascontiguousarray(np.stack(sides, axis=1)).view(np.uint64)
     record[:, 6] = _words_of_texts(pc.struct_field(mask, "counts"))
     record[:, 7] = _words_of_texts(_combined(detections, "category"))
-    data = record.tobytes()
-    digests = b"".join([hashlib.sha256(data[at : at + 64]).digest() for at in range(0, len(data), 64)])
+    tracks, data = _tracks(detections), record.tobytes()
+    records = (data[at : at + 64] + tracks.get(at, b"") for at in range(0, len(data), 64))
+    digests = b"".join([hashlib.sha256(each).digest() for each in records])
     return np.frombuffer(digests, np.uint64).reshape(rows, 4)
 
 
@@ -175,6 +170,15 @@ def _words_of_texts(texts: pa.Array) -> npt.NDArray[np.uint64]:
     return np.array([*words, 0], np.uint64)[codes]
 
 
+def _tracks(detections: pa.Table | pa.RecordBatch) -> dict[int, bytes]:
+    """What identities add to the record of their row, by the record's first byte; no identity adds nothing."""
+    if "track_id" not in detections.schema.names:
+        return {}
+    tracks = _combined(detections, "track_id")
+    some = np.flatnonzero(flags(tracks.is_valid())).tolist()
+    return {row * 64: b"track:" + tracks[row].as_py().encode() for row in some}
+
+
 def _combined(detections: pa.Table | pa.RecordBatch, name: str) -> pa.Array:
     column = detections.column(name)
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
@@ -189,8 +193,10 @@ def _batches_of_video(uri: str, file: BinaryIO, video_id: str) -> Iterator[tuple
             first += len(batch)
         return
     parquet = pq.ParquetFile(file)
-    check_columns(parquet.schema_arrow)
-    wanted = [name for name in (*SCHEMA.names, *FLAT) if name in parquet.schema_arrow.names]
+    if "video_id" not in parquet.schema_arrow.names:
+        raise ManifestError(f"column video_id is missing; the table has {clip(parquet.schema_arrow.names)}")
+    columns = {*GIVEN.names, *FLAT, *OTHER_NAMES}
+    wanted = [name for name in parquet.schema_arrow.names if name in columns]
     firsts = np.cumsum([0, *(parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups))])
     for group in groups_of(parquet.metadata, video_id):
         first = int(firsts[group])

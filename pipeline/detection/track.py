@@ -34,7 +34,7 @@ def associator_of(
     """Who decides on the objects of a video from its detections.
 
     Args:
-        detections: the video's, in the columns of `table.SCHEMA`.
+        detections: the video's, in the columns of `table.GIVEN`.
         settings: which detections count.
         source: the video's frames.
         index_at: the frames on screen at times in seconds; None where there is none.
@@ -49,8 +49,8 @@ def associator_of(
         with frame.ready.reading(frame.logits) if frame.ready else nullcontext():
             return made.masks(frame.logits, height=size[0], width=size[1]).numpy()
 
-    first_id = 1 + max((o.object_id for o in objects), default=0)
-    associator = Associator(looks, settings, size=size, masks_of=masks_of, time_of=time_of, first_id=first_id)
+    taken = [o.object_id for o in objects]
+    associator = Associator(looks, settings, size=size, masks_of=masks_of, time_of=time_of, taken=taken)
     associator.dropped.update(dropped)
     return associator
 
@@ -70,7 +70,7 @@ def track_detections(
     Args:
         engine: a loaded model.
         source: the video's frames.
-        detections: the video's, in the columns of `table.SCHEMA`.
+        detections: the video's, in the columns of `table.GIVEN`.
         fps: the video's constant frame rate.
         settings: which detections count.
         direction: forward, or both: objects are also followed back from their start.

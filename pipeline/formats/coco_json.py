@@ -5,15 +5,12 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import CorpusError, UsageError
 from pipeline.formats.format import Document, ExportContext, Section
 from pipeline.formats.location import Location
 from pipeline.formats.sources import MaskSource, TableMasks
-from pipeline.masks import rle
-from pipeline.masks.outlines import fill
 from pipeline.storage.paths import unquote_id
 
 ABOUT = {"description": "Labels made with SAM 2", "version": "1.0"}
@@ -86,26 +83,3 @@ def frame_of_name(file_name: str) -> tuple[str, int]:
     if not (path.parent.name and path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 10):
         raise ValueError(f"image {file_name!r} is not named VIDEO/000012.jpg, so its video and frame are unknown")
     return unquote_id(path.parent.name), int(path.stem)
-
-
-def to_counts(segmentation: Any, size: tuple[int, int]) -> str:
-    """Compressed counts of any segmentation that COCO defines: compressed or plain RLE, or polygons."""
-    if isinstance(segmentation, list):
-        height, width = size
-        mask = np.zeros(rle.check_size((height, width)), np.bool_)
-        for ring in segmentation:
-            points = np.array(ring, np.float64).reshape(-1, 2)
-            if len(points) >= 3:
-                mask |= fill([points], (height, width))
-        return rle.encode(mask[None])[0]
-    if tuple(segmentation["size"]) != size:
-        raise UsageError(f"a segmentation of {segmentation['size']} in an image of {list(size)}")
-    counts = segmentation["counts"]
-    if isinstance(counts, str):
-        rle.decompress(counts, size)
-        return counts
-    runs = np.array(counts, np.int64).reshape(-1)
-    height, width = rle.check_size(size)
-    if not runs.size or runs.min() < 0 or runs.max() > rle.MAX_PIXELS or int(runs.sum()) != height * width:
-        raise UsageError(f"the runs of a segmentation do not cover its {height} x {width} pixels")
-    return rle.compress(runs, np.array([runs.size]))[0]

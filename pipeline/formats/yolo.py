@@ -10,6 +10,8 @@ from pathlib import PurePosixPath
 import numpy as np
 import pyarrow as pa
 
+from pipeline.detection.sources.classes import read_names
+from pipeline.detection.sources.yolo_lines import YoloObject, read_yolo
 from pipeline.errors import CorpusError, UsageError
 from pipeline.formats.format import Document, ExportContext, Format, Piece, lines
 from pipeline.formats.frame_sizes import FrameSizes
@@ -19,7 +21,7 @@ from pipeline.formats.rows import RowBuilder
 from pipeline.formats.sources import FileMasks, MaskSource
 from pipeline.formats.video_masks import VideoMasks
 from pipeline.masks import rle
-from pipeline.masks.outlines import Points, fill_through_centres, polygon
+from pipeline.masks.outlines import Points, polygon
 
 
 class YoloFormat(Format):
@@ -86,64 +88,6 @@ class YoloFormat(Format):
 
 
 @dataclass(frozen=True, kw_only=True)
-class YoloObject:
-    """One line of a label file."""
-
-    kind: int
-    ring: Points | None
-    """The polygon's points in shares of the frame; None for a box."""
-    box: tuple[float, float, float, float]
-    """x_min, y_min, x_max, y_max in shares of the frame."""
-
-    def pixels(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """The box in pixels, as wide as the pixels that the polygon's points lie in."""
-        height, width = size
-        x_min, y_min, x_max, y_max = self.box
-        if self.ring is None:
-            return x_min * width, y_min * height, x_max * width, y_max * height
-        return (
-            float(np.floor(x_min * width)), float(np.floor(y_min * height)),
-            float(np.floor(x_max * width)) + 1, float(np.floor(y_max * height)) + 1,
-        )  # fmt: skip
-
-    def counts(self, size: tuple[int, int]) -> str:
-        """The mask in a frame of [height, width], as Ultralytics draws it; of a box, the box."""
-        height, width = size
-        if self.ring is not None:
-            return rle.encode(fill_through_centres(self.ring * np.array([width, height]), size)[None])[0]
-        mask = np.zeros(size, np.bool_)
-        x_min, y_min, x_max, y_max = (max(round(side), 0) for side in self.pixels(size))
-        mask[y_min:y_max, x_min:x_max] = True
-        return rle.encode(mask[None])[0]
-
-
-def read_yolo(text: str, *, name: str = "YOLO labels") -> list[YoloObject]:
-    """The lines of one label file: polygons, or boxes given by centre and size."""
-    found = []
-    for at, line in enumerate(text.splitlines(), start=1):
-        cells = line.split()
-        if not cells:
-            continue
-        try:
-            kind, values = int(cells[0]), np.array(cells[1:], np.float64)
-        except (ValueError, OverflowError) as error:
-            raise UsageError(f"{name}, line {at}: {line[:60]!r} is not a class and numbers: {error}") from error
-        if not np.isfinite(values).all() or np.abs(values).max(initial=0) > 2:
-            raise UsageError(f"{name}, line {at}: coordinates are shares of the frame, between 0 and 1")
-        if len(values) == 4:
-            x, y, width, height = values.tolist()
-            box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-            found.append(YoloObject(kind=kind, ring=None, box=box))
-        elif len(values) >= 2 and len(values) % 2 == 0:
-            ring = values.reshape(-1, 2)
-            low, high = ring.min(0).tolist(), ring.max(0).tolist()
-            found.append(YoloObject(kind=kind, ring=ring, box=(low[0], low[1], high[0], high[1])))
-        else:
-            raise UsageError(f"{name}, line {at}: {len(values)} numbers are neither a box of 4 nor points of 2 each")
-    return found
-
-
-@dataclass(frozen=True, kw_only=True)
 class YoloFrame:
     """The frame of a label file, and the object of each line."""
 
@@ -166,24 +110,6 @@ def read_tracks(text: str, *, name: str = "tracks") -> dict[str, YoloFrame]:
             )
     except (ValueError, csv.Error, CorpusError) as error:
         raise UsageError(f"{name} is not a table of frames and objects: {error}") from error
-    return found
-
-
-def read_names(text: str) -> dict[int, str]:
-    """Names of the classes in a `data.yaml`, in any of its three notations."""
-    _, _, tail = text.partition("names:")
-    head, *rest = tail.splitlines() or [""]
-    if head.strip().startswith("["):
-        return dict(enumerate(one.strip().strip("'\"") for one in head.strip().strip("[]").split(",")))
-    found: dict[int, str] = {}
-    for line in rest:
-        number, colon, name = line.strip().partition(":")
-        if line.strip().startswith("- "):
-            found[len(found)] = line.strip()[2:].strip("'\"")
-        elif line.startswith(" ") and colon and number.isdigit():
-            found[int(number)] = _unquoted(name.strip())
-        else:
-            break
     return found
 
 
@@ -244,13 +170,6 @@ def _line(kind: int, ring: Points, size: tuple[int, int]) -> str:
         ring = np.concatenate((ring, np.repeat(ring[-1:], 3 - len(ring), axis=0)))
     shares = ring / (width, height)
     return f"{kind} " + " ".join(f"{value:.6f}" for value in shares.reshape(-1).tolist()) + "\n"
-
-
-def _unquoted(text: str) -> str:
-    try:
-        return str(json.loads(text)) if text.startswith('"') else text.strip("'")
-    except ValueError:
-        return text
 
 
 def _csv(record: tuple[object, ...]) -> bytes:

@@ -16,7 +16,6 @@ from pipeline.formats.coco_json import (
     load_document,
     open_documents,
     split_document,
-    to_counts,
     to_json,
 )
 from pipeline.formats.format import Document, ExportContext, Format, Piece
@@ -26,6 +25,7 @@ from pipeline.formats.segments import segment_of
 from pipeline.formats.sources import MaskSource
 from pipeline.formats.video_masks import VideoMasks
 from pipeline.masks import rle
+from pipeline.masks.segmentation import to_counts
 
 
 class YouTubeVisFormat(Format):

@@ -74,7 +74,8 @@ COMMENTS: dict[str, dict[str, str]] = {
         "start_s": "start of the labelled segment, in seconds of the file",
         "end_s": "end of the labelled segment",
         "prompts_digest": "hash of the prompts",
-        "prompts": "the prompts as canonical JSON; those decided from detections say why: start, repair, found again",
+        "prompts": "the prompts as canonical JSON; those decided from detections say why: start, repair, found "
+        "again; and track_id, where it is not the object's id",
         "frames": "displayed frames of the segment, as far as labelling had to decode it",
         "objects": "prompted objects",
         "mask_rows": "rows of the video in masks",

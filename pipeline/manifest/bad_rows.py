@@ -20,11 +20,11 @@ class BadRow:
     """Result of `clip`: safe to log."""
     rule: str
     """What is wrong and what is allowed."""
-    manifest: str | None = None
-    """URI of the manifest, where there are several."""
+    file: str | None = None
+    """URI of the manifest or table, where there are several."""
 
     def __str__(self) -> str:
-        where = f"{self.manifest}: row {self.row}" if self.manifest else f"row {self.row}"
+        where = f"{self.file}: row {self.row}" if self.file else f"row {self.row}"
         return f"{where}, video_id {clip(self.video_id)}, column {self.column}, value {self.value}: {self.rule}"
 
 

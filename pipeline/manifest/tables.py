@@ -17,10 +17,14 @@ from pipeline.manifest.source import OpenFile, naming_file, open_any, open_or_re
 TYPES: dict[str, pa.DataType] = {
     **dict.fromkeys(("video_id", "category"), pa.string()),
     **dict.fromkeys(("object_id", "frame_index"), pa.int64()),
-    **dict.fromkeys(("time_s", "score", "fps"), pa.float64()),
+    **dict.fromkeys(("time_s", "score", "fps", "confidence", "conf"), pa.float64()),
+    **dict.fromkeys(("xmin", "ymin", "xmax", "ymax", "x1", "y1", "x2", "y2"), pa.float64()),
+    **dict.fromkeys(("left", "top", "bb_left", "bb_top", "x_center", "y_center"), pa.float64()),
+    **dict.fromkeys(("width", "height", "bb_width", "bb_height"), pa.float64()),
     **{name: kind for field in (*PROMPT_KINDS, *MODIFIERS) for name, kind in field.flat.items()},
 }
-"""Columns of prompts and detections by their meaning, in files whose values have no types; a 007 may be text."""
+"""Columns of prompts and detections, and those of other tools, by their meaning, in files whose values have no types; a
+007 may be text."""
 
 
 def read_table(uri: str, *, open_file: OpenFile = open_any) -> pa.Table:

@@ -20,10 +20,10 @@ def prompts_to_json(prompts: Sequence[Prompt]) -> str:
 def prompts_from_json(text: str | None) -> list[dict[str, Any]]:
     """The records of `prompts_to_json`; an empty list for labels made before the videos table kept prompts.
 
-    Without `why`, which prompts decided from detections have.
+    Without `why` and `track_id`, which prompts decided from detections have.
     """
     records = json.loads(text) if text else []
-    return [{name: value for name, value in record.items() if name != "why"} for record in records]
+    return [{name: value for name, value in record.items() if name not in ("why", "track_id")} for record in records]
 
 
 def describe(video: Video) -> Iterator[str]:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from pipeline.detection.settings import DetectionParameters
+from pipeline.detection.sources.reading import Reading
 from pipeline.detection.thresholds import Association
 from pipeline.errors import UsageError
 from pipeline.labels.key import Parameters
@@ -51,7 +52,9 @@ class RunConfig:
     """Detect objects in the videos of the manifest, which may also be a folder, before they are labelled."""
     prompts: str | None = None
     detections: str | None = None
-    """Table of detections of the rows that name none in their column `detections`."""
+    """Detections of the rows that name none in their column `detections`: a table, other tools' files, or a folder."""
+    reading: Reading = field(default_factory=Reading)
+    """What these files do not say themselves."""
     association: Association = field(default_factory=Association)
     """Settings by which detections become prompts."""
     revision: str | None = None
@@ -174,5 +177,7 @@ def _number(value: float) -> str:
 
 PARAMETER_NAMES = tuple(f.name for f in fields(Parameters))
 """Options that are part of the label key."""
+READING_NAMES = tuple(f.name for f in fields(Reading))
+"""Options that say how detections are read."""
 ASSOCIATION_NAMES = tuple(f.name for f in fields(Association))
 """Options that are part of the label keys of videos with detections."""

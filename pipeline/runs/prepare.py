@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.detection.location import table_at
 from pipeline.detection.modelfiles import resolve_detector, with_threshold
 from pipeline.detection.settings import DETECTION_VERSION
 from pipeline.errors import UsageError
@@ -68,6 +67,8 @@ class Prepared:
     duplicates, worker groups."""
     estimate: Estimate | None = None
     """Time that the pending videos take, if the configuration has a calibration."""
+    adapted: Mapping[str, pa.Table] = field(default_factory=dict)
+    """By URI detections that workers cannot read there themselves; the run writes them as a table."""
 
     def _repr_html_(self) -> str:
         first, *rest = plan_lines(self)
@@ -95,18 +96,17 @@ def prepare(
     def open_file(uri: str) -> BinaryIO:
         return open_source(uri, storage=storage)[0]
 
-    detections = table_at(config.detections) if config.detections else None
     if manifest is None:
         manifest = read_manifest(
             config.manifest,
             prompts=config.prompts,
-            detections=detections,
+            detections=config.detections,
             on_bad_row=config.on_bad_row,
             open_file=open_file,
         )
-    manifest = fill_detections(manifest, detections)
+    manifest = fill_detections(manifest, config.detections)
     overlay = _corrected(_select(_allowed(manifest, config), config), config, store)
-    detected = read_digests(overlay.manifest, config, open_file)
+    detected = read_digests(overlay.manifest, config, storage)
     manifest = detected.manifest
     model = _model(config)
     if config.detection:
@@ -168,6 +168,7 @@ def prepare(
             *groups,
         ],
         estimate=estimate(plan, calibration, config) if calibration else None,
+        adapted=detected.adapted,
     )
 
 

@@ -4,14 +4,18 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+
+import pyarrow as pa
 
 from pipeline.detection.location import is_table
 from pipeline.labels.failures import Failure
 from pipeline.manifest import Manifest
 from pipeline.runs.config import RunConfig
 from pipeline.runs.detection import detection_config, labelling_config, publish_wanted, read_videos
+from pipeline.runs.detections import store_adapted
 from pipeline.runs.failures import remove_obsolete, write_unreadable
 from pipeline.runs.labelling import LoadLabeler, join_cluster, label_pending
 from pipeline.runs.plan import STATES
@@ -98,6 +102,7 @@ def label_corpus(
         failures = [*prepared.quarantined, *write_unreadable(prepared, progress.run_id)]
         metrics = DriverMetrics(progress.run_id, output=str(store))
         if len(plan.order) and not stops.due(progress):
+            prepared = _with_detections(prepared, progress.run_id)
             failures += label_pending(
                 prepared, progress, watch=watch, stops=stops, metrics=metrics, load_labeler=load_labeler
             )
@@ -137,6 +142,13 @@ def _begin(prepared: Prepared) -> Progress:
     record_run(prepared, run_id)
     plan = prepared.plan
     return Progress(run_id=run_id, videos=len(plan.order), frames_expected=plan.total("frames"), started=now, now=now)
+
+
+def _with_detections(prepared: Prepared, run_id: str) -> Prepared:
+    """The run with detections where workers can read them."""
+    pending = prepared.plan.table["video_id"].take(pa.array(prepared.plan.order))
+    manifest = store_adapted(prepared.manifest, prepared.adapted, prepared.store, run_id, pending=pending)
+    return replace(prepared, manifest=manifest)
 
 
 def _report(

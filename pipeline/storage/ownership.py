@@ -37,7 +37,7 @@ _FIXED = re.compile(
         [
             re.escape(MARKER),
             re.escape(DETECTIONS_TABLE),
-            rf"runs/{_NAME}/(wanted\.parquet|run\.json|progress\.json)",
+            rf"runs/{_NAME}/(wanted\.parquet|detections\.parquet|run\.json|progress\.json)",
             rf"nights/{_NIGHT}/(report\.(json|html)|attempt-\d{{3,}}/(started\.json|run\.json|report\.(json|html)))",
             rf"leases/(all|\d+-of-\d+)/{_LEASE}",
             rf"publish/(state\.parquet|intents/{_HEX}\.parquet|turns/{_LEASE})",

@@ -4,7 +4,7 @@
     failures/HH/VIDEO/KEY.json                  why a video has no labels
     checkpoints/HH/VIDEO/KEY/                   unfinished long videos: FRAMES-NAME.state and NAME.parquet
     corrections/HH/VIDEO/NAME.json              prompts that replace those of manifests, or their removal
-    runs/RUN/                                   wanted.parquet, run.json, progress.json
+    runs/RUN/                                   wanted.parquet, run.json, progress.json, detections.parquet
     nights/NIGHT/                               report.json, report.html and attempt-NNN/
     leases/SHARD/NNNNNNNNN.json                 which driver is running
     publish/                                    state.parquet, intents/, history/, pins/; the publishers' leases: turns/
@@ -140,6 +140,11 @@ def parse_path(path: str) -> tuple[str, str] | None:
 def wanted_path(run_id: str) -> str:
     """The label key that a run wants for each video of its manifest."""
     return f"{RUNS}/{run_id}/wanted.parquet"
+
+
+def run_detections_path(run_id: str) -> str:
+    """The detections of a run that were not in a table which workers can read."""
+    return f"{RUNS}/{run_id}/{DETECTIONS_TABLE}"
 
 
 def run_path(run_id: str) -> str:

@@ -7,7 +7,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.detection import digest_of, read_detections, read_video, to_detections
+from pipeline.detection import digest_of, read_video, to_detections
+from pipeline.detection.sources.source import Source
 from pipeline.detection.table import groups_of
 from pipeline.errors import ManifestError
 from pipeline.masks import rle
@@ -95,7 +96,6 @@ def test_bad_rows_are_named_and_left_out(change: dict[str, object], column: str,
 @pytest.mark.parametrize(
     ("rename", "message"),
     [
-        ({"category": "class_name"}, "rename 'class_name'"),
         ({"video_id": "video"}, "column video_id is missing"),
         ({"frame_index": "frame"}, "column frame_index or time_s is missing"),
         ({"box": "bbox"}, "need a column box or mask"),
@@ -133,7 +133,7 @@ def test_unsorted_tables_of_every_format_give_the_same_detections(tmp_path, suff
     else:
         path.write_text(flat.to_pandas().to_json(orient="records", lines=True))
     assert read_video(str(path), "a").digest == digest(rows())
-    assert sum(len(found) for found, _ in read_detections(str(path))) == 6
+    assert sum(len(found) for found, _ in Source(str(path)).batches()) == 6
 
 
 def test_bad_rows_of_one_video_come_with_it_alone(tmp_path):

@@ -12,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 
 from pipeline.errors import UsageError
 from pipeline.formats.coco import read_coco
-from pipeline.formats.coco_json import to_counts
+from pipeline.masks.segmentation import to_counts
 from pipeline.formats.export import export_labels
 from pipeline.formats.registry import format_of
 from pipeline.formats.split import Splits

@@ -3,15 +3,18 @@
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.errors import UsageError
+from pipeline.manifest.identities import main_categories, object_ids
 
 Boxes = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -21,6 +24,7 @@ Refine = Literal["never", "lost", "every"]
 """Which boxes of an object become prompts: the first, also those after looks that missed it, or one per interval."""
 
 SIDES = ("x_min", "y_min", "x_max", "y_max")
+MASK = ("mask_height", "mask_width", "mask_counts")
 MAX_MISSED = 3
 """Sampled frames without a match after which an object ends: detectors miss an object now and then."""
 
@@ -51,47 +55,133 @@ def detections_to_prompts(
     confirm_score: float | None = None,
     refine: Refine = "every",
     fps: float | None = None,
+    left_out: Counter[str] | None = None,
 ) -> pa.Table:
     """A flat prompt table: of each interval the first frame with detections, and of its boxes those that are confirmed.
 
-    A box whose IoU with an object's last box is at least `match_iou`, and which has its category, refines that object;
-    other boxes are new objects. An object is confirmed by a second box, or by one with a high score. Boxes without
-    extent are left out.
+    Rows with a track_id are objects by it: of each interval the first row of an object, and none needs confirmation.
+    Of the others, a box whose IoU with an object's last box is at least `match_iou`, and which has its category,
+    refines that object; other boxes are new objects. An object is confirmed by a second box, or by one with a high
+    score. Boxes without extent are left out.
 
     Args:
         detections: one row a box: video_id, frame_index or time_s, x_min, y_min, x_max, y_max in pixels, and
-            optionally score, category and fps; other columns are ignored.
+            optionally score, category, track_id, mask_height, mask_width, mask_counts and fps; other columns are
+            ignored. A row with a mask prompts with it.
         every: the interval between prompted frames.
         match_iou: least IoU with an object's last box for a box to be that object.
         min_score: boxes with a lower score are left out.
         confirm_score: an object with one box needs at least this score; None: one box is enough.
         refine: which boxes of an object become prompts.
         fps: frame rate of the videos, to convert between frames and seconds, where there is no column fps.
+        left_out: counts the rows that become no prompt, by reason.
     """
-    table = _known_columns(detections)
+    table, left_out = _known_columns(detections), Counter() if left_out is None else left_out
     boxes = np.stack([table[side].fill_null(math.nan).to_numpy() for side in SIDES], axis=1).astype(np.float64)
-    keep = np.isfinite(boxes).all(axis=1) & (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
+    given, extent = ~np.isnan(boxes).all(axis=1), (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
+    high = np.ones(len(boxes), np.bool_)
     if "score" in table.column_names and min_score > -math.inf:
-        keep &= table["score"].fill_null(math.nan).to_numpy() >= min_score
+        high = table["score"].fill_null(math.nan).to_numpy() >= min_score
+    keep = given & extent & np.isfinite(boxes).all(axis=1) & high
+    left_out["are looks that saw nothing"] += int((~given).sum())
+    left_out["have a score below --min-score, or none"] += int((given & ~high).sum())
+    left_out["have a box without extent"] += int((given & high & ~keep).sum())
     table, boxes = table.filter(pa.array(keep)), boxes[keep]
 
     video = table["video_id"].combine_chunks().dictionary_encode().indices.to_numpy()
-    category = _category_codes(table)
     moment, position = _moments(table, every, fps)
-    order = np.lexsort((moment, video))
-    order = order[_firsts_of_intervals(video[order], moment[order], np.floor(position[order] + 1e-9))]
-    objects = np.zeros(len(order), np.int64)
+    interval = np.floor(position + 1e-9)
+    identities = table["track_id"].to_pylist() if "track_id" in table.column_names else [None] * table.num_rows
+    table = _with_main_categories(table, video, identities)
+    own = np.array([each is not None for each in identities], np.bool_)
+
+    tracked = _prompts_of_tracks(video, moment, interval, identities, _scores(table), refine, left_out)
+    taken = _object_ids(video, tracked, identities)
+
+    order = np.flatnonzero(~own)[np.lexsort((moment[~own], video[~own]))]
+    sampled = _firsts_of_intervals(video[order], moment[order], interval[order])
+    left_out["lie between two looks (--every)"] += int((~sampled).sum())
+    order = order[sampled]
+    objects, category = np.zeros(len(order), np.int64), _category_codes(table)
     for start, stop in _groups(video[order]):
         chosen = order[start:stop]
-        objects[start:stop] = link(boxes[chosen], moment[chosen], category[chosen], match_iou=match_iou)
+        first = 1 + max(taken.get(int(video[chosen[0]]), {}).values(), default=0)
+        objects[start:stop] = link(boxes[chosen], moment[chosen], category[chosen], match_iou=match_iou) + first - 1
     sure = np.ones(table.num_rows, np.bool_) if confirm_score is None else _scores(table) >= confirm_score
     looks = _look_numbers(video[order], moment[order])
-    prompted = _kept(video[order], objects, looks, sure[order], refine)
+    prompted = _kept(video[order], objects, looks, sure[order], refine, left_out)
     order, objects = order[prompted], objects[prompted]
 
+    order = np.concatenate((order, tracked))
+    of_tracks = [taken[int(video[row])][identities[row]] for row in tracked.tolist()]
+    objects = np.concatenate((objects, np.array(of_tracks, np.int64)))
+    if len(tracked):
+        by_moment = np.lexsort((objects, moment[order], video[order]))
+        order, objects = order[by_moment], objects[by_moment]
+    return _prompt_table(table, order).append_column("object_id", pa.array(objects))
+
+
+def _prompts_of_tracks(
+    video: Ints,
+    moment: Floats,
+    interval: Floats,
+    identities: Sequence[str | None],
+    scores: Floats,
+    refine: Refine,
+    left_out: Counter[str],
+) -> Ints:
+    """The rows with an identity that become prompts, each object's first one of an interval, sorted by object."""
+    rows = np.flatnonzero([each is not None for each in identities])
+    if not len(rows):
+        return rows
+    codes: dict[tuple[int, str | None], int] = {}
+    track = np.array([codes.setdefault((int(video[row]), identities[row]), len(codes)) for row in rows.tolist()])
+    order = np.lexsort((-scores[rows], moment[rows], track))
+    rows, track = rows[order], track[order]
+    same = track[1:] == track[:-1]
+    repeated = np.append(False, same & (moment[rows][1:] == moment[rows][:-1]))
+    left_out["repeat an identity on its frame, with a lower score"] += int(repeated.sum())
+    rows, track = rows[~repeated], track[~repeated]
+    gap = np.append(np.inf, np.diff(interval[rows]))
+    gap[np.append(True, track[1:] != track[:-1])] = np.inf
+    left_out["lie between two looks (--every)"] += int((gap == 0).sum())
+    rows, gap = rows[gap > 0], gap[gap > 0]
+    chosen = gap > {"never": np.finfo(np.float64).max, "lost": 1, "every": 0}[refine]
+    left_out["show an object that is prompted already (--refine)"] += int((~chosen).sum())
+    return rows[chosen]
+
+
+def _object_ids(video: Ints, rows: Ints, identities: Sequence[str | None]) -> dict[int, dict[str | None, int]]:
+    """By video the object ids of its identities."""
+    found: dict[int, list[str]] = {}
+    for row in np.sort(rows).tolist():
+        found.setdefault(int(video[row]), []).append(identities[row] or "")
+    return {number: dict(object_ids(some)) for number, some in found.items()}
+
+
+def _with_main_categories(table: pa.Table, video: Ints, identities: Sequence[str | None]) -> pa.Table:
+    """The table with one category for every identity: a tracker may see another class on some frames."""
+    if "category" not in table.column_names or not any(each is not None for each in identities):
+        return table
+    keys = [None if each is None else (int(v), each) for v, each in zip(video, identities, strict=True)]
+    given = table["category"].to_pylist()
+    main = main_categories(zip(keys, given, strict=True))
+    settled = [own if key is None else main[key] for key, own in zip(keys, given, strict=True)]
+    return table.set_column(table.schema.get_field_index("category"), "category", pa.array(settled, pa.string()))
+
+
+def _prompt_table(table: pa.Table, rows: Ints) -> pa.Table:
+    """These rows in the columns of a flat prompt table; a row with a mask has no box."""
     when = "frame_index" if "frame_index" in table.column_names else "time_s"
-    names = ["video_id", when, *SIDES, *(["category"] if "category" in table.column_names else [])]
-    return table.select(names).take(pa.array(order)).append_column("object_id", pa.array(objects))
+    optional = [name for name in ("category", *MASK) if name in table.column_names]
+    found = table.select(["video_id", when, *SIDES, *optional]).take(pa.array(rows))
+    if not set(MASK) <= set(optional):
+        return found
+    masked = found["mask_counts"].is_valid()
+    for side in SIDES:
+        at = found.schema.get_field_index(side)
+        found = found.set_column(at, side, pc.if_else(masked, pa.scalar(None, pa.float64()), found[side]))
+    return found
 
 
 def link(boxes: Boxes, moment: Floats, category: Ints, *, match_iou: float) -> Ints:
@@ -125,7 +215,9 @@ def _scores(table: pa.Table) -> Floats:
     return np.asarray(table["score"].fill_null(0).to_numpy())
 
 
-def _kept(video: Ints, objects: Ints, look: Ints, sure: npt.NDArray[np.bool_], refine: Refine) -> Ints:
+def _kept(
+    video: Ints, objects: Ints, look: Ints, sure: npt.NDArray[np.bool_], refine: Refine, left_out: Counter[str]
+) -> Ints:
     """Positions of the boxes that become prompts, of boxes sorted by video and look."""
     by_object = np.lexsort((look, objects, video))
     kept: list[int] = []
@@ -133,11 +225,14 @@ def _kept(video: Ints, objects: Ints, look: Ints, sure: npt.NDArray[np.bool_], r
     for start, stop in _groups(pairs):
         own = by_object[start:stop]
         if len(own) < 2 and not sure[own].any():
+            left_out["are seen once, with a score below --confirm-score"] += 1
             continue
+        seen = len(own)
         if refine == "never":
             own = own[:1]
         elif refine == "lost":
             own = own[np.append(True, np.diff(look[own]) > 1)]
+        left_out["show an object that is prompted already (--refine)"] += seen - len(own)
         kept += own.tolist()
     return np.array(sorted(kept), np.int64)
 
@@ -164,9 +259,10 @@ def _known_columns(detections: pa.Table) -> pa.Table:
         missing.append("frame_index or time_s")
     if missing:
         raise UsageError(f"detections lack the columns {', '.join(missing)}; they have {', '.join(names)}")
-    types = {"video_id": pa.string(), "frame_index": pa.int64(), "category": pa.string()}
+    texts = dict.fromkeys(("video_id", "category", "track_id", "mask_counts"), pa.string())
+    types = texts | dict.fromkeys(("frame_index", "mask_height", "mask_width"), pa.int64())
     columns = {}
-    for name in ("video_id", "frame_index", "time_s", *SIDES, "score", "category", "fps"):
+    for name in ("video_id", "frame_index", "time_s", *SIDES, "score", "category", "track_id", "fps", *MASK):
         if name not in names:
             continue
         try:

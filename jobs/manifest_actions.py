@@ -71,7 +71,7 @@ def from_detections(given: argparse.Namespace, storage: Storage) -> int:
     if not 0 < given.match_iou <= 1:
         raise UsageError(f"--match-iou is {given.match_iou}; it must be above 0 and at most 1")
     _require_videos(given)
-    detections = _read_detections(given, storage)
+    detections, bad = _read_detections(given, storage)
     left_out: Counter[str] = Counter()
     prompts = detections_to_prompts(
         detections,
@@ -84,12 +84,13 @@ def from_detections(given: argparse.Namespace, storage: Storage) -> int:
         left_out=left_out,
     )
     for why, count in left_out.items():
-        print(f"{count} of {detections.num_rows} detections {why}", file=sys.stderr)
-    return _join(given, storage, prompts)
+        if count:
+            print(f"{count} of {detections.num_rows} detections {why}", file=sys.stderr)
+    return _join(given, storage, prompts, left_out=bad)
 
 
-def _read_detections(given: argparse.Namespace, storage: Storage) -> pa.Table:
-    """The detections as a flat table; bad rows are printed and left out, or refused."""
+def _read_detections(given: argparse.Namespace, storage: Storage) -> tuple[pa.Table, int]:
+    """The detections as a flat table, and how many rows are bad; they are printed and left out, or refused."""
     reading = take_reading(vars(given))
     ids = None
     if given.videos:
@@ -108,7 +109,7 @@ def _read_detections(given: argparse.Namespace, storage: Storage) -> pa.Table:
     _print_rows(bad)
     if bad:
         print(f"{len(bad)} detections break a rule (rows count from 0); they are left out", file=sys.stderr)
-    return flat_detections(pa.Table.from_batches(batches, schema=GIVEN), prompt=given.prompt)
+    return flat_detections(pa.Table.from_batches(batches, schema=GIVEN), prompt=given.prompt), len(bad)
 
 
 def from_prompts(given: argparse.Namespace, storage: Storage) -> int:
@@ -147,7 +148,9 @@ def _opened_size(given: argparse.Namespace, storage: Storage) -> Callable[[str],
     return size_of
 
 
-def _join(given: argparse.Namespace, storage: Storage, prompts: pa.Table, *, file_frames: bool = False) -> int:
+def _join(
+    given: argparse.Namespace, storage: Storage, prompts: pa.Table, *, file_frames: bool = False, left_out: int = 0
+) -> int:
     _require_videos(given)
     videos = given.videos or prompting.videos_by_template(prompts, given.uri_template)
     manifest = read_manifest(videos, prompts=prompts, on_bad_row=given.on_bad_row, open_file=_open(storage))
@@ -156,7 +159,7 @@ def _join(given: argparse.Namespace, storage: Storage, prompts: pa.Table, *, fil
             f"{given.format} numbers the frames of the whole file, but video {cut[0].as_py()!r} has start_s, from "
             "which a manifest counts; leave start_s out"
         )
-    return _write(given, storage, manifest)
+    return _write(given, storage, manifest, left_out=left_out)
 
 
 def _require_videos(given: argparse.Namespace) -> None:

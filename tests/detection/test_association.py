@@ -1,23 +1,27 @@
 """The rules of association, on masks that are boxes: what begins, what is repaired, and what ends."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.detection import GIVEN
 from pipeline.detection.association import Associator
 from pipeline.detection.links import Links
-from pipeline.detection.looks import Detection, Look
+from pipeline.detection.looks import Detection, Look, looks_of
 from pipeline.detection.matching import best_matches, overlaps
 from pipeline.detection.thresholds import Association
+from pipeline.manifest.kinds import SIDES
 from pipeline.tracking.objects import TrackedFrame
 
 SIZE = (100, 100)
 
 
-def detection(x, y=10.0, side=20.0, category="car", score=0.6):
-    return Detection(box=(float(x), float(y), float(x + side), float(y + side)), category=category, score=score)
+def detection(x, y=10.0, side=20.0, category="car", score=0.6, track_id=None):
+    box = (float(x), float(y), float(x + side), float(y + side))
+    return Detection(box=box, category=category, score=score, track_id=track_id)
 
 
 def associate(looks, masks=None, *, frames_per_s=1, **settings):
@@ -181,3 +185,83 @@ def test_decisions_do_not_depend_on_the_order_of_objects_in_the_table(order):
     there = [detection(25 * n, score=0.9 - n / 100) for n in range(4)]
     shuffled = sorted((there[n] for n in order), key=lambda d: -d.score)
     assert whys(associate(looks(shuffled, shuffled))[0]) == whys(associate(looks(there, there))[0])
+
+
+def test_an_identity_begins_one_object_whose_id_it_is():
+    seen = looks([detection(10, score=0.1, track_id="9")], [], [detection(70, score=0.1, track_id="9")])
+    associator, _ = associate(seen)
+    assert whys(associator) == [(9, 0, "start"), (9, 20, "found again")]
+
+
+def test_identities_keep_objects_apart_where_their_boxes_swap():
+    seen = looks(
+        [detection(10, track_id="1"), detection(60, track_id="2")],
+        [detection(60, track_id="1"), detection(10, track_id="2")],
+    )
+    associator, _ = associate(seen)
+    assert whys(associator) == [(1, 0, "start"), (2, 0, "start"), (1, 10, "found again"), (2, 10, "found again")]
+
+
+def test_an_identity_begins_on_the_mask_of_another_one():
+    seen = looks([detection(10, track_id="1")], [detection(10, track_id="1"), detection(12, track_id="2")])
+    assert whys(associate(seen)[0]) == [(1, 0, "start"), (2, 10, "start")]
+
+
+def test_an_identity_joins_an_object_that_began_without_one():
+    seen = looks([detection(10, score=0.9)], [detection(11, track_id="5")], [detection(70, track_id="5")])
+    associator, _ = associate(seen)
+    assert whys(associator) == [(6, 0, "start"), (6, 20, "found again")]
+    assert associator.prompts[-1]["track_id"] == "5"
+
+
+def test_no_object_ends_before_the_last_look_at_its_identity():
+    seen = looks([detection(10, track_id="1")], *[[] for _ in range(5)], [detection(50, track_id="1")], [], [])
+    nowhere = {(1, frame): None for frame in range(10, 60, 10)} | {(1, 70): None, (1, 80): None}
+    associator, decisions = associate(seen, nowhere, retire_after_s=20)
+    assert whys(associator) == [(1, 0, "start"), (1, 60, "found again")]
+    assert decisions[80] == ([], [1])
+    gone, _ = associate(looks([detection(10, score=0.9)], *[[] for _ in range(5)]), nowhere, retire_after_s=20)
+    assert gone.prompts[0]["until_frame"] == 21
+
+
+def test_identities_that_are_text_are_numbered_and_kept_with_the_prompts():
+    seen = looks([detection(10, track_id="cat"), detection(60, track_id="dog")])
+    associator, _ = associate(seen)
+    assert [(p["object_id"], p["track_id"]) for p in associator.prompts] == [(1, "cat"), (2, "dog")]
+
+
+def test_a_restored_associator_knows_the_identities():
+    seen = looks([detection(10, track_id="4")], [detection(60, track_id="4")])
+    first, _ = associate(seen[:1])
+    again = Associator(seen, Association(), size=SIZE, masks_of=lambda _: np.zeros((1, *SIZE), bool), time_of=float)
+    again.restore(first.state())
+    tracked = TrackedFrame(
+        frame_index=10,
+        object_ids=(4,),
+        is_prompted=(False,),
+        logits=torch.empty(0),
+        object_logit=torch.empty(0),
+        predicted_iou=torch.empty(0),
+    )
+    assert list(again.decide(10, tracked).prompts) == [4]
+
+
+def test_an_identity_has_one_category_and_one_detection_a_look():
+    rows = [
+        {"video_id": "v", "frame_index": t, "time_s": None, "box": dict(zip(SIDES, box, strict=True)), "mask": None}
+        | {"category": category, "score": score, "track_id": "3"}
+        for t, box, category, score in (
+            (0, (1.0, 1.0, 9.0, 9.0), "truck", 0.9),
+            (1, (1.0, 1.0, 9.0, 9.0), "car", 0.5),
+            (2, (1.0, 1.0, 9.0, 9.0), "car", 0.5),
+            (2, (4.0, 1.0, 9.0, 9.0), "car", 0.4),
+        )
+    ]
+    table = pa.Table.from_pylist(rows, schema=GIVEN)
+    found, dropped = looks_of(table, size=SIZE, index_at=lambda _: [], settings=Association(classes=("car",)))
+    assert [(d.category, d.score) for look in found for d in look.detections] == [
+        ("car", pytest.approx(0.9)),
+        ("car", 0.5),
+        ("car", 0.5),
+    ]
+    assert dropped == {"repeated_identity": 1}

@@ -96,6 +96,17 @@ def test_decided_prompts_in_a_manifest_give_the_same_rows(settings, clip, tmp_pa
     assert rows_of(replayed(settings, clip, part, direction=direction)).equals(rows_of(part))
 
 
+def test_identities_become_object_ids_and_their_prompts_give_the_same_rows(settings, clip, tmp_path):
+    tracks = {"red": 9, "green": 4, "blue": None}
+    rows = [{**each, "track_id": tracks[each["category"]]} for each in evidence()]
+    Labeler(settings).label(task(clip, tmp_path, rows))
+    part = part_of(settings)
+    found = dict(zip(part.masklets["object_id"].to_pylist(), part.masklets["category"].to_pylist(), strict=True))
+    assert found == {4: "green", 9: "red"}
+    order = [("frame_index", "ascending"), ("object_id", "ascending")]
+    assert rows_of(replayed(settings, clip, part)).sort_by(order).equals(rows_of(part).sort_by(order))
+
+
 def test_an_interrupted_video_continues_with_its_association(settings, clip, tmp_path):
     Labeler(settings).label(task(clip, tmp_path, evidence(), key="whole"))
     stopped = []

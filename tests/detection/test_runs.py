@@ -11,6 +11,7 @@ from jobs import label
 from pipeline.runs.corrections import apply_fixes, read_corrections, read_fixes, remove_corrections
 from pipeline.runs.prepare import prepare
 from pipeline.storage import Store
+from pipeline.storage.ownership import is_ours
 from pipeline.tables.forget import forget
 from pipeline.tables.query import open_labels
 from tests.clips import write_clip
@@ -38,22 +39,37 @@ def corpus(tmp_path, _ray_over):
 
 
 def write_detections(folder, *, w_score=0.9):
+    """As a table, and as COCO results with the images that they refer to."""
     rows = [*evidence(), *({**found(t, red(t), "red", w_score), "video_id": "w"} for t in (0, 8, 16))]
     pq.write_table(pa.Table.from_pylist(rows), folder / "detections.parquet")
+    names = sorted({f"{each['video_id']}_frame{each['frame_index']:04}.jpg" for each in rows})
+    classes = sorted({each["category"] for each in rows})
+    images = {"images": [{"id": n, "file_name": name} for n, name in enumerate(names)]}
+    images |= {"categories": [{"id": n, "name": name} for n, name in enumerate(classes)]}
+    results = []
+    for each in rows:
+        x, y, right, below = each["box"].values()
+        image = names.index(f"{each['video_id']}_frame{each['frame_index']:04}.jpg")
+        results.append({"image_id": image, "bbox": [x, y, right - x, below - y], "score": each["score"]})
+        results[-1]["category_id"] = classes.index(each["category"])
+    (folder / "images.json").write_text(json.dumps(images))
+    (folder / "results.json").write_text(json.dumps(results))
 
 
-def options(folder, *more):
+def options(folder, *more, coco=False):
     given = ["--manifest", folder / "manifest.parquet", "--detections", folder / "detections.parquet"]
+    if coco:
+        given[-1:] = [folder / "results.json", "--coco-images", folder / "images.json"]
     given += ["--output", folder / "out", "--model", "embedded", "--actors", "1", *more]
     return [str(each) for each in given]
 
 
-def run(folder, *more):
-    return label.main(options(folder, *more))
+def run(folder, *more, coco=False):
+    return label.main(options(folder, *more, coco=coco))
 
 
-def plan(folder):
-    return prepare(label.read_options(options(folder))[0]).plan
+def plan(folder, *, coco=False):
+    return prepare(label.read_options(options(folder, coco=coco))[0]).plan
 
 
 def masks(folder, video_id, object_id):
@@ -66,7 +82,7 @@ def test_a_run_labels_from_detections_and_corrections_keep_what_was_decided(corp
     with open_labels(corpus / "out") as labels:
         found_objects = labels.sql("SELECT video_id, object_id, category FROM masklets ORDER BY ALL").fetchall()
     assert found_objects == [("v", 1, "red"), ("v", 2, "green"), ("w", 1, "red")]
-    assert plan(corpus).reasons() == {}
+    assert plan(corpus).reasons() == plan(corpus, coco=True).reasons() == {}
     before = masks(corpus, "v", 1)
 
     with open_labels(corpus / "out") as labels:
@@ -86,5 +102,11 @@ def test_a_run_labels_from_detections_and_corrections_keep_what_was_decided(corp
     assert plan(corpus).reasons() == {"detections changed": 1}
     remove_corrections(store, read_corrections(store).in_force("v"), who="ann@desk", now=NOW)
     assert plan(corpus).count("pending") == 1  # its labels from detections are committed already
-    forget(store, ["v"])
+    assert run(corpus, coco=True) == 0
+    assert plan(corpus).count("pending") == 0
+    [table] = [entry.path for entry in store.list("runs") if entry.path.endswith("/detections.parquet")]
+    assert is_ours(table)
+    assert set(pq.read_table(corpus / "out" / table)["video_id"].to_pylist()) == {"w"}
+    forget(store, ["v", "w"])
+    assert pq.read_metadata(corpus / "out" / table).num_rows == 0
     assert masks(corpus, "v", 1) == []

@@ -12,12 +12,12 @@ from pycocotools.cocoeval import COCOeval
 
 from pipeline.errors import UsageError
 from pipeline.formats.coco import read_coco
-from pipeline.masks.segmentation import to_counts
 from pipeline.formats.export import export_labels
 from pipeline.formats.registry import format_of
 from pipeline.formats.split import Splits
 from pipeline.formats.youtube_vis import read_youtube_vis
 from pipeline.masks import rle
+from pipeline.masks.segmentation import to_counts
 from pipeline.storage import Store
 
 

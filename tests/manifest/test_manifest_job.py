@@ -1,5 +1,6 @@
 """python -m jobs.manifest, as a user calls it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,35 @@ def test_detections_become_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixt
     assert {each.object_id for each in read_manifest(tmp_path / "m.parquet").video(1).prompts} == {1}
     assert main([*arguments, "--output", str(tmp_path / "n.parquet")]) == 2
     assert "give either --videos or --uri-template" in capsys.readouterr().err
+
+
+def test_results_of_a_tracker_become_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    square = {"size": [48, 64], "counts": [100, 10, 48 * 64 - 110]}
+    results = [
+        {"image_id": f"clip_{t:06}", "category_id": 1, "bbox": [1 + t, 2, 10, 20], "score": 0.3, "track_id": 5}
+        | {"segmentation": square}
+        for t in range(40)
+    ]
+    results.append({"image_id": "clip_000001", "category_id": 1, "bbox": [1, 2], "score": 0.3})
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    (tmp_path / "names.txt").write_text("person\nsedan\n")
+    arguments = ["from-detections", "--detections", str(tmp_path / "results.json"), "--fps", "30", "--overwrite"]
+    arguments += ["--names", str(tmp_path / "names.txt"), "--map", "sedan=car", "--output", str(tmp_path / "m.parquet")]
+    arguments += ["--uri-template", "s3://bucket/{video_id}.mp4"]
+    assert main(arguments) == 3
+    shown = capsys.readouterr()
+    assert "row 40, video_id 'clip', column bbox, value [1, 2]: must be a list of four numbers" in shown.err
+    assert "38 of 40 detections lie between two looks (--every)" in shown.err
+    assert "1 videos with 1 prompts; 1 left out" in shown.out
+    [found] = read_manifest(tmp_path / "m.parquet").video(0).prompts
+    assert (found.object_id, found.category, found.box) == (5, "car", None)
+    assert found.mask is not None
+    assert main([*arguments, "--prompt", "box"]) == 3
+    [found] = read_manifest(tmp_path / "m.parquet").video(0).prompts
+    assert (found.mask, found.box) == (None, (1, 2, 11, 22))
+    assert main([*arguments, "--on-bad-row", "fail"]) == 2
+    assert main([*arguments, "--map", "sedam=car"]) == 2
+    assert "--map: no detection has the class sedam; the classes are sedan" in capsys.readouterr().err
 
 
 def test_videos_without_detections_are_left_out(tmp_path: Path, write: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """Prompts from rules and from detections."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -162,3 +163,36 @@ def test_detections_that_cannot_be_used() -> None:
         detections_to_prompts(detections(("a", None, *moving(0))), every=Every(frames=1), match_iou=0.5)
     with pytest.raises(UsageError, match="column x_min is not of numbers"):
         detections_to_prompts(detections(("a", 0, "left", 1.0, 2.0, 3.0)), every=Every(frames=1), match_iou=0.5)
+
+
+def test_detections_with_an_identity_are_objects_by_it_alone() -> None:
+    names = ("video_id", "frame_index", *SIDES, "category", "score", "track_id")
+    table = detections(
+        ("a", 0, *moving(0), "car", 0.1, "7"),
+        ("a", 1, *moving(90), "truck", 0.1, "7"),
+        ("a", 1, *moving(80), "car", 0.05, "7"),
+        ("a", 3, *moving(50), "car", 0.1, "3"),
+        ("a", 9, *moving(50), "car", 0.1, "7"),
+        ("a", 0, *moving(40), "car", 0.9, None),
+        ("b", 0, *moving(40), "car", 0.1, "x"),
+        names=names,
+    )
+    left_out: Counter[str] = Counter()
+    given = {"every": Every(frames=2), "match_iou": 0.5, "confirm_score": 0.8, "left_out": left_out}
+    found = detections_to_prompts(table, **given, refine="lost")
+    assert found.select(["video_id", "frame_index", "object_id", "category"]).to_pylist() == [
+        {"video_id": video, "frame_index": frame, "object_id": object_id, "category": "car"}
+        for video, frame, object_id in (("a", 0, 7), ("a", 0, 8), ("a", 3, 3), ("a", 9, 7), ("b", 0, 1))
+    ]
+    assert +left_out == {
+        "repeat an identity on their frame, with a lower score": 1,
+        "lie between two looks (--every)": 1,
+    }
+    assert detections_to_prompts(table, **given, refine="never")["object_id"].to_pylist() == [7, 8, 3, 1]
+
+
+def test_a_mask_is_the_prompt_of_its_detection() -> None:
+    names = ("video_id", "frame_index", *SIDES, "mask_height", "mask_width", "mask_counts")
+    table = detections(("a", 0, *moving(0), 4, 4, "44"), ("a", 0, *moving(90), None, None, None), names=names)
+    found = detections_to_prompts(table, every=Every(frames=1), match_iou=0.5).to_pylist()
+    assert [(row["x_min"], row["mask_counts"]) for row in found] == [(None, "44"), (moving(90)[0], None)]

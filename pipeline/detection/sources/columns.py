@@ -48,7 +48,7 @@ def rename_columns(raw: pa.RecordBatch, categories: Categories) -> pa.RecordBatc
     for name in names:
         if names.count(name) > 1:
             raise ManifestError(f"duplicate column {name}")
-    columns = {name: raw.column(name) for name in names}
+    columns = plain_columns(raw)
     if "category" not in columns:
         found = _only([name for name in NAMES if name in columns], "the category") or _only(
             [name for name in NUMBERS if name in columns], "the category"
@@ -64,14 +64,22 @@ def rename_columns(raw: pa.RecordBatch, categories: Categories) -> pa.RecordBatc
     return pa.RecordBatch.from_pydict(_with_box(columns))
 
 
+def plain_columns(raw: pa.RecordBatch) -> dict[str, pa.Array]:
+    """The columns by name; those of text, which polars and pandas write in several types, as strings."""
+    columns = {}
+    for name, column in zip(raw.schema.names, raw.columns, strict=True):
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        text = pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_string(kind)
+        columns[name] = column.cast(pa.string()) if text and column.type != pa.string() else column
+    return columns
+
+
 def identities(array: pa.Array, notes: Notes, *, column: str) -> pa.Array:
     """Identities as text; null where there is none: a missing value, empty text or a negative number.
 
     Whole numbers that pandas wrote as 7.0 are 7.
     """
     array = nan_to_null(array)
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
     if pa.types.is_floating(array.type):
         whole = pc.equal(array, pc.floor(array)).fill_null(True).to_numpy(zero_copy_only=False)
         for row in np.flatnonzero(~whole):

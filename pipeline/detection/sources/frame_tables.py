@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.detection.sources.columns import PICTURES, text_structs
+from pipeline.detection.sources.columns import PICTURES, plain_columns, text_structs
 from pipeline.detection.sources.pictures import PictureNames, VideoIds
 from pipeline.detection.sources.reading import Videos
 from pipeline.errors import ManifestError
@@ -30,7 +30,7 @@ def with_videos(raw: pa.RecordBatch, file: str | None, names: PictureNames, ids:
     Raises:
         ManifestError: Several columns may hold the names of pictures, or a name tells no video and frame.
     """
-    columns = {name: raw.column(name) for name in raw.schema.names}
+    columns = plain_columns(raw)
     if names_videos(columns):
         return raw
     found = [name for name in PICTURES if name in columns and pa.types.is_string(columns[name].type)]
@@ -55,7 +55,7 @@ def with_videos(raw: pa.RecordBatch, file: str | None, names: PictureNames, ids:
 
 def with_masks(raw: pa.RecordBatch, videos: Videos, refuse: Callable[[int, str, object, str], None]) -> pa.RecordBatch:
     """The batch with its polygons as the column mask; `refuse` gets row, column, value and rule of what is none."""
-    columns = {name: raw.column(name) for name in raw.schema.names}
+    columns = plain_columns(raw)
     if SEGMENTS not in columns or "mask" in columns or "video_id" not in columns:
         return raw
     found = text_structs(columns[SEGMENTS], column=SEGMENTS).to_pylist()

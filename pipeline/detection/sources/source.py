@@ -248,7 +248,7 @@ class Source:
                 return [store.uri_of(DETECTIONS_TABLE)]
             paths = sorted(entry.path for entry in store.list(""))
         except (MissingError, StorageError, OSError) as error:
-            raise ManifestError(f"{redact(uri)}: {error}") from None
+            raise ManifestError(f"{redact(uri)} holds no files of detections ({error}); {ALLOWED}") from None
         self._yaml = next((store.uri_of(path) for path in paths if path.rpartition("/")[2] == "data.yaml"), None)
         labels = [path for path in paths if "labels" in path.split("/")[:-1]] or paths
         kinds: dict[str, list[str]] = {}

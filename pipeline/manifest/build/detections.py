@@ -140,7 +140,7 @@ def _prompts_of_tracks(
     rows, track = rows[order], track[order]
     same = track[1:] == track[:-1]
     repeated = np.append(False, same & (moment[rows][1:] == moment[rows][:-1]))
-    left_out["repeat an identity on its frame, with a lower score"] += int(repeated.sum())
+    left_out["repeat an identity on their frame, with a lower score"] += int(repeated.sum())
     rows, track = rows[~repeated], track[~repeated]
     gap = np.append(np.inf, np.diff(interval[rows]))
     gap[np.append(True, track[1:] != track[:-1])] = np.inf

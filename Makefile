@@ -38,11 +38,14 @@ install-dev: $(VENV)/.installed-dev  ## install into .venv, with what tests and 
 demo: $(VENV)/.installed  ## render a small corpus, label it on a local Ray, query the labels
 	@$(BIN)/python -m jobs.demo
 
+# Processes that run tests. Each starts its own Ray and its own S3 server, and runs whole files.
+PROCESSES ?= 2
+
 test: $(VENV)/.installed-dev  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
 
 test-all: $(VENV)/.installed-dev  ## run all tests, also those that take minutes
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile -m ''
 
 test-transformers:  ## run the parity tests with TRANSFORMERS=floor, pin or newest (default: pin)
 	$(PYTHON) -m venv build/transformers-$(TRANSFORMERS)

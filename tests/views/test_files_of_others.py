@@ -88,9 +88,11 @@ def edit_manifest(folder: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), folder / "manifest.parquet")
 
 
-@pytest.mark.parametrize(
-    "edit", [edit_prompts, edit_manifest, lambda folder: (folder / "prompts.jsonl").unlink()], ids=str
-)
+def remove_prompts(folder: Path) -> None:
+    (folder / "prompts.jsonl").unlink()
+
+
+@pytest.mark.parametrize("edit", [edit_prompts, edit_manifest, remove_prompts])
 def test_a_review_does_not_replace_corrections_that_are_not_applied(
     beside: tuple[str, Path], tmp_path: Path, edit: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,7 @@ from pipeline.manifest import Video
 from pipeline.runs.calibration import Calibration, Rate
 from pipeline.storage import Storage
 from pipeline.tracking.modelfiles import ResolvedModel
-from pipeline.workers.actor import ENVIRONMENT
+from pipeline.workers.cluster import ENVIRONMENT
 from pipeline.workers.task import LabelerSettings
 
 

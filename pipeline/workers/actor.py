@@ -12,13 +12,6 @@ from pipeline import logs
 from pipeline.storage.contact import expect_outages
 from pipeline.workers.causes import cause_of
 
-ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
-"""Environment variables of the process; glibc reads this one before any code runs. See also `keep_freed_memory`.
-
-Different threads decode, track and encode, and each video has its own. With one arena per thread, memory freed by one
-thread is not reused by the next: it is returned to the kernel and faulted in again, up to 3,000 pages per frame.
-"""
-
 
 class LabelerProtocol(Protocol):
     """What a worker does with videos. `Labeler` implements it; it is built inside the actor."""

@@ -17,7 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from pipeline.errors import InterruptedLabelingError
 from pipeline.labels.failures import WORKER_FATAL, Attempt
-from pipeline.workers.actor import ENVIRONMENT, Actor, FailedVideo, LabelerProtocol
+from pipeline.workers.actor import Actor, FailedVideo, LabelerProtocol
 from pipeline.workers.address import PoolError
 from pipeline.workers.causes import cause_of_death, draining_nodes, living_nodes
 from pipeline.workers.cluster import Resources
@@ -103,7 +103,6 @@ class Pool:
                 max_restarts=0,
                 max_task_retries=0,
                 max_concurrency=kind.in_flight + 2,
-                runtime_env={"env_vars": ENVIRONMENT},
                 enable_task_events=False,  # Ray would report every video and every poll to its dashboard
             )
             for crew, kind in zip(crews, limits.kinds, strict=True)

@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         for finding in [finding for finding in findings if finding.kind == kind][:SHOWN]:
             print(f"         {finding.what}{' (repaired)' if finding.repaired else ''}")
     if any(finding.kind == "staged label" for finding in findings):
-        print(f"staged labels are committed and wait to be published: python -m jobs.publish {store}")
+        print(f"staged labels are committed and wait to be published: python -m jobs.publish {store} [--run RUN]")
     wrong = sum(finding.is_wrong for finding in findings)
     if not wrong:
         print(f"{store} is healthy")

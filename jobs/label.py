@@ -140,7 +140,7 @@ def parser() -> argparse.ArgumentParser:
     add("--max-relabel", type=options.fraction, metavar="X%", help="refuse to replace more than this share of the "
         "published labels")  # fmt: skip
     add("--dry-run", action="store_true", default=None, help="print what is pending and why; label nothing")
-    add("--no-publish", action="store_true", default=None, help="commit parts only; jobs.publish makes the tables")
+    add("--no-publish", action="store_true", default=None, help="stage: commit parts only; jobs.publish shows them")
     return p
 
 

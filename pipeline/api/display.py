@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from pipeline.runs.summary import damage_text, failures_text
 from pipeline.views.words import count, duration
 
 if TYPE_CHECKING:  # only for types: importing it loads pyarrow before --help is shown
@@ -117,14 +118,18 @@ def line(progress: "Progress") -> str:
     """The progress in one line: phase, frames of all frames, videos, rate and the time that is left."""
     if progress.phase != "labelling":
         return progress.phase
-    failed = sum(progress.failed.values())
     known = progress.frames <= progress.frames_expected
     parts = [f"{progress.frames:,.0f}{f' of about {progress.frames_expected:,.0f}' if known else ''} frames"]
-    parts.append(f"{progress.done + failed} of {count(progress.videos, 'video')}")
+    parts.append(f"{progress.done + sum(progress.failed.values())} of {count(progress.videos, 'video')}")
     if progress.rate:
         parts.append(f"{progress.rate:.1f} frames/s")
-    if failed:
-        parts.append(f"{failed} failed")
+    parts += filter(
+        None,
+        (
+            damage_text(progress.truncated, progress.damaged),
+            failures_text(progress.failed_videos, progress.quarantined),
+        ),
+    )
     parts.append(count(progress.workers, "worker"))
     if known and progress.eta_s is not None:
         parts.append(f"{duration(progress.eta_s)} left")

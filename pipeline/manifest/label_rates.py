@@ -30,6 +30,11 @@ def labelled_shares(manifest: pa.Table, rates: pa.Array) -> npt.NDArray[np.float
     places = rates.dictionary_encode()
     for code, text in enumerate(places.dictionary.to_pylist()):
         rows = np.flatnonzero(places.indices.fill_null(-1).to_numpy() == code)
-        number = float(text.removesuffix("fps").removesuffix("f"))
-        shares[rows] = np.minimum(number / own[rows], 1.0) if text.endswith("fps") else 1 / number
+        shares[rows] = labelled_share(text, own[rows])
     return shares
+
+
+def labelled_share(rate: str, fps: npt.NDArray[np.float64] | float) -> npt.NDArray[np.float64] | float:
+    """The share of frames that a label rate labels of videos with these frame rates."""
+    number = float(rate.removesuffix("fps").removesuffix("f"))
+    return np.minimum(number / fps, 1.0) if rate.endswith("fps") else 1 / number

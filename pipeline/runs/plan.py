@@ -6,7 +6,7 @@ changes of a manifest or deployment (paths, categories, package versions, number
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -161,9 +161,23 @@ def make_plan(
         .append_column("objects", pa.array(objects))
         .append_column("cost", pa.array(costs(frames, objects)))
     )
+    return Plan(table, _ordered(pending, table, manifest))
+
+
+def with_frames(plan: Plan, manifest: pa.Table, frames: Numbers, costs: Costs) -> Plan:
+    """The plan with other numbers of frames, float64 (rows,), and the order that follows from them."""
+    new = {"frames": pa.array(frames), "cost": pa.array(costs(frames, plan.table["objects"].to_numpy()))}
+    table = plan.table
+    for name, values in new.items():
+        table = table.set_column(table.schema.get_field_index(name), name, values)
+    return replace(plan, table=table, order=_ordered(np.sort(plan.order), table, manifest))
+
+
+def _ordered(pending: npt.NDArray[np.int64], table: pa.Table, manifest: pa.Table) -> npt.NDArray[np.int64]:
+    """The pending rows by priority, then most expensive first."""
     priority = manifest["priority"].fill_null(0).to_numpy()[pending]
     cost = table["cost"].to_numpy()[pending]
-    return Plan(table, pending[np.lexsort((-cost, -priority))])
+    return pending[np.lexsort((-cost, -priority))]
 
 
 def places_of(rows: npt.NDArray[np.int64], total: int) -> pa.Array:

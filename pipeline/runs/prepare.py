@@ -29,8 +29,9 @@ from pipeline.runs.detections import fill_detections, read_digests
 from pipeline.runs.duplicates import describe_copies, find_copies, identities_by_etag, identities_by_reading
 from pipeline.runs.estimate import Estimate, costs_of, estimate
 from pipeline.runs.groups import describe_groups, sorted_groups
+from pipeline.runs.lengths import Lengths, probe_lengths
 from pipeline.runs.pinned import describe_pinned, find_pinned
-from pipeline.runs.plan import CORRECTED, Plan, make_plan, places_of
+from pipeline.runs.plan import CORRECTED, Plan, make_plan, places_of, with_frames
 from pipeline.runs.returns import describe_returns, find_returns
 from pipeline.runs.summary import plan_lines
 from pipeline.storage import Entry, Storage, Store, open_source, parse_path
@@ -65,6 +66,8 @@ class Prepared:
     notes: list[str] = field(default_factory=list)
     """Notes on the plan, one line each: coordinates between 0 and 1, corrections, returning and pinned labels,
     duplicates, worker groups."""
+    lengths: Lengths | None = None
+    """How the numbers of frames are known."""
     estimate: Estimate | None = None
     """Time that the pending videos take, if the configuration has a calibration."""
     adapted: Mapping[str, pa.Table] = field(default_factory=dict)
@@ -115,6 +118,7 @@ def prepare(
     if config.calibration:
         dtype = config.parameters.dtype
         calibration = read_calibration(config.calibration, model=model, dtype=dtype, storage=storage)
+    costs = costs_of(calibration, object_cost=model.object_cost, lanes=config.lanes)
     versions, sizes = _versions(manifest, storage)
     failures = {(failure.video_id, failure.label_key): failure for failure in read_failures(store)}
     retried = {key for key, f in failures.items() if f.failure_class in RETRIED_UNASKED or retry(f)}
@@ -136,9 +140,11 @@ def prepare(
         detections=detected.digests,
         association=config.association.to_json(),
         frozen=overlay.frozen,
-        costs=costs_of(calibration, object_cost=model.object_cost, lanes=config.lanes),
+        costs=costs,
     )
     plan = replace(plan, copies=_copies(plan, manifest, sizes, config, storage))
+    lengths = probe_lengths(plan, manifest.table, storage=storage)
+    plan = with_frames(plan, manifest.table, lengths.frames, costs)
     pinned = {}
     if config.publish and not config.detection:
         pinned = find_pinned(store, plan, weights=model.digest, parameters=config.parameters)
@@ -167,6 +173,7 @@ def prepare(
             *describe_copies(plan.copies),
             *groups,
         ],
+        lengths=lengths,
         estimate=estimate(plan, calibration, config) if calibration else None,
         adapted=detected.adapted,
     )

@@ -40,7 +40,11 @@ class Progress:
     damaged: int = 0
     """Other labelled videos with missing or concealed frames."""
     failed: dict[str, int] = field(default_factory=dict)
-    """Videos in quarantine by failure class."""
+    """Pending videos that failed in this run, by failure class."""
+    unreadable: int = 0
+    """Videos whose source cannot be found: they failed in this run, too, but were not pending."""
+    quarantined: int = 0
+    """Videos that stay in quarantine since earlier runs."""
     in_flight: int = 0
     """Number of in-flight videos."""
     flights: list[dict[str, Any]] = field(default_factory=list)
@@ -75,6 +79,11 @@ class Progress:
     def share(self) -> float:
         """Labelled share of the expected frames, 0 to 1."""
         return min(self.frames / self.frames_expected, 1.0) if self.frames_expected else 0.0
+
+    @property
+    def failed_videos(self) -> int:
+        """Videos that failed in this run."""
+        return sum(self.failed.values()) + self.unreadable
 
     @property
     def warning_lines(self) -> list[str]:
@@ -139,6 +148,11 @@ class RunReport:
     """Videos whose published labels were replaced by older ones, by the run that made the older ones."""
     notes: list[str] = field(default_factory=list)
     """The plan's notes on corrections and returning labels, and the warnings of workers, one line each."""
+
+    @property
+    def failed(self) -> int:
+        """Videos that failed in this run; the other failures are those of earlier runs."""
+        return sum(failure.run_id == self.run_id for failure in self.failures)
 
     @property
     def exit_code(self) -> int:

@@ -24,6 +24,7 @@ from pipeline.runs.progress import Progress, RunReport, StoppedBy, show
 from pipeline.runs.record import record_run
 from pipeline.runs.shards import lease_folder, wait_for_overlapping
 from pipeline.runs.stops import StopConditions
+from pipeline.runs.summary import reason_text
 from pipeline.storage import Storage, Store
 from pipeline.storage.lease import Lease
 from pipeline.tables import Published, publish_without_staged
@@ -128,8 +129,10 @@ def _publication(prepared: Prepared) -> Callable[[Store], Published]:
 
 def _log_plan(prepared: Prepared) -> None:
     plan = prepared.plan
-    reasons = ", ".join(f"{count} {reason}" for reason, count in plan.reasons().items())
+    reasons = "; ".join(reason_text(reason, videos) for reason, videos in plan.reasons().items())
     log.info("%d of %d videos pending%s", len(plan.order), plan.table.num_rows, f": {reasons}" if reasons else "")
+    if prepared.lengths and len(plan.order):
+        log.info("about %.0f frames; frames of %s", plan.total("frames"), prepared.lengths)
     for note in prepared.notes:
         log.info(note)
     if prepared.estimate and len(plan.order):
@@ -141,7 +144,16 @@ def _begin(prepared: Prepared) -> Progress:
     run_id, now = next_run_name(prepared.store), time.time()
     record_run(prepared, run_id)
     plan = prepared.plan
-    return Progress(run_id=run_id, videos=len(plan.order), frames_expected=plan.total("frames"), started=now, now=now)
+    return Progress(
+        run_id=run_id,
+        videos=len(plan.order),
+        phase="starting Ray" if len(plan.order) or prepared.config.address else "publishing the labels",
+        unreadable=plan.count("unreadable"),
+        quarantined=plan.count("quarantined"),
+        frames_expected=plan.total("frames"),
+        started=now,
+        now=now,
+    )
 
 
 def _with_detections(prepared: Prepared, run_id: str) -> Prepared:

@@ -15,6 +15,25 @@ SHOWN = 20
 """Failures and bad rows that are listed one by one."""
 
 
+def failures_text(failed: int, quarantined: int) -> str:
+    """The failures of a run and those of earlier runs, as every command counts them; empty if there are none."""
+    kept = f"{quarantined:,} in quarantine since earlier runs"
+    parts = [f"{failed:,} failed"] * bool(failed) + [kept] * bool(quarantined)
+    return ", ".join(parts)
+
+
+def damage_text(truncated: int, damaged: int) -> str:
+    """The labelled videos that are not whole: "1 truncated, 2 damaged"; empty if all are."""
+    return ", ".join(
+        f"{number:,} {kind}" for number, kind in ((truncated, "truncated"), (damaged, "damaged")) if number
+    )
+
+
+def reason_text(reason: str, videos: int) -> str:
+    """Why so many videos are pending: "10 new videos", "3 videos: prompts changed"."""
+    return count(videos, reason) if reason == "new video" else f"{count(videos, 'video')}: {reason}"
+
+
 def plan_lines(prepared: "Prepared", *, price_per_hour: float | None = None, currency: str = "") -> Iterator[str]:
     """What a run would do: pending videos and why, labelled ones, those that stay without labels, time and price.
 
@@ -25,11 +44,13 @@ def plan_lines(prepared: "Prepared", *, price_per_hour: float | None = None, cur
         yield f"nothing pending: {count(plan.count('labelled'), 'video')} labelled before"
     else:
         frames, objects = round(plan.total("frames")), round(plan.total("objects"))
-        yield (
-            f"{count(len(plan.order), 'video')} pending, about {count(frames, 'frame')} and {count(objects, 'object')}"
-        )
+        size = f"{count(frames, 'frame')} and {count(objects, 'object')}"
+        about = "" if prepared.lengths and prepared.lengths.known else "about "
+        yield f"{count(len(plan.order), 'video')} pending, {about}{size}"
+        if prepared.lengths:
+            yield f"frames of {prepared.lengths}"
         for reason, number in plan.reasons().items():
-            yield f"  {number:8} {reason}"
+            yield f"  {reason_text(reason, number)}"
         yield f"{plan.count('labelled')} labelled"
         if prepared.estimate:
             yield _estimate_line(prepared.estimate, price_per_hour, currency)
@@ -65,7 +86,7 @@ def report_lines(report: "RunReport") -> Iterator[str]:
             f"{count(report.frames, 'frame')}, {count(report.masks, 'mask')}"
         )
         for reason, number in report.reasons.items():
-            yield f"  {number:6} {reason}"
+            yield f"  {reason_text(reason, number)}"
     yield from _problems(report, damage_is_in=" (columns truncated and damaged_packets of the videos table)")
     if report.published is None:
         yield f"parts are in {report.output}/parts; next: python -m jobs.publish {report.output}"
@@ -92,14 +113,13 @@ def detection_lines(report: "RunReport") -> Iterator[str]:
 
 def _problems(report: "RunReport", *, damage_is_in: str = "") -> Iterator[str]:
     """What is damaged, left, failed or left out."""
-    kinds = ((report.truncated, "truncated"), (report.damaged, "damaged"))
-    if damaged := [f"{number} {kind}" for number, kind in kinds if number]:
-        yield f"of these {', '.join(damaged)}{damage_is_in}"
+    if damage := damage_text(report.truncated, report.damaged):
+        yield f"of these {damage}{damage_is_in}"
     yield from report.notes
     if report.left:
         yield f"stopped before the end: {count(report.left, 'video')} left; the same command continues"
     if report.failures:
-        yield f"{count(len(report.failures), 'video')} failed or in quarantine:"
+        yield f"{failures_text(report.failed, len(report.failures) - report.failed)}:"
     for failure in report.failures[:SHOWN]:
         yield f"  {failure.video_id!r} ({failure.failure_class}): {failure.message}"
     if len(report.failures) > SHOWN:

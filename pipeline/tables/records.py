@@ -103,7 +103,7 @@ def _run_row(name: str, run: Mapping[str, Any], progress: Mapping[str, Any]) -> 
         "videos": run.get("videos"),
         "pending": run.get("pending"),
         "done": progress.get("done"),
-        "failed": sum(failed.values()) if failed is not None else None,
+        "failed": sum(failed.values()) + progress.get("unreadable", 0) if failed is not None else None,
         "frames": _whole(progress.get("frames")),
         "masks": _whole(progress.get("masks")),
         "actor_hours": progress.get("actor_hours"),

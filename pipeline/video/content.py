@@ -50,7 +50,7 @@ def open_uri(
         VideoError: The content cannot be decoded.
     """
     with ExitStack() as stack:
-        content, version = _open_content(uri, storage or Storage())
+        content, version = open_content(uri, storage or Storage())
         if not isinstance(content, Mapping):
             stack.enter_context(content)
         if planned_version is not None and version.token() != planned_version:
@@ -122,7 +122,12 @@ def content_version(uri: str, *, storage: Storage | None = None) -> Version | No
     return content_versions([uri], storage=storage)[0]
 
 
-def _open_content(uri: str, storage: Storage) -> tuple[BinaryIO | ImageFiles, Version]:
+def open_content(uri: str, storage: Storage) -> tuple[BinaryIO | ImageFiles, Version]:
+    """The content at a URI, an open file or the files of a folder, and its version.
+
+    Raises:
+        StorageError: It cannot be reached.
+    """
     if _names_folder(uri):
         return _open_folder(uri, storage)
     try:

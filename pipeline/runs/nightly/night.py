@@ -24,6 +24,7 @@ from pipeline.runs.nightly.settings import NightSettings
 from pipeline.runs.nightly.union import Union, find_manifests, log_union, read_union
 from pipeline.runs.prepare import Prepared, prepare
 from pipeline.runs.progress import Progress, RunReport
+from pipeline.runs.summary import reason_text
 from pipeline.storage import Storage, Store
 from pipeline.tables import fragments, optimize
 from pipeline.tables.labelled import labelled_videos
@@ -178,8 +179,8 @@ def _label_corpus() -> Label:
 
 
 def _log_report(record: dict[str, Any]) -> None:
-    for reason, count in record["reasons"].items():
-        log.info("%d pending: %s", count, reason)
+    for reason, videos in record["reasons"].items():
+        log.info("pending: %s", reason_text(reason, videos))
     log.info(
         "%d labelled, %d new failures, %d known, %d left",
         record["labelled"], record["new_failures"], record["known_failures"], record["left"],

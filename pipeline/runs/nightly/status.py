@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.errors import UsageError
+from pipeline.runs.summary import damage_text, failures_text
 from pipeline.storage import Store
 from pipeline.storage.paths import RUNS, progress_path
-from pipeline.views.words import duration
+from pipeline.views.words import count, duration
 
 SILENT_S = 60.0
 """Seconds without an update after which a run is presumed dead, or unable to reach its output."""
@@ -24,6 +25,8 @@ class Status:
     progress: Mapping[str, Any]
     idle_since: int = 0
     """Later runs, which had nothing to label."""
+    last_idle: "Status | None" = None
+    """The last of them."""
 
     def state(self, now: float) -> str:
         """running, stopping, ended, or silent if an update is overdue."""
@@ -36,6 +39,7 @@ class Status:
 
     @property
     def failed(self) -> int:
+        """Pending videos that failed."""
         return sum(self.progress["failed"].values())
 
     @property
@@ -68,7 +72,7 @@ def read_status(store: Store, *, run_id: str | None = None) -> Status:
         if (found := _status(store, name)) is None:
             continue
         if found.progress["videos"] or found.progress["state"] != "ended":
-            return replace(found, idle_since=len(idle))
+            return replace(found, idle_since=len(idle), last_idle=idle[0] if idle else None)
         idle.append(found)
         if len(idle) == IDLE_RUNS:
             break
@@ -84,30 +88,43 @@ def _status(store: Store, run_id: str) -> Status | None:
 
 def lines(status: Status, *, now: float, flights: int = 20) -> list[str]:
     """The status in words."""
-    progress, spent = status.progress, max(float(status.progress["now"]) - float(status.progress["started"]), 1e-9)
+    progress, spent = status.progress, float(status.progress["now"]) - float(status.progress["started"])
+    began = float(progress.get("first_frame") or progress["started"])
+    labelled_s = max(float(progress.get("labelled_until") or progress["now"]) - began, 1e-9)
     state = status.state(now)
     done, videos = int(progress["done"]), int(progress["videos"])
     said = "" if state == "ended" else f", last update {duration(status.age_s(now))} ago"
     eta = progress.get("eta_s")
     found = [
         f"run {status.run_id}: {state} after {duration(spent)}{said}",
-        f"{done} of {videos} videos done, {status.failed} failed, {status.in_flight} in flight on "
-        f"{progress['workers']} actors, {status.waiting} waiting",
-        f"{progress['frames'] / spent:.1f} frames/s, {progress['masks'] / spent:.1f} masks/s, "
-        f"{done * 3600 / spent:.0f} videos/h, {progress['gpu_hours'] or progress['actor_hours']:.2f} "
+        f"{done} of {count(videos, 'video')} done{''.join(f', {text}' for text in _troubles(status) if text)}, "
+        f"{status.in_flight} in flight on {count(progress['workers'], 'actor')}, {status.waiting} waiting",
+        f"{progress['frames'] / labelled_s:.1f} frames/s, {progress['masks'] / labelled_s:.1f} masks/s, "
+        f"{done * 3600 / labelled_s:.0f} videos/h, {progress['gpu_hours'] or progress['actor_hours']:.2f} "
         f"{'GPU' if progress['gpu_hours'] else 'actor'} hours"
         + (f", ETA {duration(eta)}" if state == "running" and eta is not None else ""),
     ]
-    found += [f"  failed: {count:6} {name}" for name, count in sorted(progress["failed"].items())]
-    found += [f"  workers lost: {count} ({name})" for name, count in sorted(progress.get("deaths", {}).items())]
-    found += [f"  warning of {count} workers: {text}" for text, count in progress.get("warnings", {}).items()]
+    found += [f"  failed: {videos:6} {name}" for name, videos in sorted(progress["failed"].items())]
+    if progress.get("unreadable"):
+        found.append(f"  failed: {progress['unreadable']:6} source cannot be found")
+    found += [f"  workers lost: {workers} ({name})" for name, workers in sorted(progress.get("deaths", {}).items())]
+    found += [f"  warning of {workers} workers: {text}" for text, workers in progress.get("warnings", {}).items()]
     oldest = sorted(progress["flights"], key=lambda flight: float(flight["started"]))
     found += [
         f"  in flight: {duration(now - float(flight['started'])):>9}  {flight['video_id']!r} on {flight['worker']}"
         for flight in oldest[:flights]
     ]
-    if status.idle_since:
-        found.append(f"later runs that had nothing to label: {status.idle_since}")
     if status.in_flight > flights:
         found.append(f"  and {status.in_flight - flights} more in flight, assigned later")
+    if status.last_idle:
+        ago = duration(status.last_idle.age_s(now))
+        later = f"{count(status.idle_since, 'later run')} had nothing to label"
+        found.append(f"{later}; the last: {status.last_idle.run_id}, {ago} ago")
     return found
+
+
+def _troubles(status: Status) -> tuple[str, str]:
+    progress = status.progress
+    damage = damage_text(progress.get("truncated", 0), progress.get("damaged", 0))
+    failed = status.failed + progress.get("unreadable", 0)
+    return damage, failures_text(failed, progress.get("quarantined", 0))

@@ -98,7 +98,7 @@ def test_runs_without_pending_videos_do_not_hide_an_earlier_one(tmp_path: Path) 
         store.put(f"runs/{name}/progress.json", ended.to_json())
     found = read_status(store)
     assert (found.run_id, found.idle_since) == ("r1", 2)
-    assert "later runs that had nothing to label: 2" in lines(found, now=1605.0)
+    assert "2 later runs had nothing to label; the last: r3, 5 s ago" in lines(found, now=1605.0)
     assert read_status(store, run_id="r3").run_id == "r3"
 
 

@@ -16,7 +16,7 @@ SPEC_pin    := $(shell grep '^transformers==' constraints.txt)
 SPEC_newest := transformers<6
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-all test-transformers check-wheel lint format bench gpu-check clean
+.PHONY: help install install-dev demo test test-all test-transformers test-airflow check-wheel lint format bench gpu-check clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -53,6 +53,13 @@ test-transformers:  ## run the parity tests with TRANSFORMERS=floor, pin or newe
 	build/transformers-$(TRANSFORMERS)/bin/python $(PIP) --constraint build/constraints.txt --editable .[dev] "$(SPEC_$(TRANSFORMERS))"
 	build/transformers-$(TRANSFORMERS)/bin/python -c "import transformers; print('transformers', transformers.__version__)"
 	build/transformers-$(TRANSFORMERS)/bin/python -m pytest tests/tracking tests/runs/test_exactness.py
+
+AIRFLOW ?= 3.3.2
+
+test-airflow: $(VENV)/.installed-dev  ## load the Airflow DAG with Airflow itself, in an environment of its own (300 MB)
+	$(PYTHON) -m venv build/airflow
+	build/airflow/bin/python $(PIP) "apache-airflow==$(AIRFLOW)"
+	AIRFLOW_PYTHON=$(CURDIR)/build/airflow/bin/python $(BIN)/python -m pytest tests/infra/test_airflow.py
 
 check-wheel:  ## build the wheel, install it into an empty environment and run it there
 	rm -rf build/wheel dist

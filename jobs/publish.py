@@ -82,11 +82,11 @@ def main(arguments: list[str] | None = None) -> int:
     store = open_store(given)
     if given.dry_run:
         return actions.show_preview(store, given)
-    if given.unpin:
-        actions.unpin(store)
     missing = 0
     if given.run or given.rollback:
         done, missing = actions.publish_selected(store, given)
+    elif given.unpin:
+        done = actions.publish_unpinned(store, given)
     else:
         done = tables.publish(store, wait_s=given.wait)
     print(

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from jobs.command import counted
 from pipeline.storage import Store
 from pipeline.storage.paths import CORRECTIONS
-from pipeline.tables import Published, drop_state, publish_without_staged
+from pipeline.tables import Published, drop_state, publish, publish_without_staged
 from pipeline.tables.changes import Preview, preview
 from pipeline.tables.expiry import EndedRollback, ended_rollbacks, find_expired
 from pipeline.tables.pins import read_pins, remove_pins, write_pin
@@ -24,7 +24,7 @@ SHOWN = 20
 def show_preview(store: Store, given: argparse.Namespace) -> int:
     """Print what the same command without --dry-run would change; returns the exit code."""
     selected = _select(store, given)
-    without = staged_runs(store) if given.run or given.rollback else ()
+    without = staged_runs(store) if given.run or given.rollback or given.unpin else ()
     found = preview(store, pin=selected.pin if selected else None, without=without, unpinned=given.unpin)
     if given.json:
         for change in found.changes:
@@ -48,6 +48,7 @@ def publish_selected(store: Store, given: argparse.Namespace) -> tuple[Published
     done = publish_without_staged(store, wait_s=given.wait)
     if selected:
         _show_selected(selected)
+    if selected and selected.changed:
         _show_consequences(store, selected)
     return done, len(selected.missing) if selected else 0
 
@@ -57,12 +58,13 @@ def withheld_line(videos: int) -> str:
     return f"{counted(videos, 'video')} with a pinned label, although a later run wants another one (--unpin)"
 
 
-def unpin(store: Store) -> None:
-    """Remove all pins; the next publication compares all runs with the tables."""
-    pins = read_pins(store)
+def publish_unpinned(store: Store, given: argparse.Namespace) -> Published:
+    """Remove all pins, and publish what the last runs want, except staged labels."""
+    pins, staged = read_pins(store), staged_runs(store)
     remove_pins(store, pins)
-    drop_state(store)
+    drop_state(store)  # the next publication compares all runs with the tables
     print(f"removed {counted(len(pins), 'pin')}")
+    return publish(store, wait_s=given.wait, without=staged)
 
 
 def show_ended(ended: list[EndedRollback]) -> None:

@@ -89,7 +89,8 @@ def report_lines(report: "RunReport") -> Iterator[str]:
             yield f"  {reason_text(reason, number)}"
     yield from _problems(report, damage_is_in=" (columns truncated and damaged_packets of the videos table)")
     if report.published is None:
-        yield f"parts are in {report.output}/parts; next: python -m jobs.publish {report.output}"
+        publish = f"python -m jobs.publish {report.output} [--run {report.run_id}]"
+        yield f"parts are in {report.output}/parts; next: {publish}"
     elif report.published.videos or report.planned["labelled"]:
         yield f"tables masks, masklets and videos are in {report.output}"
         if report.published.videos:

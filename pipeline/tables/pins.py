@@ -136,9 +136,9 @@ def pins_in_force(
     later = [run for run in runs if run > pins[0].name]
     for name in sorted([*by_name, *later]):
         if pin := by_name.get(name):
-            for row in pin.rows.to_pylist():
-                labels[row["video_id"]] = Pinned(row["label_key"], row["run_id"], row["replaced_key"], pin)
-                withheld.pop(row["video_id"], None)
+            for video_id, *label in zip(*(column.to_pylist() for column in pin.rows.columns), strict=True):
+                labels[video_id] = Pinned(*label, pin)
+                withheld.pop(video_id, None)
         elif labels and (wanted := wanted_by(name)) is not None:
             settings = settings_of(name)
             for video_id, key in zip(wanted["video_id"].to_pylist(), wanted["label_key"].to_pylist(), strict=True):

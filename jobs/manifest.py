@@ -27,6 +27,7 @@ from jobs.manifest_actions import (
 )
 from jobs.options import duration
 from pipeline.errors import UsageError
+from pipeline.formats.prompts import PromptWith
 from pipeline.formats.registry import FORMATS
 from pipeline.manifest.build import Every, Refine, Shape
 from pipeline.storage import Storage
@@ -62,8 +63,7 @@ def parser() -> argparse.ArgumentParser:
     add = command("from-detections", from_detections, "boxes of any detector become prompts")
     add("--detections", required=True, metavar="URI", help=DETECTIONS_HELP)
     add_reading(add)
-    add("--prompt", choices=("mask", "box"), default="mask", help="what to prompt with where a detection has both: its "
-        "mask, or its box (default: mask)")  # fmt: skip
+    _prompt_with(add, "a detection")
     add(
         "--every",
         type=_every,
@@ -103,6 +103,7 @@ def parser() -> argparse.ArgumentParser:
     add("--labels", required=True, metavar="URI", help="file or folder of labels")
     add("--frames", choices=("first", "all"), default="first",
         help="annotated frames that become prompts (default: the first one where an object is visible)")  # fmt: skip
+    _prompt_with(add, "an annotation")
     add("--size", type=_size, metavar="WxH", help="frame size of all videos, for labels in shares of the frame "
         "(default: that of pictures or videos beside the labels, else of the videos themselves)")  # fmt: skip
     _videos(add, on_bad_row="skip")
@@ -128,6 +129,11 @@ def parser() -> argparse.ArgumentParser:
             add("--video-id", metavar="ID", help="show only this video")
             add("--rows", type=_count, default=SHOWN, metavar="N", help=f"number of rows shown (default: {SHOWN})")
     return p
+
+
+def _prompt_with(add: Any, what: str) -> None:
+    add("--prompt", choices=get_args(PromptWith), default="mask", help=f"what to prompt with where {what} has a mask: "
+        "that, or its box (default: mask)")  # fmt: skip
 
 
 def _output(add: Any) -> None:

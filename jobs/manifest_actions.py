@@ -94,7 +94,8 @@ def _read_detections(given: argparse.Namespace, storage: Storage) -> tuple[pa.Ta
     reading = take_reading(vars(given))
     ids = None
     if given.videos:
-        ids = frozenset(read_table(given.videos, open_file=_open(storage))["video_id"].to_pylist())
+        videos = read_table(given.videos, open_file=_open(storage))
+        ids = frozenset(videos["video_id"].to_pylist()) if "video_id" in videos.column_names else None
     size_of = _opened_size(given, storage) if reading.size is None else lambda _: reading.size
     source = Source(given.detections, reading, storage=storage, videos=Videos(ids=ids, size_of=size_of))
     batches, bad = [], list[BadRow]()
@@ -109,7 +110,10 @@ def _read_detections(given: argparse.Namespace, storage: Storage) -> tuple[pa.Ta
     _print_rows(bad)
     if bad:
         print(f"{len(bad)} detections break a rule (rows count from 0); they are left out", file=sys.stderr)
-    return flat_detections(pa.Table.from_batches(batches, schema=GIVEN), prompt=given.prompt), len(bad)
+    table = pa.Table.from_batches(batches, schema=GIVEN)
+    if not table.num_rows:
+        raise UsageError(f"{redact(given.detections)} holds no detection that can be used; {len(bad)} left out")
+    return flat_detections(table, prompt=given.prompt), len(bad)
 
 
 def from_prompts(given: argparse.Namespace, storage: Storage) -> int:
@@ -120,7 +124,12 @@ def from_prompts(given: argparse.Namespace, storage: Storage) -> int:
 def from_labels(given: argparse.Namespace, storage: Storage) -> int:
     """Prompts from the labels of another tool."""
     prompts = import_prompts(
-        given.format, given.labels, frames=given.frames, size_of=_size_of(given, storage), storage=storage
+        given.format,
+        given.labels,
+        frames=given.frames,
+        prompt=given.prompt,
+        size_of=_size_of(given, storage),
+        storage=storage,
     )
     return _join(given, storage, prompts, file_frames=FORMATS[given.format].numbers_file_frames)
 

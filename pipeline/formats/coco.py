@@ -18,7 +18,7 @@ from pipeline.formats.coco_json import (
 )
 from pipeline.formats.format import Document, ExportContext, Format, Piece
 from pipeline.formats.location import Location, describe
-from pipeline.formats.prompts import PromptRequest, PromptRow, box_prompt
+from pipeline.formats.prompts import PromptRequest, PromptRow, box_prompt, mask_prompt
 from pipeline.formats.rows import RowBuilder
 from pipeline.formats.segments import segment_of
 from pipeline.formats.sources import MaskSource
@@ -32,7 +32,7 @@ class CocoFormat(Format):
 
     An annotation's `track_id` is the object id; an image has `video_id` and `frame_index`. A frame has no annotation of
     an object that is not visible in it. `frame_index` counts within the segment of the image's start_s and end_s, if it
-    has them. Read back, boxes become prompts.
+    has them. Read back, masks become prompts, or boxes.
     """
 
     name = "coco"
@@ -70,9 +70,9 @@ class CocoFormat(Format):
     def open_masks(self, at: Location) -> MaskSource:
         return open_documents(at, read_coco, self.name)
 
-    def prompts(self, at: Location, _request: PromptRequest) -> Iterator[PromptRow]:
+    def prompts(self, at: Location, request: PromptRequest) -> Iterator[PromptRow]:
         for path in at.files(".json"):
-            yield from boxes_of_coco(at.read(path), name=at.name_of(path))
+            yield from prompts_of_coco(at.read(path), name=at.name_of(path), masks=request.prompt == "mask")
 
 
 def read_coco(data: bytes | str, *, name: str = "COCO JSON") -> pa.Table:
@@ -99,8 +99,8 @@ def read_coco(data: bytes | str, *, name: str = "COCO JSON") -> pa.Table:
         raise UsageError(f"{name} is not COCO's instances: {describe(error)}") from error
 
 
-def boxes_of_coco(data: bytes | str, *, name: str = "COCO JSON") -> list[PromptRow]:
-    """The box of each annotation of a COCO document as a prompt.
+def prompts_of_coco(data: bytes | str, *, name: str = "COCO JSON", masks: bool = True) -> list[PromptRow]:
+    """The mask of each annotation of a COCO document as a prompt, or its box where it has none or `masks` is false.
 
     Raises:
         UsageError: The document is malformed.
@@ -111,11 +111,14 @@ def boxes_of_coco(data: bytes | str, *, name: str = "COCO JSON") -> list[PromptR
         images = {image["id"]: _frame_of(image) for image in document["images"]}
         found = []
         for annotation in document["annotations"]:
-            video_id, frame, _ = images[annotation["image_id"]]
-            x, y, width, height = (float(value) for value in annotation["bbox"])
+            video_id, frame, size = images[annotation["image_id"]]
             category = categories.get(annotation.get("category_id"))
-            box = (x, y, x + width, y + height)
-            found.append(box_prompt(video_id, _object_id(annotation), frame, box, category))
+            about = (video_id, _object_id(annotation), frame)
+            if masks and annotation.get("segmentation"):
+                found.append(mask_prompt(*about, size, to_counts(annotation["segmentation"], size), category))
+                continue
+            x, y, width, height = (float(value) for value in annotation["bbox"])
+            found.append(box_prompt(*about, (x, y, x + width, y + height), category))
         return found
     except MALFORMED as error:
         raise UsageError(f"{name} is not COCO's instances: {describe(error)}") from error

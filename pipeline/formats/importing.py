@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from pipeline.formats.frame_sizes import Size
 from pipeline.formats.location import Location
-from pipeline.formats.prompts import Frames, PromptRequest, prompt_table
+from pipeline.formats.prompts import Frames, PromptRequest, PromptWith, prompt_table
 from pipeline.formats.registry import format_of
 from pipeline.storage import Storage
 
@@ -16,6 +16,7 @@ def import_prompts(
     uri: str,
     *,
     frames: Frames = "first",
+    prompt: PromptWith = "mask",
     size_of: Callable[[str], Size | None] | None = None,
     storage: Storage | None = None,
 ) -> pa.Table:
@@ -24,10 +25,11 @@ def import_prompts(
     Args:
         name: the format of the annotations.
         frames: `first` prompts on the first frame where an object is visible, `all` on every annotated frame.
+        prompt: what to prompt with where an annotation has a mask: that, or its box.
         size_of: gives height and width of a video by its id, where neither the annotations nor files beside them do.
 
     Raises:
         UsageError: They are not this format, or nothing is annotated.
     """
-    request, at = PromptRequest(frames=frames, size_of=size_of), Location.of(uri, storage)
+    request, at = PromptRequest(frames=frames, prompt=prompt, size_of=size_of), Location.of(uri, storage)
     return prompt_table(format_of(name).prompts(at, request), request, at)

@@ -14,6 +14,7 @@ from pipeline.formats.sources import MaskSource
 from pipeline.masks import rle
 
 Frames = Literal["first", "all"]
+PromptWith = Literal["mask", "box"]
 Box = tuple[float, float, float, float]
 PromptRow = dict[str, Any]
 """One row of PROMPTS."""
@@ -46,6 +47,8 @@ class PromptRequest:
     """`first`: the first frame where an object is visible. `all`: every annotated frame, as refinements."""
     size_of: Callable[[str], Size | None] | None = None
     """Height and width of a video by its id, where neither the annotations nor files beside them give it."""
+    prompt: PromptWith = "mask"
+    """What to prompt with where an annotation has a mask: that, or its box."""
 
 
 def mask_prompt(
@@ -129,6 +132,8 @@ def prompt_table(rows: Iterable[PromptRow], request: PromptRequest, at: Location
     Raises:
         UsageError: There are none, or a number is out of range.
     """
+    if request.prompt == "box":
+        rows = map(_as_box, rows)
     ordered = sorted(rows, key=lambda row: (row["video_id"], row["object_id"], row["frame_index"]))
     if request.frames == "first":
         kept: dict[tuple[str, int], PromptRow] = {}
@@ -141,3 +146,12 @@ def prompt_table(rows: Iterable[PromptRow], request: PromptRequest, at: Location
         return pa.Table.from_pylist(ordered, schema=PROMPTS)
     except (pa.ArrowException, OverflowError) as error:
         raise UsageError(f"{at} holds a number that is out of range: {error}") from error
+
+
+def _as_box(row: PromptRow) -> PromptRow:
+    """A row with the box of its mask instead; without a mask the row itself."""
+    if (counts := row.get("mask_counts")) is None:
+        return row
+    box = rle.bbox(counts, (row["mask_height"], row["mask_width"]))
+    sides = dict(zip(("x_min", "y_min", "x_max", "y_max"), box or (None,) * 4, strict=True))
+    return {name: value for name, value in row.items() if not name.startswith("mask_")} | sides

@@ -16,7 +16,7 @@ from pipeline.errors import CorpusError, UsageError
 from pipeline.formats.format import Document, ExportContext, Format, Piece, lines
 from pipeline.formats.frame_sizes import FrameSizes
 from pipeline.formats.location import Location, decode_text
-from pipeline.formats.prompts import PromptRequest, PromptRow, box_prompt
+from pipeline.formats.prompts import PromptRequest, PromptRow, box_prompt, mask_prompt
 from pipeline.formats.rows import RowBuilder
 from pipeline.formats.sources import FileMasks, MaskSource
 from pipeline.formats.video_masks import VideoMasks
@@ -84,7 +84,11 @@ class YoloFormat(Format):
             size = frame.size or sizes.of(frame.video_id, path)
             for object_id, line in _objects(at, path, frame):
                 category = classes.get(line.kind)
-                yield box_prompt(frame.video_id, object_id, frame.frame_index, line.pixels(size), category)
+                about = (frame.video_id, object_id, frame.frame_index)
+                if request.prompt == "mask" and line.ring is not None:
+                    yield mask_prompt(*about, size, line.counts(size), category)
+                else:
+                    yield box_prompt(*about, line.pixels(size), category)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,10 @@
 """Detections as detectors and trackers write them: one result for every form, and every wrong input named."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +15,7 @@ from pipeline.detection import digest_of
 from pipeline.detection.sources.pictures import PictureNames, VideoIds
 from pipeline.detection.sources.reading import Reading, Videos
 from pipeline.detection.sources.source import Source
-from pipeline.errors import ManifestError, UsageError
+from pipeline.errors import CorpusError, ManifestError, UsageError
 from pipeline.masks import rle
 
 SIZE = (48, 64)
@@ -365,3 +367,43 @@ def test_two_files_of_one_sequence_are_refused(tmp_path: Path):
 def test_options_that_cannot_be_used_are_refused(given: dict[str, Any], message: str):
     with pytest.raises(UsageError, match=message):
         Reading(**given)
+
+
+def test_what_was_assumed_is_noted(tmp_path: Path):
+    def notes(name: str, text: str) -> str:
+        source = Source(write(tmp_path, name, text))
+        list(source.batches())
+        return "; ".join(source.notes)
+
+    assert "all boxes lie between 0 and 1" in notes("t.csv", f"{HEAD},x1,y1,x2,y2\na,0,.1,.2,.3,.4\n")
+    assert "give --first-frame 1" in notes("p.csv", "image,x1,y1,x2,y2\na_0001.png,1,2,3,4\n")
+    assert "--names FILE gives names" in notes("c.csv", f"{HEAD},x1,y1,x2,y2,class\na,0,1,2,3,4,7\n")
+    assert notes("n.csv", f"{HEAD},x1,y1,x2,y2,class\na,0,1,2,3,4,car\n") == ""
+
+
+ODD = [None, True, -1, 1e300, 10**30, float("nan"), "", "x", "7", [], {}, [1], [[1, 2]], {"a": 1}, "\x00"]
+
+
+def mutated(value: Any, random: Random) -> Any:
+    """The document with one value replaced by an odd one."""
+    if isinstance(value, list | dict) and value and random.random() < 0.9:
+        key = random.choice(list(value) if isinstance(value, dict) else range(len(value)))
+        copied = dict(value) if isinstance(value, dict) else list(value)
+        copied[key] = mutated(copied[key], random)
+        return copied
+    return random.choice(ODD)
+
+
+@pytest.mark.parametrize("form", [coco_document, coco_frame_names, ultralytics_json, ultralytics_video])
+def test_documents_with_odd_values_never_raise_other_errors(tmp_path: Path, form: Any):
+    uri, reading = form(tmp_path, records(tracks=True))
+    paths = [Path(uri)] if Path(uri).is_file() else sorted(Path(uri).iterdir())
+    paths += [Path(reading.coco_images)] if reading.coco_images else []
+    whole = [json.loads(path.read_text()) for path in paths]
+    random = Random(7)
+    for _ in range(100):
+        at = random.randrange(len(paths))
+        paths[at].write_text(json.dumps(mutated(whole[at], random)))
+        with contextlib.suppress(CorpusError):
+            read(uri, reading)
+        paths[at].write_text(json.dumps(whole[at]))

@@ -77,7 +77,7 @@ def test_all_frames(annotated) -> None:
 @pytest.mark.parametrize("name", ["coco", "yolo"])
 def test_boxes_are_those_of_the_masks(name: str, labels, tmp_path: Path) -> None:
     export_labels(labels.select(), Store(tmp_path), format_of(name))
-    table = import_prompts(name, str(tmp_path))
+    table = import_prompts(name, str(tmp_path), prompt="box")
     assert table.column("x_min").null_count == 0
     assert table.column("mask_counts").null_count == table.num_rows
     masks = open_masks(str(tmp_path))
@@ -91,7 +91,7 @@ def test_boxes_are_those_of_the_masks(name: str, labels, tmp_path: Path) -> None
     assert all(expected[key] == pytest.approx(box) for key, box in boxes(table).items())
 
 
-@pytest.mark.parametrize("name", ["sav", "png", "cvat", "cvat-masks"])
+@pytest.mark.parametrize("name", ["coco", "sav", "png", "cvat", "cvat-masks"])
 def test_masks_are_prompts_as_they_are(name: str, labels, tmp_path: Path) -> None:
     export_labels(labels.select(every=format_of(name).default_stride), Store(tmp_path), format_of(name))
     table = import_prompts(name, str(tmp_path))
@@ -123,6 +123,9 @@ def test_cvats_own_boxes_and_masks(tmp_path: Path) -> None:
     box, mask = import_prompts("cvat", str(tmp_path), frames="all").to_pylist()
     assert (box["object_id"], box["frame_index"], box["x_min"], box["category"]) == (3, 2, 1.5, "car")
     assert (box["until_frame"], mask["until_frame"]) == (4, None)
+    _, of_mask = import_prompts("cvat", str(tmp_path), frames="all", prompt="box").to_pylist()
+    assert [of_mask[side] for side in ("x_min", "y_min", "x_max", "y_max")] == [4, 4, 6, 6]
+    assert of_mask["mask_counts"] is None
     drawn = rle.decode(mask["mask_counts"], (10, 20))
     assert {(int(y), int(x)) for y, x in np.argwhere(drawn)} == {(4, 4), (4, 5), (5, 5)}
 

@@ -13,6 +13,7 @@ from pipeline.detection.sources.reading import Size, Videos
 from pipeline.detection.sources.rows import BATCH_ROWS, Rows
 from pipeline.errors import CorpusError, ManifestError
 from pipeline.manifest.bad_rows import clip
+from pipeline.manifest.prompt_field import MAX_FRAME_INDEX
 from pipeline.masks import rle
 from pipeline.masks.segmentation import to_counts
 
@@ -46,8 +47,11 @@ class Pictures:
             ManifestError: One has no video or frame.
         """
         self.listed = True
-        videos = {one.get("id"): one for one in document.get("videos") or () if isinstance(one, dict)}
-        for row, image in enumerate(_list(document, "images", name)):
+        try:
+            videos = {one["id"]: one for one in document.get("videos") or ()}
+        except (KeyError, TypeError):
+            raise ManifestError(f"{name}: each of its videos must be an object with id and name") from None
+        for row, image in enumerate(list_in(document, "images", name)):
             try:
                 self._by_id[image["id"]] = self._unseen[image["id"]] = self._picture(image, videos)
             except MALFORMED as error:
@@ -79,6 +83,8 @@ class Pictures:
     def _picture(self, image: Mapping[str, Any], videos: Mapping[object, Mapping[str, Any]]) -> Picture:
         size = (int(image["height"]), int(image["width"])) if image.get("height") and image.get("width") else None
         frame = image.get("frame_id", image.get("frame_index"))
+        if frame is not None and not 0 <= int(frame) <= MAX_FRAME_INDEX:
+            raise ManifestError(f"the frame is {frame}; allowed is 0 to {MAX_FRAME_INDEX}")
         if isinstance(image.get("video_id"), str) and frame is not None:  # as jobs.export writes it
             return Picture(video_id=self._ids.of(image["video_id"]), frame=int(frame), size=size)
         if (video := videos.get(image.get("video_id"))) is not None and frame is not None:
@@ -214,7 +220,12 @@ def _identity(record: Mapping[str, Any]) -> str | None:
     return str(int(value)) if isinstance(value, float) else str(value)
 
 
-def _list(document: Mapping[str, Any], key: str, name: str) -> list[Any]:
+def list_in(document: Mapping[str, Any], key: str, name: str) -> list[Any]:
+    """A list of a document.
+
+    Raises:
+        ManifestError: There is none.
+    """
     found = document.get(key)
     if not isinstance(found, list):
         raise ManifestError(f"{name} has no list {key}; it has {clip(list(document))}")

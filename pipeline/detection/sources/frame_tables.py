@@ -9,7 +9,7 @@ import pyarrow as pa
 from pipeline.detection.sources.columns import PICTURES, plain_columns, text_structs
 from pipeline.detection.sources.pictures import PictureNames, VideoIds
 from pipeline.detection.sources.reading import Videos
-from pipeline.errors import ManifestError
+from pipeline.errors import CorpusError, ManifestError
 from pipeline.manifest.bad_rows import clip
 from pipeline.manifest.kinds import Mask
 from pipeline.masks import rle
@@ -65,7 +65,7 @@ def with_masks(raw: pa.RecordBatch, videos: Videos, refuse: Callable[[int, str, 
         if segment is not None and videos.know(video_id):
             try:
                 mask = _mask(segment, video_id, videos)
-            except (ManifestError, KeyError, TypeError, ValueError) as error:
+            except (CorpusError, KeyError, TypeError, ValueError) as error:
                 refuse(row, SEGMENTS, segment, str(error))
         masks.append(mask)
     return raw.append_column("mask", pa.array(masks, Mask.type))
@@ -96,8 +96,8 @@ def batch_of(records: list[Any]) -> pa.RecordBatch:
     for name in names:
         try:
             columns[name] = pa.array([record.get(name) for record in records])
-        except pa.ArrowException as error:
-            raise ManifestError(f"column {name}: its values are of several types: {error}") from None
+        except (pa.ArrowException, OverflowError) as error:
+            raise ManifestError(f"column {name}: its values are of several types, or too large: {error}") from None
     return pa.RecordBatch.from_pydict(columns)
 
 

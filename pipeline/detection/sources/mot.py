@@ -7,6 +7,7 @@ from pipeline.detection.sources.classes import Categories
 from pipeline.detection.sources.pictures import VideoIds
 from pipeline.detection.sources.rows import BATCH_ROWS, Rows
 from pipeline.errors import ManifestError
+from pipeline.manifest.prompt_field import MAX_FRAME_INDEX
 
 FIRST_FRAME = 1
 """The format counts frames from 1."""
@@ -55,7 +56,7 @@ def _add(
     if len(values) < 6:
         raise ManifestError(f"{len(values)} numbers; needed are frame, id, left, top, width and height")
     number, identity, left, top, width, height, *rest = values
-    if not (number.is_integer() and number >= first):
+    if not (number.is_integer() and first <= number <= MAX_FRAME_INDEX):
         raise ManifestError(f"the frame is {cells[0].strip()}; allowed are whole numbers from {first} (--first-frame)")
     if not identity.is_integer():
         raise ManifestError(f"the id is {cells[1].strip()}; allowed are whole numbers, -1 for none")

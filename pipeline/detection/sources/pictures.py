@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from pipeline.errors import ManifestError
 from pipeline.manifest.bad_rows import clip
 from pipeline.manifest.build.corpus import SUFFIXES
+from pipeline.manifest.prompt_field import MAX_FRAME_INDEX
 
 FORMS = "VIDEO_frame0000.jpg, VIDEO/00000.jpg or VIDEO_000123.png"
 PATTERNS = (
@@ -17,7 +18,7 @@ PATTERNS = (
 """Of paths without their suffix, tried in this order."""
 NOT_VIDEOS = frozenset(("labels", "images", "image", "imgs", "img1", "frames", "JPEGImages"))
 """Folders that tools make inside that of a video: VIDEO/img1/000001.jpg."""
-SUFFIX = re.compile(r"\.[A-Za-z]\w{1,4}")
+SUFFIX = re.compile(r"\.[A-Za-z]\w{1,7}")
 
 
 class PictureNames:
@@ -62,6 +63,8 @@ class PictureNames:
         self.smallest = int(digits) if self.smallest is None else min(self.smallest, int(digits))
         if index < 0:
             raise ManifestError(f"{clip(name)} is frame {digits}, below --first-frame {self.first_frame}")
+        if index > MAX_FRAME_INDEX:
+            raise ManifestError(f"{clip(name)} is frame {digits}; the largest allowed is {MAX_FRAME_INDEX}")
         return video, index
 
     def counts_from_one(self, names: Iterable[str]) -> bool:

@@ -1,5 +1,6 @@
 """The one reader of detections: whatever a detector or tracker wrote, in batches of the detections table."""
 
+import math
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -7,10 +8,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.detection.location import TABLE_SUFFIXES, is_table
 from pipeline.detection.sources.classes import Categories, names_in_file, read_names
-from pipeline.detection.sources.coco import Pictures, category_names, coco_rows, is_results, load_json
+from pipeline.detection.sources.coco import Pictures, category_names, coco_rows, is_results, list_in, load_json
 from pipeline.detection.sources.frame_tables import batch_of, look_at, names_videos, with_masks, with_videos
 from pipeline.detection.sources.mot import mot_rows, video_name
 from pipeline.detection.sources.pictures import PictureNames, VideoIds
@@ -79,11 +81,26 @@ class Source:
         return first is not None and names_videos(first.schema.names) and "segments" not in first.schema.names
 
     def batches(self) -> Iterator[Batch]:
-        """All rows in batches.
+        """All rows in batches; `notes` is complete after the last one.
 
         Raises:
             ManifestError: A file cannot be read; the message names it.
         """
+        largest = -math.inf
+        for batch, bad in self._batches():
+            sides = [pc.max(side).as_py() for side in batch["box"].flatten()]
+            largest = max(largest, *(side for side in sides if side is not None), -math.inf)
+            yield batch, bad
+        if -math.inf < largest <= 1:
+            self.notes.append("all boxes lie between 0 and 1; they are read as pixels, not as shares of the frame")
+        if self.reading.first_frame is None and self._pictures.smallest == 1:
+            self.notes.append(
+                "no picture is numbered 0; where 1 is the first frame, as in ffmpeg's pictures, give --first-frame 1"
+            )
+        if self.categories.unnamed:
+            self.notes.append("classes are numbers without names; --names FILE gives names")
+
+    def _batches(self) -> Iterator[Batch]:
         suffix = _suffix(self.files[0])
         if suffix == ".txt":
             yield from self._of_rows(self._text_rows())
@@ -93,12 +110,6 @@ class Source:
         else:
             for uri in self.files:
                 yield from self._table(uri)
-        if self.reading.first_frame is None and self._pictures.smallest == 1:
-            self.notes.append(
-                "no picture is numbered 0; where 1 is the first frame, as in ffmpeg's pictures, give --first-frame 1"
-            )
-        if self.categories.unnamed:
-            self.notes.append("classes are numbers without names; --names FILE gives names")
 
     # --- tables
 
@@ -139,7 +150,7 @@ class Source:
                 if "annotations" not in document:
                     raise ManifestError(f"it has images and no annotations; {ALLOWED}")
                 pictures = self._coco_pictures((document, name))
-                yield from self._of_rows(self._coco(document["annotations"], pictures, name))
+                yield from self._of_rows(self._coco(list_in(document, "annotations", name), pictures, name))
             elif isinstance(document, list) and document and all(isinstance(each, list) for each in document):
                 yield from self._frames(document, uri)
             elif isinstance(document, list):
@@ -173,8 +184,9 @@ class Source:
     def _frames(self, frames: list[list[Any]], uri: str) -> Iterator[Batch]:
         """A list of the frames of one video, each a list of detections; the file is named after the video."""
         video_id = self._ids.of(PurePosixPath(self._name(uri)).stem)
+        nothing: dict[str, Any] = {} if any(frames) else {"box": None}
         raw = [{**record, "video_id": video_id, "frame_index": t} if isinstance(record, dict) else record
-               for t, frame in enumerate(frames) for record in frame or [{}]]  # fmt: skip
+               for t, frame in enumerate(frames) for record in frame or [nothing]]  # fmt: skip
         yield self._detections(batch_of(raw), uri)
 
     # --- text

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pipeline.api.display import display_for
+from pipeline.detection.sources.reading import Reading
 from pipeline.errors import UsageError
 from pipeline.labels.key import Parameters
 from pipeline.manifest import Manifest, read_manifest
-from pipeline.runs.config import RunConfig
+from pipeline.runs.config import READING_NAMES, RunConfig
 from pipeline.runs.prepare import Prepared, prepare
 from pipeline.runs.progress import Progress, RunReport
 from pipeline.runs.run import label_corpus
@@ -46,8 +47,9 @@ def label(
         prompts: flat table of prompts instead of the column prompts: one row per video, object and frame.
         progress: whether to show a progress bar (notebook or terminal), or a function that gets the progress about
             twice a second.
-        options: fields of `RunConfig`, such as actors, device, sample or budget_gpu_hours, and of `Parameters`,
-            such as direction, dtype or mask_threshold.
+        options: fields of `RunConfig`, such as actors, device, sample or budget_gpu_hours, of `Parameters`, such as
+            direction, dtype or mask_threshold, and of `Reading`, which says how `detections` are read: coco_images,
+            name_pattern, first_frame, names, map (a dict of categories by name) and size (height, width).
 
     Raises:
         UsageError: An option is unknown or not allowed, or the manifest or the model cannot be used.
@@ -88,12 +90,15 @@ def _configure(
     options: Mapping[str, Any],
 ) -> tuple[RunConfig, Manifest | None]:
     """The configuration, and the manifest if it has no path of its own."""
+    allowed = [*_OPTIONS, *_PARAMETERS, *READING_NAMES]
     for name in options:
-        if name not in (*_OPTIONS, *_PARAMETERS):
-            near = difflib.get_close_matches(name, [*_OPTIONS, *_PARAMETERS], n=1)
+        if name not in allowed:
+            near = difflib.get_close_matches(name, allowed, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise UsageError(f"label has no option {name!r}{hint} (allowed: {', '.join([*_OPTIONS, *_PARAMETERS])})")
-    settings = {name: value for name, value in options.items() if name not in _PARAMETERS}
+            raise UsageError(f"label has no option {name!r}{hint} (allowed: {', '.join(allowed)})")
+    settings = {name: value for name, value in options.items() if name in _OPTIONS}
+    if read := {name: value for name, value in options.items() if name in READING_NAMES}:
+        settings["reading"] = Reading(**{**read, "map": tuple(dict(read.get("map", ())).items())})
     config = RunConfig(
         manifest=str(manifest) if isinstance(manifest, str | Path) else IN_MEMORY,
         output=str(output),

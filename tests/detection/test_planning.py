@@ -1,11 +1,14 @@
 """Detections in the plan: what relabels a video and what does not, and what is wrong with tables, by name."""
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.api.label import plan as plan_from_python
+from pipeline.detection.sources.reading import Reading
 from pipeline.detection.thresholds import Association
 from pipeline.errors import ManifestError, UsageError
 from pipeline.labels.key import Parameters
@@ -17,6 +20,7 @@ from pipeline.runs.prepare import Prepared, prepare
 from pipeline.storage import Store
 
 VIDEOS = ("a", "b", "c")
+PROMPTS = [[{"object_id": 1, "frame_index": 0, "box": {"x_min": 0.0, "y_min": 0.0, "x_max": 9.0, "y_max": 9.0}}]] * 3
 
 
 def box(x):
@@ -115,6 +119,28 @@ def test_classes_that_no_detection_has_are_refused_or_said(tmp_path):
         plan(tmp_path, rows(), association=Association(classes=("cat",)))
     notes = plan(tmp_path, rows(), association=Association(classes=("cat", "car"))).notes
     assert any("no detection has the class cat" in note for note in notes)
+
+
+def test_a_manifest_names_other_forms_for_some_videos_from_python(tmp_path):
+    results = [{"image_id": "b_000000", "category_id": 1, "bbox": [1, 0, 9, 9], "score": 0.9}]
+    (tmp_path / "b.json").write_text(json.dumps([*results, {**results[0], "image_id": "b_000005"}]))
+    (tmp_path / "names.txt").write_text("bus\nautomobile\n")
+    before = keys(plan(tmp_path, rows()))
+    table = pq.read_table(tmp_path / "manifest.parquet").append_column(
+        "detections", pa.array([None, str(tmp_path / "b.json"), None])
+    )
+    given = {"names": str(tmp_path / "names.txt"), "map": {"automobile": "car"}}
+    given |= {"detections": str(tmp_path / "detections.parquet"), "model": "embedded"}
+    prepared = plan_from_python(table, tmp_path / "out", **given)
+    assert keys(prepared) == before
+    assert set(prepared.adapted) == {str(tmp_path / "b.json"), str(tmp_path / "detections.parquet")}
+    with pytest.raises(UsageError, match="--map: no detection has the class lorry; the classes are automobile, car"):
+        plan_from_python(table, tmp_path / "out", **{**given, "map": {"lorry": "truck"}})
+
+
+def test_how_detections_are_read_needs_detections(tmp_path):
+    with pytest.raises(UsageError, match="--map needs --detections"):
+        plan(tmp_path, rows(), detections=None, reading=Reading(map=(("a", "b"),)), columns={"prompts": PROMPTS})
 
 
 def test_a_table_that_is_not_there_is_refused_by_name(tmp_path):

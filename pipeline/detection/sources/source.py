@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.detection.location import TABLE_SUFFIXES, is_table
+from pipeline.detection.location import is_table
 from pipeline.detection.sources.classes import Categories, names_in_file, read_names
 from pipeline.detection.sources.coco import Pictures, category_names, coco_rows, is_results, list_in, load_json
+from pipeline.detection.sources.files import ALLOWED, find_files, suffix_of
 from pipeline.detection.sources.frame_tables import batch_of, look_at, names_videos, with_masks, with_videos
 from pipeline.detection.sources.mot import mot_rows, video_name
 from pipeline.detection.sources.pictures import PictureNames, VideoIds
@@ -20,25 +21,16 @@ from pipeline.detection.sources.reading import Reading, Videos
 from pipeline.detection.sources.rows import Rows
 from pipeline.detection.sources.yolo import Tails, yolo_rows
 from pipeline.detection.table import to_detections
-from pipeline.errors import ManifestError, StorageError
+from pipeline.errors import ManifestError
 from pipeline.manifest.bad_rows import BadRow, clip
 from pipeline.manifest.source import naming_file, open_or_refuse
 from pipeline.manifest.tables import table_batches
-from pipeline.storage import MissingError, Storage, Store, open_source, redact
-from pipeline.storage.paths import DETECTIONS_TABLE
+from pipeline.storage import Storage, open_source, redact
 
 Batch = tuple[pa.RecordBatch, list[BadRow]]
 """Rows in GIVEN, and those that break a rule and are not among them."""
 READERS = 16
 READ_AHEAD = 256
-NOT_LABELS = frozenset(
-    ("classes.txt", "names.txt", "readme.txt", "requirements.txt", "seqmap.txt", "train.txt", "val.txt")
-)
-"""Text files that lie beside label files."""
-ALLOWED = (
-    "allowed are a table (.parquet, .csv, .jsonl), JSON (COCO, Ultralytics), a MOT file (.txt), and a folder of one of "
-    "these, of YOLO label files, or of jobs.detect"
-)
 
 
 class Source:
@@ -60,8 +52,7 @@ class Source:
         self.reading, self.storage, self.videos = reading or Reading(), storage, videos or Videos()
         self.notes: list[str] = []
         """What the files did not say and was assumed, one line each."""
-        self._yaml: str | None = None
-        self.files = [uri] if is_table(uri) or _suffix(uri) in (".json", ".txt") else self._files_below(uri)
+        self.files, self._yaml = find_files(uri, storage)
         self.uri = self.files[0] if len(self.files) == 1 else uri
         self.categories = Categories(self._class_names(), dict(self.reading.map))
         self._ids = VideoIds(self.videos.ids)
@@ -101,7 +92,7 @@ class Source:
             self.notes.append("classes are numbers without names; --names FILE gives names")
 
     def _batches(self) -> Iterator[Batch]:
-        suffix = _suffix(self.files[0])
+        suffix = suffix_of(self.files[0])
         if suffix == ".txt":
             yield from self._of_rows(self._text_rows())
         elif suffix == ".json":
@@ -248,41 +239,10 @@ class Source:
             for at in range(0, len(uris), READ_AHEAD):
                 yield from pool.map(read, uris[at : at + READ_AHEAD])
 
-    def _files_below(self, uri: str) -> list[str]:
-        """The files of a folder that hold detections.
-
-        Raises:
-            ManifestError: There are none, or of several kinds.
-        """
-        store = Store(uri, storage=self.storage)
-        try:
-            if store.exists(DETECTIONS_TABLE):
-                return [store.uri_of(DETECTIONS_TABLE)]
-            paths = sorted(entry.path for entry in store.list(""))
-        except (MissingError, StorageError, OSError) as error:
-            raise ManifestError(f"{redact(uri)} holds no files of detections ({error}); {ALLOWED}") from None
-        self._yaml = next((store.uri_of(path) for path in paths if path.rpartition("/")[2] == "data.yaml"), None)
-        labels = [path for path in paths if "labels" in path.split("/")[:-1]] or paths
-        kinds: dict[str, list[str]] = {}
-        for path in labels:
-            suffix = _suffix(path)
-            if suffix in (*TABLE_SUFFIXES, ".json", ".txt") and path.rpartition("/")[2].lower() not in NOT_LABELS:
-                kinds.setdefault(suffix, []).append(path)
-        if len(kinds) != 1:
-            found = " and ".join(f"{len(some)} {suffix}" for suffix, some in kinds.items()) or "no"
-            raise ManifestError(f"{redact(uri)} holds {found} files of detections; {ALLOWED}")
-        [files] = kinds.values()
-        return [store.uri_of(path) for path in files]
-
-
-def _suffix(uri: str) -> str:
-    path = uri.partition("?")[0] if "://" in uri else uri
-    return PurePosixPath(path.rstrip("/").lower()).suffix
-
 
 def _has_rows(uri: str, file: Any) -> bool:
     """Whether a file of text has more than white space; an empty one is that of a picture without detections."""
-    if _suffix(uri) in (".parquet", ".pq"):
+    if suffix_of(uri) in (".parquet", ".pq"):
         return True
     head = bool(file.read(1024).strip())
     file.seek(0)

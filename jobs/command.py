@@ -95,7 +95,10 @@ def start(main: Main, arguments: list[str] | None = None) -> NoReturn:
         return main(arguments)
 
     try:
-        sys.exit(run(arguments))
+        code = run(arguments)
+        if cluster := sys.modules.get("pipeline.workers.cluster"):
+            cluster.leave()
+        sys.exit(code)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # another Ctrl-C ends the process while Ray shuts down
         print("interrupted", file=sys.stderr)

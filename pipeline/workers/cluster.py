@@ -96,6 +96,11 @@ def start_local(*, preload: bool = False, **options: Any) -> None:
             log.warning("Ray has not started within its time limit; starting it again")
 
 
+def leave() -> None:
+    """Leave the cluster, or end the local Ray, as Ray does at exit but half a second earlier: there it sleeps first."""
+    ray.shutdown()
+
+
 def connect(
     address: str | None,
     *,

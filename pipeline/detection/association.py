@@ -207,7 +207,7 @@ class Associator:
             if present and m not in shadows:
                 masklet.present_s = now
             limit = self._settings.retire_after_s
-            if self._last_looks.get(masklet.track_id, -1) > number:
+            if self._last_looks.get(masklet.track_id or "", -1) > number:
                 continue
             if masklet.shadows >= LOST or (limit is not None and not present and now - masklet.present_s >= limit):
                 ended.add(m)

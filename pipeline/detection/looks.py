@@ -128,9 +128,8 @@ def _detection(
     if min(box[2] - box[0], box[3] - box[1]) < settings.min_box:
         return None, "small_box"
     category = row["category"] or None
-    sides = (box[0], box[1], box[2], box[3])
-    track_id = row.get("track_id")
-    return Detection(box=sides, mask=mask, category=category, score=row["score"], track_id=track_id), None
+    inside, track_id = (box[0], box[1], box[2], box[3]), row.get("track_id")
+    return Detection(box=inside, mask=mask, category=category, score=row["score"], track_id=track_id), None
 
 
 def boxes_of(detections: Sequence[Detection]) -> np.ndarray:

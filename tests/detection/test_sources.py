@@ -298,6 +298,7 @@ HEAD = "video_id,frame_index"
         ("d.json", "[1, 2", "is not JSON"),
         ("d.json", '{"images": [{"id": 1}], "annotations": []}', r"images\[0\]: 'file_name' is missing"),
         ("labels/a_1.txt", "0 .5 .5 .1 .1 1\n", "may be a confidence or a track id"),
+        ("t.csv", "", "it holds no detections, and is not of one picture"),
         ("d.yaml", "names: [a]", "holds no files of detections"),
     ],
 )  # fmt: skip
@@ -346,6 +347,17 @@ def test_label_files_count_from_one_only_without_leading_zeros(tmp_path: Path):
     assert read(str(tmp_path / "v"))[0]["frame_index"].to_pylist() == [0]
     assert read(str(tmp_path / "i"))[0]["frame_index"].to_pylist() == [1]
     assert read(str(tmp_path / "v"), Reading(first_frame=0))[0]["frame_index"].to_pylist() == [1]
+
+
+def test_an_empty_file_of_a_sequence_is_a_look_that_saw_nothing(tmp_path: Path):
+    write(tmp_path, "seq/a.txt", "3,-1,2,3,4,5,1\n")
+    write(tmp_path, "seq/b.txt", "")
+    found, bad = read(str(tmp_path / "seq"))
+    assert [(row["video_id"], row["frame_index"], row["box"] is None) for row in found.to_pylist()] == [
+        ("a", 2, False),
+        ("b", 0, True),
+    ]
+    assert not bad
 
 
 def test_two_files_of_one_sequence_are_refused(tmp_path: Path):

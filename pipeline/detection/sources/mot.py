@@ -33,6 +33,8 @@ def mot_rows(
     first = FIRST_FRAME if first_frame is None else first_frame
     for name, text in files:
         video_id = ids.of(video_name(name))
+        if not text.strip():  # the detector saw nothing
+            rows.add(video_id, 0, (name, 0))
         for row, line in enumerate(text.splitlines()):
             if not line.strip():
                 continue

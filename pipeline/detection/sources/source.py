@@ -108,7 +108,7 @@ class Source:
         first = 0
         with open_or_refuse(uri, self._open) as file, naming_file(uri):
             if not _has_rows(uri, file):
-                yield to_detections(look_at(self._name(uri), self._pictures, self._ids))
+                yield to_detections(self._look(uri))
                 return
             for raw in table_batches(uri, file):
                 yield self._detections(raw, uri, first=first)
@@ -145,8 +145,7 @@ class Source:
             elif isinstance(document, list) and document and all(isinstance(each, list) for each in document):
                 yield from self._frames(document, uri)
             elif isinstance(document, list):
-                raw = batch_of(document) if document else look_at(self._name(uri), self._pictures, self._ids)
-                yield self._detections(raw, uri)
+                yield self._detections(batch_of(document) if document else self._look(uri), uri)
             else:
                 have = clip(list(document)) if isinstance(document, dict) else type(document).__name__
                 raise ManifestError(f"it holds {have}, not detections; {ALLOWED}")
@@ -207,6 +206,13 @@ class Source:
         yield from yolo_rows(texts, tails, names, self._ids, self.categories, videos)
 
     # --- shared
+
+    def _look(self, uri: str) -> pa.RecordBatch:
+        """The look that saw nothing of an empty file."""
+        try:
+            return look_at(self._name(uri), self._pictures, self._ids)
+        except ManifestError as error:
+            raise ManifestError(f"it holds no detections, and is not of one picture: {error}") from None
 
     def _of_rows(self, found: Iterable[Rows]) -> Iterator[Batch]:
         for rows in found:

@@ -8,9 +8,10 @@ from pipeline.manifest.build.corpus import (
     videos_by_template,
 )
 from pipeline.manifest.build.default import PromptRule
-from pipeline.manifest.build.detections import Every, Refine, detections_to_prompts
+from pipeline.manifest.build.detections import Every, detections_to_prompts
 from pipeline.manifest.build.found import FoundVideo, Shape
 from pipeline.manifest.build.lerobot import LeRobotListing, is_lerobot
+from pipeline.manifest.build.tracks import Refine
 
 __all__ = [
     "Every",

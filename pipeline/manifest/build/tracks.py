@@ -52,7 +52,7 @@ def ids_of_tracks(video: Ints, rows: Ints, identities: Sequence[str | None]) -> 
     found: dict[int, list[str]] = {}
     for row in np.sort(rows).tolist():
         found.setdefault(int(video[row]), []).append(identities[row] or "")
-    return {number: dict(object_ids(some)) for number, some in found.items()}
+    return {number: {**object_ids(some)} for number, some in found.items()}
 
 
 def with_main_categories(table: pa.Table, video: Ints, identities: Sequence[str | None]) -> pa.Table:

@@ -1,6 +1,9 @@
 """Write a static site about labels: numbers, failures, the most doubtful videos, and a page per video that plays it.
 
 python -m jobs.report OUTPUT --folder report      then open report/index.html, or upload the folder to any web server
+
+A video's page also takes corrections: choose an object, click points or draw a box on any frame, and give the JSON to
+`jobs.review apply`.
 """
 
 import argparse
@@ -8,7 +11,7 @@ import time
 from pathlib import Path
 
 from jobs import console
-from jobs.command import add_storage, handle_errors, open_storage, start
+from jobs.command import add_storage, handle_errors, open_storage, open_store, start
 from jobs.command_line import Parser
 from pipeline.runs.values import user_path
 
@@ -30,10 +33,11 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--clips",
-        choices=["link", "copy", "none"],
-        default="link",
-        help="link: play videos from where they are; copy: put small H.264 copies of the N beside the pages, for a web "
-        "server; none: masks alone (default: link)",
+        choices=["auto", "link", "copy", "none"],
+        default="auto",
+        help="auto: play videos from where they are, and put small H.264 copies of those of the N beside the pages "
+        "that a browser cannot open (S3, HEVC, image folders); link: no copies; copy: copies of all N, for a web "
+        "server; none: masks alone (default: auto)",
     )
     add_storage(p)
     return p
@@ -43,12 +47,18 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     given = parser().parse_args(arguments)
-    from pipeline.tables.query import open_labels  # these load much
+    from pipeline.runs.corrections import current_prompts, read_corrections  # these load much
+    from pipeline.tables.query import open_labels
     from pipeline.views.report import write_report
+    from pipeline.views.words import count, size
+
+    def announce(clips: int, frames: int) -> None:
+        why = "" if given.clips == "copy" else " that browsers cannot open; --clips none leaves them out"
+        console.out.print(f"copying {count(clips, 'clip')} of {count(frames, 'frame')}{why}", markup=False)
 
     started = time.perf_counter()
-    storage = open_storage(given)
-    with open_labels(given.output, storage=storage) as labels:
+    storage, store = open_storage(given), open_store(given)
+    with open_labels(store) as labels:
         done = write_report(
             labels,
             given.folder,
@@ -57,6 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
             thumbnails=given.thumbnails,
             clips=given.clips,
             storage=storage,
+            announce=announce,
+            correct=current_prompts(read_corrections(store)),
         )
     for line in done.unreadable[:20]:
         console.out.print(f"no picture of {line}", markup=False)
@@ -65,6 +77,10 @@ def main(arguments: list[str] | None = None) -> int:
         f"{done.bytes / 1e6:,.1f} MB, {time.perf_counter() - started:.1f} s",
         markup=False,
     )
+    if done.copies:
+        console.out.print(
+            f"{count(done.copies, 'clip')} copied into the report: {size(done.copied_bytes)}", markup=False
+        )
     return 3 if done.unreadable else 0
 
 

@@ -113,19 +113,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 def review(given: argparse.Namespace) -> int:
     """Write the most doubtful videos to a folder."""
-    from pipeline.runs.corrections import overlay_prompts, read_corrections  # imported late: these load DuckDB
+    from pipeline.runs.corrections import current_prompts, read_corrections  # imported late: these load DuckDB
     from pipeline.tables.query import open_labels
     from pipeline.views.review import write_review
 
     storage, store = open_storage(given), open_store(given)
     with open_labels(store) as labels:
-        corrections = read_corrections(store)
         done = write_review(
             labels,
             given.folder,
             worst=given.worst,
             storage=storage,
-            correct=lambda video_id, prompts: overlay_prompts(prompts, corrections.in_force(video_id)),
+            correct=current_prompts(read_corrections(store)),
         )
     _say_left_out(done.left_out)
     console.out.print(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,7 +19,7 @@ from pipeline.storage import Storage
 from pipeline.storage.parquet import read_parquet
 from pipeline.tables.query import Labels
 from pipeline.video.content import content_version, open_labelled
-from pipeline.views.preview import contact_sheet, load_videos, save_sheet
+from pipeline.views.preview import contact_sheet, file_names, load_videos, save_sheet
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +68,7 @@ def write_review(
         doubtful = f"SELECT video_id FROM videos ORDER BY doubt DESC NULLS LAST, video_id LIMIT {worst}"
         videos = [video_id for (video_id,) in labels.sql(doubtful).fetchall()]
     chosen = videos[:worst]
+    names = file_names(chosen)
     (folder / "sheets").mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     left_out: list[str] = []
@@ -78,7 +78,7 @@ def write_review(
             if not labelled.prompts:
                 raise UsageError("its labels are older than the prompts kept with them")
             with open_labelled(labelled.video, storage=storage) as reader:
-                name = f"{rank:04d}-{quote(video_id, safe='')[:150]}.png"
+                name = f"{rank:04d}-{names[video_id]}.png"
                 save_sheet(contact_sheet(labelled, reader), folder / "sheets" / name)
             rows.append(manifest_row(labelled.video, correct(video_id, labelled.prompts), storage=storage))
         except CorpusError as error:

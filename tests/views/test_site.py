@@ -2,10 +2,19 @@
 
 import json
 import re
+from pathlib import Path
+
+import pytest
 
 from jobs import report
+from pipeline.storage import Store
+from pipeline.tables import publish
 from pipeline.views.report import write_report
-from tests.views.conftest import BIG, HOSTILE
+from pipeline.views.report.pictures import is_playable
+from tests.clips import write_clip
+from tests.fixtures_s3 import S3
+from tests.tables.corpora import want
+from tests.views.conftest import BIG, HOSTILE, label
 
 
 def data_of(path):
@@ -74,3 +83,46 @@ def test_a_report_replaces_an_earlier_one(labels, tmp_path):
     page.write_text(page.read_text().replace('<meta name="generator" content="sam2-corpus">', ""))
     write_report(labels, tmp_path, title="out", thumbnails=0)
     assert 'content="sam2-corpus"' in page.read_text()
+
+
+def test_clips_that_a_browser_cannot_open_are_copied_and_their_size_is_told(s3: S3, tmp_path, capsys):
+    clip = Path(write_clip(tmp_path / "clip.mp4", frames=4))
+    Store(s3.uri).put("clip.mp4", clip)
+    shown = {"s3": f"{s3.uri}/clip.mp4", "local": str(clip), "quicktime": str(clip.rename(tmp_path / "clip.mov"))}
+    write_clip(clip, frames=4)
+    store = Store(tmp_path / "out")
+    keys = {video_id: label(store, video_id, uri, frames=4, steady=True) for video_id, uri in shown.items()}
+    want(store, "run", keys)
+    publish(store)
+
+    def sources(*options: str) -> list[str | None]:
+        assert report.main([str(tmp_path / "out"), "--folder", str(tmp_path / "r"), *options]) == 0
+        return [data_of(tmp_path / "r" / "data" / f"{n}.js")["source"] for n in range(3)]
+
+    assert sources() == ["../clip.mp4", "clips/1.mp4", "clips/2.mp4"], "local, quicktime, s3"
+    said = capsys.readouterr().out
+    assert "copying 2 clips of 8 frames that browsers cannot open" in said
+    assert re.search(r"2 clips copied into the report: [\d.]+ kB", said)
+    assert sources("--clips", "link") == ["../clip.mp4", "../clip.mov", None]
+    assert sources("--clips", "none") == [None, None, None]
+    assert sources("--thumbnails", "0") == ["../clip.mp4", None, None]
+    assert not re.search("copied|copying", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("uri", "codec", "pixels", "playable"),
+    [
+        ("/a/x.mp4", "h264", "yuv420p", True),
+        ("https://host/x.MP4?token=1", "av1", "yuv420p", True),
+        ("x.webm", "vp9", "yuv420p", True),
+        ("x.mp4", None, None, True),
+        ("x.mp4", "hevc", "yuv420p", False),
+        ("x.mp4", "h264", "yuv420p10le", False),
+        ("x.mov", "h264", "yuv420p", False),
+        ("x.mkv", "h264", "yuv420p", False),
+        ("folder/", None, None, False),
+        ("x.zip", None, None, False),
+    ],
+)
+def test_playable_files_are_told_by_name_codec_and_pixel_format(uri, codec, pixels, playable):
+    assert is_playable({"uri": uri, "codec": codec, "pixel_format": pixels}) == playable

@@ -2,7 +2,7 @@
 
 from pipeline.runs.corrections.fix import Fix, read_fixes
 from pipeline.runs.corrections.fixes import Applied, apply_fixes
-from pipeline.runs.corrections.overlay import Overlay, overlay_manifest, overlay_prompts
+from pipeline.runs.corrections.overlay import Overlay, current_prompts, overlay_manifest, overlay_prompts
 from pipeline.runs.corrections.record import Correction, Corrections, current_user, read_corrections, remove_corrections
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Fix",
     "Overlay",
     "apply_fixes",
+    "current_prompts",
     "current_user",
     "overlay_manifest",
     "overlay_prompts",

@@ -4,7 +4,7 @@ The frames of a correction count from the start of the labelled segment. If the 
 video, the frames differ, so the correction is not applied, and the plan reports it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -109,6 +109,11 @@ def overlay_prompts(prompts: Sequence[Mapping[str, Any]], corrections: Sequence[
     given = [*prompts, *(prompt for correction in corrections for prompt in correction.prompts)]
     categories = {prompt["object_id"]: name for prompt in given if (name := prompt.get("category"))}
     return [{**prompt, "category": categories.get(prompt["object_id"])} for prompt in found.values()]
+
+
+def current_prompts(corrections: Corrections) -> Callable[[str, Sequence[Mapping[str, Any]]], list[PromptRecord]]:
+    """A function that gives the prompts of a video, by its id and those of its labels, with its corrections."""
+    return lambda video_id, prompts: overlay_prompts(prompts, corrections.in_force(video_id))
 
 
 def base_of(corrections: Sequence[Correction]) -> Sequence[PromptRecord] | None:

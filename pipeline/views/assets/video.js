@@ -1,7 +1,10 @@
 "use strict";
-// One video: its clip, its masks drawn from COCO's run lengths, and plots that follow.
+// One video: its clip with masks, names and prompts over it, plots that follow, and corrections by clicks.
 const $ = (id) => document.getElementById(id);
+const SHOWN_S = 0.4; // a prompt is shown for so long while the clip plays, as in films
+const SAVED = "fixes of " + location.pathname;
 let data = null, frame = 0, hidden = new Set(), playing = false, clock = 0;
+let active = null, tool = "look", changes = new Map(), earlier = [], drag = null;
 
 function show(given) {
   data = given;
@@ -12,89 +15,78 @@ function show(given) {
   const stage = $("stage");
   stage.style.aspectRatio = data.width + " / " + data.height;
   stage.style.maxWidth = "calc(70vh * " + data.width / data.height + ")";
-  const scale = Math.min(1, 960 / data.width);
-  $("masks").width = Math.round(data.width * scale);
-  $("masks").height = Math.round(data.height * scale);
+  const scale = Math.min(960 / Math.max(data.width, data.height), 4); // small videos get fine outlines, too
+  $("masks").width = Math.max(Math.round(data.width * scale), 1);
+  $("masks").height = Math.max(Math.round(data.height * scale), 1);
   $("scrub").max = Math.max(0, data.frames - 1);
   for (const each of data.objects) each.at = new Map(each.frames.map((t, i) => [t, i]));
-  $("objects").replaceChildren(...data.objects.map(chip));
+  const saved = savedFixes()[data.id];
+  if (saved) changes = Prompts.restore(data, saved);
+  active = (doubtful()[0] || data.objects[0] || data.new[0]).id;
   const clip = $("clip");
   if (data.source) {
     clip.addEventListener("error", () => {
-      $("note").textContent = "The clip cannot be played here; masks are shown alone.";
+      $("note").textContent = "The clip cannot be played here; masks are shown alone. jobs.report --clips copy puts a copy into the report.";
     });
     clip.addEventListener("seeked", draw);
     clip.src = data.source;
     if (clip.requestVideoFrameCallback) clip.requestVideoFrameCallback(onVideoFrame);
   } else {
     clip.remove();
-    $("note").textContent = "Masks alone: this report holds no clip of this video.";
+    $("note").textContent = "Masks alone: this report holds no clip of this video. jobs.report --clips copy puts one into it.";
   }
   const start = /[?&]frame=(\d+)/.exec(location.search);
   go(start ? Number(start[1]) : 0);
+  changed();
+}
+
+// Objects: those of the labels, and those that a reviewer adds.
+const added = () => data.new.filter((each) => Prompts.all(data, changes).some((p) => p.object_id === each.id));
+const objects = () => [...data.objects, ...added().map((each) => ({ frames: [], at: new Map(), prompted: [], area: [], iou: [], stability: [], why: [], doubt: null, ...each }))];
+const colour = (each) => "rgb(" + each.color.join(" ") + ")";
+const named = (id) => [...data.objects, ...data.new].find((each) => each.id === id) || { id, color: [128, 128, 128] };
+const categoryOf = (id) => named(id).category || (Prompts.all(data, changes).find((p) => p.object_id === id && p.category) || {}).category || "";
+const doubtful = () => data.objects.filter((each) => each.doubt > 0).sort((a, b) => b.doubt - a.doubt);
+
+function chips() {
+  $("objects").replaceChildren(...objects().map(chip), newChip());
 }
 
 function chip(each) {
-  const item = document.createElement("li"), label = document.createElement("label");
-  const box = document.createElement("input"), colour = document.createElement("i");
-  const name = document.createElement("span"), why = document.createElement("small");
+  const item = document.createElement("li"), box = document.createElement("input"), button = document.createElement("button");
+  const swatch = document.createElement("i"), category = document.createElement("bdi"), why = document.createElement("small");
   box.type = "checkbox";
-  box.checked = true;
+  box.checked = !hidden.has(each.id);
+  box.ariaLabel = "show object " + each.id;
   box.addEventListener("change", () => {
     if (box.checked) hidden.delete(each.id); else hidden.add(each.id);
     draw();
   });
-  colour.style.background = css(each);
-  const category = document.createElement("bdi"); // a name must not turn the text around it
-  category.textContent = each.category || "";
-  name.append(each.id + " ", category, each.doubt === null ? "" : ", doubt " + each.doubt.toFixed(2));
+  swatch.style.background = colour(each);
+  category.textContent = categoryOf(each.id); // a name must not turn the text around it
+  button.append(swatch, each.id + " ", category, each.doubt === null ? "" : ", doubt " + each.doubt.toFixed(2));
+  button.ariaPressed = String(each.id === active);
+  button.addEventListener("click", () => select(each.id));
   why.textContent = each.why.join("; ");
-  label.append(box, " ", colour, name);
-  item.append(label, why);
+  item.append(box, button, why);
   return item;
 }
 
-const css = (each, alpha = 1) => "hsl(" + Number(each.hue) + " 85% 55% / " + alpha + ")";
-
-function rgb(each) {
-  const h = each.hue / 60, c = 0.765, x = c * (1 - Math.abs((h % 2) - 1)), m = 0.1675;
-  const [r, g, b] = [[c, x, 0], [x, c, 0], [0, c, x], [0, x, c], [x, 0, c], [c, 0, x]][Math.floor(h) % 6];
-  return [r, g, b].map((v) => Math.round((v + m) * 255));
+function newChip() {
+  const item = document.createElement("li"), button = document.createElement("button");
+  const next = data.new.find((each) => !added().includes(each));
+  button.textContent = next ? "New object" : "No more new objects";
+  button.id = "new";
+  button.disabled = !next;
+  button.ariaPressed = String(Boolean(next) && next.id === active);
+  button.addEventListener("click", () => { select(next.id); if (tool === "look") choose("on"); });
+  item.append(button);
+  return item;
 }
 
-// COCO's compressed counts to run lengths: 5 bits a character, differences to the run before last from the fourth on.
-function runs(counts) {
-  const found = [];
-  for (let p = 0; p < counts.length;) {
-    let value = 0, places = 0, more = true;
-    while (more && p < counts.length) {
-      const c = counts.charCodeAt(p++) - 48;
-      value += (c & 31) * 2 ** (5 * places++);
-      more = (c & 32) !== 0;
-      if (!more && c & 16) value -= 2 ** (5 * places);
-    }
-    found.push(found.length > 2 ? value + found[found.length - 2] : value);
-  }
-  return found;
-}
-
-function paint(picture, counts, colour) {
-  const { width, height } = picture, sx = width / data.width, sy = height / data.height, h = data.height;
-  const pixels = new Uint32Array(picture.data.buffer);
-  const [r, g, b] = colour, ink = ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
-  let at = 0, inside = false;
-  for (const run of runs(counts)) {
-    if (inside && run > 0) {
-      for (let from = at; from < at + run;) { // a run may span columns
-        const x = Math.floor(from / h), top = from - x * h, bottom = Math.min(h, top + at + run - from);
-        const px = Math.floor(x * sx), end = Math.max(Math.ceil(bottom * sy), 1);
-        if (px < width) for (let y = Math.floor(top * sy); y < end && y < height; y++) pixels[y * width + px] = ink;
-        from += bottom - top;
-      }
-    }
-    at += run;
-    inside = !inside;
-  }
+function select(id) {
+  active = id;
+  changed();
 }
 
 function nearestLabelled(t) { // a video labelled at a rate has masks on some frames only
@@ -110,71 +102,119 @@ function nearestLabelled(t) { // a video labelled at a rate has masks on some fr
 
 function draw() {
   if (!data) return;
-  const canvas = $("masks"), pen = canvas.getContext("2d");
-  const picture = pen.createImageData(canvas.width, canvas.height);
-  const near = nearestLabelled(frame);
-  for (const each of data.objects) {
+  const canvas = $("masks"), pen = canvas.getContext("2d"), near = nearestLabelled(frame), shown = [];
+  const picture = pen.createImageData(canvas.width, canvas.height), masks = [];
+  const add = (counts, color) => masks.push({ ...Masks.decode(counts, [data.height, data.width], canvas), color });
+  for (const each of objects()) {
     const i = each.at.get(near);
-    if (i !== undefined && !hidden.has(each.id)) paint(picture, each.counts[i], rgb(each));
+    if (hidden.has(each.id) || i === undefined) continue;
+    add(each.counts[i], each.color);
+    const { left, top, right } = masks[masks.length - 1].box;
+    if (right) shown.push({ each, i, x: left / canvas.width, y: top / canvas.height });
   }
-  canvas.style.opacity = data.source ? 0.5 : 1;
+  const prompts = Prompts.all(data, changes).filter((each) => !hidden.has(each.object_id) && isShown(each.at));
+  for (const each of prompts) if (each.mask) add(each.mask.counts, [255, 255, 255]);
+  Masks.paint(new Uint32Array(picture.data.buffer), canvas, masks);
   pen.putImageData(picture, 0, 0);
-  const time = data.times[frame];
+  drawMarks(shown, prompts);
+  const time = data.times[frame], size = data.width * data.height;
   $("scrub").value = frame;
   $("now").textContent = "frame " + frame + (time === null || time === undefined ? "" : ", " + time.toFixed(2) + " s") +
     (near === frame ? "" : "; masks of frame " + near + ", the nearest labelled one");
-  const most = Math.max(...data.objects.map((o) => Math.max(0, ...o.area))) / (data.width * data.height) || 1;
-  plot($("area"), most, [[(o, i) => o.area[i] / (data.width * data.height), []]]);
-  plot($("score"), 1, [[(o, i) => o.iou[i], []], [(o, i) => o.stability[i], [4, 4]]]);
+  const most = Math.max(...data.objects.map((o) => Math.max(0, ...o.area))) / size || 1;
+  const marked = (each) => new Set([...each.prompted, ...Prompts.all(data, changes).filter((p) => p.object_id === each.id).map((p) => p.at)]);
+  const plotted = objects().filter((each) => !hidden.has(each.id)).map((each) => ({ ...each, prompted: marked(each) }));
+  const given = { frames: data.frames, frame, objects: plotted, colour };
+  plot($("area"), given, most, [[(o, i) => o.area[i] / size, []]]);
+  plot($("score"), given, 1, [[(o, i) => o.iou[i], []], [(o, i) => o.stability[i], [4, 4]]]);
+  sayTarget();
 }
 
-function plot(canvas, most, lines) {
-  const ratio = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
+function isShown(at) {
+  return at === frame || (playing && at < frame && frame - at < SHOWN_S * (data.fps || 24));
+}
+
+// Names, prompts and the box that is being drawn, in CSS pixels.
+function drawMarks(shown, prompts) {
+  const canvas = $("marks"), ratio = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
   canvas.width = width * ratio;
   canvas.height = height * ratio;
-  const pen = canvas.getContext("2d"), style = getComputedStyle(document.documentElement);
+  const pen = canvas.getContext("2d"), x = (v) => v / data.width * width, y = (v) => v / data.height * height;
   pen.scale(ratio, ratio);
-  const left = 40, right = 8, top = 8, bottom = 8;
-  const x = (t) => left + (width - left - right) * (data.frames > 1 ? t / (data.frames - 1) : 0.5);
-  const y = (v) => height - bottom - (height - top - bottom) * v / most;
-  pen.font = "12px system-ui, sans-serif";
-  pen.textBaseline = "middle";
-  for (const v of [0, most / 2, most]) {
-    pen.fillStyle = style.getPropertyValue("--muted");
-    pen.fillText(most >= 1 ? v.toFixed(1) : (100 * v).toPrecision(2) + "%", 4, Math.min(Math.max(y(v), 8), height - 8));
-    pen.fillStyle = style.getPropertyValue("--line");
-    pen.fillRect(left, y(v), width - left - right, 1);
-  }
-  for (const [value, dash] of lines) {
-    for (const each of data.objects) {
-      if (hidden.has(each.id)) continue;
-      pen.strokeStyle = css(each);
-      pen.lineWidth = 1.75;
-      pen.setLineDash(dash);
-      pen.beginPath();
-      let drawn = false;
-      each.frames.forEach((t, i) => {
-        const v = value(each, i);
-        if (v === null || v === undefined) { drawn = false; return; }
-        if (drawn) pen.lineTo(x(t), y(v)); else pen.moveTo(x(t), y(v));
-        drawn = true;
-      });
-      pen.stroke();
-      pen.setLineDash([]);
-      pen.fillStyle = css(each);
-      for (const t of each.prompted) { pen.beginPath(); pen.arc(x(t), height - bottom, 3.5, 0, 7); pen.fill(); }
+  const rectangle = (box, color) => {
+    for (const [line, ink] of [[4, "black"], [2, color]]) {
+      pen.lineWidth = line;
+      pen.strokeStyle = ink;
+      pen.strokeRect(x(box.x_min), y(box.y_min), x(box.x_max - box.x_min), y(box.y_max - box.y_min));
     }
+  };
+  for (const each of prompts) {
+    if (each.box) rectangle(each.box, colour(named(each.object_id)));
+    for (const point of each.points || []) dot(pen, x(point.x), y(point.y), named(each.object_id), point.label === 1);
   }
-  pen.fillStyle = style.getPropertyValue("--ink");
-  pen.fillRect(x(frame) - 0.5, 0, 1, height);
+  if (drag) rectangle(boxOf(drag), colour(named(active)));
+  const taken = [];
+  for (const { each, i, x: left, y: top } of shown) {
+    const score = each.iou[i];
+    const name = [each.id, categoryOf(each.id).slice(0, 24), score === null ? "" : score.toFixed(2)].filter(Boolean).join(" ");
+    tag(pen, name, left * width, top * height, each, width, taken);
+  }
+  for (const each of prompts) { // objects without a mask are named beside their prompt
+    if (shown.some((other) => other.each.id === each.object_id)) continue;
+    const at = each.box ? [each.box.x_min, each.box.y_min] : each.points && each.points.length ? [each.points[0].x, each.points[0].y] : [0, 0];
+    const name = [each.object_id, categoryOf(each.object_id).slice(0, 24)].filter(Boolean).join(" ");
+    tag(pen, name, x(at[0]) + (each.box ? 0 : 9), y(at[1]), named(each.object_id), width, taken);
+  }
 }
 
-const timeOf = (t) => (data.times[t] ?? t / (data.fps || 24)) - (data.source && data.source.startsWith("clips/") ? data.times.find((v) => v !== null) || 0 : 0);
+function dot(pen, x, y, each, positive) { // a disc with a plus on the object, a minus off it
+  pen.beginPath();
+  pen.arc(x, y, 8, 0, 7);
+  pen.lineWidth = 4;
+  pen.strokeStyle = "black";
+  pen.stroke();
+  pen.lineWidth = 2;
+  pen.strokeStyle = "white";
+  pen.stroke();
+  pen.fillStyle = colour(each);
+  pen.fill();
+  pen.beginPath();
+  pen.moveTo(x - 4.5, y);
+  pen.lineTo(x + 4.5, y);
+  if (positive) { pen.moveTo(x, y - 4.5); pen.lineTo(x, y + 4.5); }
+  pen.strokeStyle = ink(each);
+  pen.stroke();
+}
+
+const ink = ({ color: [r, g, b] }) => (0.3 * r + 0.59 * g + 0.11 * b > 130 ? "black" : "white"); // readable on the colour
+
+function tag(pen, text, left, top, each, most, taken) {
+  pen.font = "600 12px system-ui, sans-serif";
+  const width = pen.measureText(text).width + 8, height = 17;
+  const x = Math.max(0, Math.min(left, most - width));
+  let y = Math.max(0, top - height);
+  while (taken.some((o) => x < o.x + o.width && o.x < x + width && y < o.y + height && o.y < y + height)) y += height;
+  taken.push({ x, y, width });
+  pen.fillStyle = colour(each);
+  pen.fillRect(x, y, width, height);
+  pen.fillStyle = ink(each);
+  pen.textBaseline = "middle";
+  pen.fillText(text, x + 4, y + height / 2);
+}
+
+// Playing and stepping.
+const firstTime = () => (data.source && data.source.startsWith("clips/") ? data.times.find((v) => v !== null) || 0 : 0);
+const timeOf = (t) => (data.times[t] ?? t / (data.fps || 24)) - firstTime();
 
 function go(t, seek = true) {
   frame = Math.min(Math.max(t, 0), Math.max(0, data.frames - 1));
   if (seek && data.source) $("clip").currentTime = timeOf(frame) + 0.001;
   draw();
+}
+
+function step(t) {
+  toggle(false);
+  go(t);
 }
 
 function frameAt(time) {
@@ -198,29 +238,133 @@ function tick(now) { // no clip: the masks keep their own time
 }
 
 function toggle(on) {
+  if (on === playing) return;
   playing = on;
   $("play").textContent = on ? "Pause" : "Play";
   if (data.source) { if (on) $("clip").play().catch(() => toggle(false)); else $("clip").pause(); }
   else if (on) requestAnimationFrame(tick);
+  if (!on) draw();
 }
 
-function seekFrom(event) {
-  const box = event.currentTarget.getBoundingClientRect();
-  toggle(false);
-  go(Math.round((event.clientX - box.left - 40) / (box.width - 48) * (data.frames - 1)));
+function worst() {
+  const each = data.objects.find((other) => other.id === active);
+  if (each) step(each.worst);
 }
+
+function nextDoubtful() { // of this video, then of the next less doubtful one
+  const all = doubtful(), next = all.findIndex((each) => each.id === active && each.worst === frame) + 1;
+  if (next < all.length) { select(all[next].id); worst(); }
+  else if (data.next !== null) location.hash = data.next;
+}
+
+// Corrections.
+function choose(name) {
+  tool = name;
+  if (tool !== "look") toggle(false);
+  for (const each of document.querySelectorAll("[data-tool]")) each.ariaPressed = String(each.dataset.tool === tool);
+  $("marks").classList.toggle("editing", tool !== "look");
+  draw();
+}
+
+function change(next) {
+  earlier.push(changes);
+  changes = next;
+  changed();
+}
+
+function changed() {
+  chips();
+  const fixes = savedFixes(), own = Prompts.fix(data, changes);
+  if (own) fixes[data.id] = own; else delete fixes[data.id];
+  try { sessionStorage.setItem(SAVED, JSON.stringify(fixes)); } catch { /* kept on this page alone */ }
+  const all = Object.values(fixes);
+  $("fixes").hidden = all.length === 0;
+  $("json").value = Prompts.text(all);
+  $("count").textContent = all.length === 1 ? "Changes of 1 video" : "Changes of " + all.length + " videos";
+  $("problem").textContent = changes.size ? Prompts.problems(data, changes).join(" ") : "";
+  $("undo").disabled = earlier.length === 0;
+  $("naming").hidden = !data.new.some((each) => each.id === active);
+  $("category").value = categoryOf(active);
+  draw();
+}
+
+function savedFixes() {
+  try { return JSON.parse(sessionStorage.getItem(SAVED)) || {}; } catch { return {}; }
+}
+
+function sayTarget() {
+  const found = Prompts.find(data, changes, active, frame), name = "Object " + active + (categoryOf(active) ? " (" + categoryOf(active) + ")" : "");
+  const what = !found ? "no prompt here" : [found.correct ? "corrects the tracked mask" : "begins here", found.mask ? "mask" : "",
+    found.box ? "box" : "", (found.points || []).length ? found.points.length + (found.points.length === 1 ? " point" : " points") : ""].filter(Boolean).join(", ");
+  $("target").textContent = name + ", frame " + frame + ": " + what;
+  $("remove").disabled = !found;
+}
+
+// The pixel of the displayed frame under a pointer, to a tenth.
+function pixel(event) {
+  const box = $("marks").getBoundingClientRect(), tenth = (v) => Math.round(v * 10) / 10;
+  const share = (v, from, size) => Math.min(Math.max((v - from) / size, 0), 1);
+  return [tenth(share(event.clientX, box.left, box.width) * data.width), tenth(share(event.clientY, box.top, box.height) * data.height)];
+}
+
+function boxOf([[x0, y0], [x1, y1]]) {
+  return { x_min: Math.min(x0, x1), y_min: Math.min(y0, y1), x_max: Math.max(x0, x1), y_max: Math.max(y0, y1) };
+}
+
+$("marks").addEventListener("pointerdown", (event) => {
+  if (!data || event.button !== 0) return;
+  if (tool === "look") { toggle(!playing); return; }
+  if (tool === "box") { drag = [pixel(event), pixel(event)]; $("marks").setPointerCapture(event.pointerId); return; }
+  const off = (tool === "off") !== event.shiftKey;
+  change(Prompts.addPoint(data, changes, active, frame, pixel(event), off ? 0 : 1));
+});
+$("marks").addEventListener("pointermove", (event) => { if (drag) { drag[1] = pixel(event); draw(); } });
+$("marks").addEventListener("pointercancel", () => { drag = null; draw(); });
+$("marks").addEventListener("pointerup", () => {
+  if (!drag) return;
+  const box = boxOf(drag);
+  drag = null;
+  if (box.x_max > box.x_min && box.y_max > box.y_min) change(Prompts.setBox(data, changes, active, frame, box)); else draw();
+});
+for (const each of document.querySelectorAll("[data-tool]")) each.addEventListener("click", () => choose(each.dataset.tool));
+$("undo").addEventListener("click", () => { changes = earlier.pop() || changes; changed(); });
+$("remove").addEventListener("click", () => change(Prompts.remove(data, changes, active, frame)));
+$("category").addEventListener("change", () => change(Prompts.rename(changes, active, $("category").value.trim())));
+$("copy").addEventListener("click", async () => {
+  try { await navigator.clipboard.writeText($("json").value); } catch { $("json").select(); document.execCommand("copy"); }
+  $("copy").textContent = "Copied";
+  setTimeout(() => { $("copy").textContent = "Copy"; }, 1500);
+});
+$("download").addEventListener("click", () => {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([$("json").value], { type: "application/x-ndjson" }));
+  link.download = "fixes.jsonl";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+});
 
 $("play").addEventListener("click", () => toggle(!playing));
+$("worst").addEventListener("click", worst);
+$("doubtful").addEventListener("click", nextDoubtful);
 $("clip").addEventListener("ended", () => toggle(false));
-$("scrub").addEventListener("input", () => { toggle(false); go(Number($("scrub").value)); });
+$("scrub").addEventListener("input", () => step(Number($("scrub").value)));
 for (const id of ["area", "score"]) {
-  $(id).addEventListener("pointerdown", seekFrom);
-  $(id).addEventListener("pointermove", (event) => { if (event.buttons) seekFrom(event); });
+  const seek = (event) => step(plotFrame($(id), event.clientX, data.frames));
+  $(id).addEventListener("pointerdown", seek);
+  $(id).addEventListener("pointermove", (event) => { if (event.buttons) seek(event); });
 }
+
+const KEYS = {
+  " ": () => toggle(!playing), ArrowLeft: (by) => step(frame - by), ArrowRight: (by) => step(frame + by),
+  Home: () => step(0), End: () => step(data.frames - 1), w: worst, n: nextDoubtful, Escape: () => choose("look"),
+};
 window.addEventListener("keydown", (event) => {
-  if (!data || event.target.tagName === "INPUT") return;
-  if (event.key === "ArrowLeft") go(frame - 1);
-  if (event.key === "ArrowRight") go(frame + 1);
+  const typing = event.target.tagName === "TEXTAREA" || event.target.type === "text";
+  const pressing = event.key === " " && (event.target.tagName === "BUTTON" || event.target.type === "checkbox");
+  const act = KEYS[event.key];
+  if (!data || !act || typing || pressing || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  act(event.shiftKey ? 10 : 1);
 });
 window.addEventListener("resize", draw);
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);

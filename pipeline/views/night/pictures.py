@@ -11,10 +11,9 @@ from pipeline.storage import Storage
 from pipeline.tables.query import Labels
 from pipeline.video.content import open_labelled
 from pipeline.views.night.summary import Picture
-from pipeline.views.preview import load_videos
+from pipeline.views.preview import load_videos, worst_frame
 from pipeline.views.preview.draw import draw_frame
 from pipeline.views.preview.sheet import scaled
-from pipeline.views.report.pictures import worst_frame
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +54,8 @@ def _most_doubtful(labels: Labels, run_ids: Collection[str]) -> Iterator[Mapping
 
 def _draw(labels: Labels, row: Mapping[str, Any], storage: Storage | None) -> Picture:
     (labelled,) = load_videos(labels, [row["video_id"]])
-    index = worst_frame(labelled, row["object_id"])
+    rows = (each for frame in labelled.frames.values() for each in frame)
+    index = worst_frame(each for each in rows if each["object_id"] == row["object_id"])
     with open_labelled(labelled.video, storage=storage, isolate=True) as reader:
         frame = reader.at([index])[index]
     names = {row["object_id"]: row["category"]} if row["category"] else None

@@ -1,6 +1,6 @@
 """One video's labels, read for drawing."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,17 @@ class LabelledVideo:
         for each in self.prompts:
             found.setdefault(each["frame_index"] if "frame_index" in each else next(timed), []).append(each)
         return found
+
+
+def worst_frame(rows: Iterable[Mapping[str, Any]]) -> int:
+    """The frame of one object's mask rows where it is present with the lowest sum of predicted IoU and stability."""
+    rows = list(rows)
+
+    def score(row: Mapping[str, Any]) -> float:
+        return sum(1.0 if row.get(name) is None else row[name] for name in ("predicted_iou", "stability"))
+
+    seen = [row for row in rows if row["is_present"]] or rows
+    return min(seen, key=score)["frame_index"] if seen else 0
 
 
 def load_videos(labels: Labels, video_ids: Sequence[str]) -> Iterator[LabelledVideo]:

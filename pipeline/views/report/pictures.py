@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -15,15 +15,16 @@ from pipeline.tables.query import Labels
 from pipeline.video import VideoReader
 from pipeline.video.content import open_labelled
 from pipeline.video.writer import VideoWriter
-from pipeline.views.preview import LabelledVideo, load_videos
+from pipeline.views.preview import load_videos
 from pipeline.views.preview.draw import draw_frame
 from pipeline.views.preview.sheet import scaled
 
 CLIP_SIDE = 480
+PLAYABLE_SUFFIXES = (".mp4", ".m4v", ".webm")
 
 
 def link_to(uri: str, folder: Path) -> str | None:
-    """The address from which a browser can play the source, relative to `folder`; None if there is none."""
+    """The address from which a browser can load the source, relative to `folder`; None if there is none."""
     parts = urlsplit(uri)
     if parts.scheme in ("https", "http"):
         return uri
@@ -32,17 +33,21 @@ def link_to(uri: str, folder: Path) -> str | None:
     return quote(os.path.relpath(path.absolute(), folder.absolute()))
 
 
+def is_playable(video: Mapping[str, Any]) -> bool:
+    """Whether browsers play such a file, by its name and codec; unknown codecs of older outputs count as playable.
+
+    HEVC, 10-bit H.264 and QuickTime files play in some browsers only.
+    """
+    codec, pixels = video.get("codec"), video.get("pixel_format")
+    if PurePosixPath(urlsplit(str(video["uri"])).path).suffix.lower() not in PLAYABLE_SUFFIXES:
+        return False
+    return codec in (None, "vp8", "vp9", "av1") or (codec == "h264" and pixels in (None, "yuv420p", "yuvj420p"))
+
+
 def write_pictures(
-    labels: Labels,
-    video: dict[str, Any],
-    masklet: dict[str, Any],
-    folder: Path,
-    n: int,
-    *,
-    copy: bool,
-    storage: Storage | None,
+    labels: Labels, video: dict[str, Any], index: int, folder: Path, n: int, *, copy: bool, storage: Storage | None
 ) -> str | None:
-    """Write the video's worst frame as thumbs/N.jpg and, with `copy`, a small clip as clips/N.mp4.
+    """Write frame `index` of the video as thumbs/N.jpg and, with `copy`, a small clip as clips/N.mp4.
 
     Returns the address of the clip, if there is one.
 
@@ -51,7 +56,6 @@ def write_pictures(
     """
     (labelled,) = load_videos(labels, [video["video_id"]])
     with open_labelled(labelled.video, storage=storage) as reader:
-        index = worst_frame(labelled, masklet.get("object_id"))
         frame = reader.at([index])[index]
         names = {key: row["category"] for key, row in labelled.masklets.items() if row["category"]}
         drawn = draw_frame(frame.rgb, labelled.frames.get(index, ()), names=names)
@@ -62,6 +66,7 @@ def write_pictures(
 def _write_clip(reader: VideoReader, folder: Path, n: int) -> str:
     """Write a copy of the video of at most CLIP_SIDE pixels a side; returns its address."""
     path = f"clips/{n}.mp4"
+    (folder / "clips").mkdir(exist_ok=True)
     ratio = min(1.0, CLIP_SIDE / max(reader.info.height, reader.info.width))
     width, height = (max(round(side * ratio), 1) for side in (reader.info.width, reader.info.height))
     with VideoWriter(folder / path, height=height, width=width, fps=reader.info.fps or 24) as writer:
@@ -72,14 +77,3 @@ def _write_clip(reader: VideoReader, folder: Path, n: int) -> str:
             small = frame.rgb if ratio == 1 else np.asarray(whole.resize((width, height), Image.Resampling.LANCZOS))
             writer.add(small, frame.time_s - first)
     return path
-
-
-def worst_frame(labelled: LabelledVideo, object_id: int | None) -> int:
-    """The frame where this object is present with the lowest sum of predicted IoU and stability."""
-    rows = [row for frame in labelled.frames.values() for row in frame if row["object_id"] == object_id]
-    seen = [row for row in rows if row["is_present"]] or rows
-
-    def score(row: Mapping[str, Any]) -> float:
-        return sum(1.0 if row.get(name) is None else row[name] for name in ("predicted_iou", "stability"))
-
-    return min(seen, key=score)["frame_index"] if seen else 0

@@ -9,16 +9,15 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import StorageError
 from pipeline.labels import VIDEOS
 from pipeline.labels.reasons import changed_inputs
 from pipeline.storage import Store
 from pipeline.tables.delta import published_keys
 from pipeline.tables.labelled import KEY_COLUMNS, labelled_videos
-from pipeline.tables.parts import FoundPart, UnreadablePart, find_part
+from pipeline.tables.parts import FoundPart, UnreadablePart, find_part_or_reason
 from pipeline.tables.pins import Pin
 from pipeline.tables.publications import is_earlier
-from pipeline.tables.wanted import different_from, latest_wanted, read_outstanding, with_parts
+from pipeline.tables.wanted import different_from, latest_wanted, pairs_of, read_outstanding, with_parts
 
 READERS = 32
 
@@ -74,9 +73,8 @@ def preview(store: Store, *, pin: Pin | None = None, without: Collection[str] = 
         wanted, withheld = outstanding.wanted, outstanding.withheld
     wanted = different_from(wanted, published_keys(store))
     ready = with_parts(store, wanted)
-    pairs = zip(ready["video_id"].to_pylist(), ready["label_key"].to_pylist(), strict=True)
     with ThreadPoolExecutor(READERS) as threads:
-        read = list(threads.map(partial(_part, store), pairs))
+        read = list(threads.map(partial(find_part_or_reason, store), pairs_of(ready)))
     parts = [part for part in read if isinstance(part, FoundPart)]
     return Preview(
         changes=tuple(sorted(_changes(store, parts), key=lambda c: (c.kind, c.why, c.run_id or "", c.video_id))),
@@ -113,10 +111,3 @@ def _changes(store: Store, parts: Sequence[FoundPart]) -> list[Change]:
         )
         for video_id, key, run, before, before_run, why in rows
     ]
-
-
-def _part(store: Store, pair: tuple[str, str]) -> FoundPart | UnreadablePart:
-    try:
-        return find_part(store, *pair)
-    except StorageError as error:
-        return UnreadablePart(video_id=pair[0], label_key=pair[1], reason=str(error))

@@ -25,7 +25,7 @@ from pipeline.tables import TABLES, as_dataset, drop_state, open_tables, publish
 from pipeline.tables.labelled import labelled_videos
 from pipeline.tables.output import check_output, unfinished_writes
 from pipeline.tables.parts import UnreadablePart, find_part
-from pipeline.tables.wanted import staged_runs
+from pipeline.tables.wanted import pairs_of, staged_runs
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def _unpublished(store: Store, labelled: dict[str, str], parts: set[tuple[str, s
     staged_by = staged_runs(store)
 
     def unpublished(wanted: pa.Table) -> list[tuple[str, str]]:
-        return [pair for pair in _pairs(wanted) if labelled.get(pair[0]) != pair[1] and pair in parts]
+        return [pair for pair in pairs_of(wanted) if labelled.get(pair[0]) != pair[1] and pair in parts]
 
     staged = wanted_keys(store)
     staged = staged.filter(pc.is_in(staged["run_id"], value_set=pa.array(sorted(staged_by), pa.string())))
@@ -200,8 +200,4 @@ def _left_over(store: Store, finished: set[tuple[str, str]], repair: bool) -> li
 
 
 def _labelled(store: Store) -> dict[str, str]:
-    return dict(_pairs(labelled_videos(store, columns=("video_id", "label_key"))))
-
-
-def _pairs(table: pa.Table) -> Iterator[tuple[str, str]]:
-    return zip(table["video_id"].to_pylist(), table["label_key"].to_pylist(), strict=True)
+    return dict(pairs_of(labelled_videos(store, columns=("video_id", "label_key"))))

@@ -1,6 +1,6 @@
 """Expiry of parts: copies of published labels, and labels that no run wants any more."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ from pipeline.tables.delta import dataset
 from pipeline.tables.epoch import WAIT_S, hold_epoch
 from pipeline.tables.intents import read_intents
 from pipeline.tables.publications import Publication, read_history
-from pipeline.tables.wanted import latest_wanted, staged_runs, wanted_keys
+from pipeline.tables.wanted import latest_wanted, pairs_of, staged_runs, wanted_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def find_expired(store: Store, *, older_than_s: float, now: float) -> set[tuple[
     cutoff = now - older_than_s
     published = _publication_times(store)
     # without pins, too: a run would label again what it wants although a pin is shown instead
-    wanted = {*_pairs(wanted_keys(store)), *_pairs(latest_wanted(store)), *_pairs(_staged(store))}
+    wanted = {*pairs_of(wanted_keys(store)), *pairs_of(latest_wanted(store)), *pairs_of(_staged(store))}
     known = {video_id for video_id, _ in wanted}
     interrupted = {video_id for intent in read_intents(store).values() for video_id in intent}
     expired = set()
@@ -101,7 +101,3 @@ def _publication_times(store: Store) -> dict[tuple[str, str], float]:
     seconds = pc.divide(pc.cast(rows["published_at"], pa.int64()).cast(pa.float64()), 1e6).to_pylist()
     pairs = zip(rows["video_id"].to_pylist(), rows["label_key"].to_pylist(), strict=True)
     return {pair: second for pair, second in zip(pairs, seconds, strict=True) if second is not None}
-
-
-def _pairs(table: pa.Table) -> Iterable[tuple[str, str]]:
-    return zip(table["video_id"].to_pylist(), table["label_key"].to_pylist(), strict=True)

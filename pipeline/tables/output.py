@@ -36,6 +36,8 @@ Kind = Literal["labels", "detections"]
 
 SHOWN = 3
 """Foreign files that an error names."""
+SHOWN_RUNS = 5
+"""Runs that an error names."""
 
 
 def claim_output(store: Store, kind: Kind | None = "labels") -> None:
@@ -102,6 +104,17 @@ def require_output(store: Store, kind: Kind | None = "labels") -> None:
     """
     if not check_output(store, kind) and not set(OUTPUT_FOLDERS) & set(store.list_dirs("")):
         raise UsageError(f"{store} is not an output: no run has written labels there; check the path")
+
+
+def require_run(store: Store, run: str) -> None:
+    """Refuse the id of a run that the output does not have.
+
+    Raises:
+        UsageError: It has no such run; the message names the last ones.
+    """
+    names = store.list_dirs(RUNS)
+    if run not in names:
+        raise UsageError(f"{store} has no run {run!r}; the last are {', '.join(names[-SHOWN_RUNS:]) or 'none'}")
 
 
 def _made_by_earlier_release(store: Store) -> bool:

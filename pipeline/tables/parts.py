@@ -65,6 +65,14 @@ def find_part(store: Store, video_id: str, label_key: str) -> FoundPart | Unread
     return FoundPart(video_id=video_id, label_key=label_key, header=header)
 
 
+def find_part_or_reason(store: Store, pair: tuple[str, str]) -> FoundPart | UnreadablePart:
+    """As `find_part`, for video_id and label_key; a part that is absent or refused is unreadable for that reason."""
+    try:
+        return find_part(store, *pair)
+    except StorageError as error:
+        return UnreadablePart(video_id=pair[0], label_key=pair[1], reason=str(error))
+
+
 class MaskStream:
     """The mask rows of parts, in the order of the parts. An unreadable part ends the stream and is then in `broken`."""
 

@@ -22,13 +22,14 @@ from pipeline.tables.epoch import WAIT_S, publisher_epoch
 from pipeline.tables.extras import videos_rows
 from pipeline.tables.intents import read_intents, write_intent
 from pipeline.tables.output import check_output
-from pipeline.tables.parts import FoundPart, MaskStream, UnreadablePart, find_part
+from pipeline.tables.parts import FoundPart, MaskStream, UnreadablePart, find_part_or_reason
 from pipeline.tables.pins import remove_pins
 from pipeline.tables.publications import record_publication
 from pipeline.tables.snapshot import next_batch
 from pipeline.tables.wanted import (
     different_from,
     has_news,
+    pairs_of,
     read_outstanding,
     staged_runs,
     wanted_keys,
@@ -103,7 +104,7 @@ def _publish(store: Store, epoch: int, without: Collection[str], after_table: Ca
     outstanding, published = read_outstanding(store, without=without), published_keys(store)
     wanted = different_from(outstanding.wanted, published)
     redo = _redo(store, interrupted, without)
-    ready = [pair for pair in _pairs(with_parts(store, wanted)) if pair[0] not in redo]
+    ready = [pair for pair in pairs_of(with_parts(store, wanted)) if pair[0] not in redo]
     videos = open_table(store, "videos")
     record_publication(
         store,
@@ -127,7 +128,7 @@ def _publish(store: Store, epoch: int, without: Collection[str], after_table: Ca
     if unresolved := [(video_id, key) for video_id, key in redo.items() if (video_id, key) not in done]:
         write_intent(store, unresolved)
     store.delete_many(interrupted)
-    left = wanted.filter(pa.array([pair not in done for pair in _pairs(wanted)], pa.bool_()))
+    left = wanted.filter(pa.array([pair not in done for pair in pairs_of(wanted)], pa.bool_()))
     write_state(store, left, outstanding.consumed)
     remove_pins(store, outstanding.ended)
     for part in unreadable:
@@ -188,7 +189,7 @@ def _redo(store: Store, interrupted: dict[str, dict[str, str]], without: Collect
     if redo:
         wanted = wanted_keys(store, without=without)
         newer = wanted.filter(pc.is_in(wanted["video_id"], value_set=pa.array(list(redo))))
-        redo |= dict(_pairs(with_parts(store, newer)))
+        redo |= dict(pairs_of(with_parts(store, newer)))
     return redo
 
 
@@ -197,7 +198,7 @@ def _batches(store: Store, ready: list[tuple[str, str]], unreadable: list[Unread
     rows, pairs = 0, iter(ready)
     with ThreadPoolExecutor(FOOTERS_AT_ONCE) as threads:
         while some := list(islice(pairs, 8 * FOOTERS_AT_ONCE)):
-            for part in threads.map(partial(_found, store), some):
+            for part in threads.map(partial(find_part_or_reason, store), some):
                 if isinstance(part, UnreadablePart):
                     unreadable.append(part)
                     continue
@@ -212,17 +213,6 @@ def _batches(store: Store, ready: list[tuple[str, str]], unreadable: list[Unread
 
 def _whole(table: pa.Table) -> Callable[[], Iterator[pa.Table]]:
     return lambda: iter([table])
-
-
-def _found(store: Store, pair: tuple[str, str]) -> FoundPart | UnreadablePart:
-    try:
-        return find_part(store, *pair)
-    except StorageError as error:
-        return UnreadablePart(video_id=pair[0], label_key=pair[1], reason=str(error))
-
-
-def _pairs(table: pa.Table) -> list[tuple[str, str]]:
-    return list(zip(table["video_id"].to_pylist(), table["label_key"].to_pylist(), strict=True))
 
 
 def _stamped(videos: pa.Table) -> pa.Table:

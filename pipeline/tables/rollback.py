@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from pipeline.errors import UsageError
 from pipeline.storage import Store
-from pipeline.storage.paths import RUNS
 from pipeline.tables.labelled import labelled_videos
+from pipeline.tables.output import require_run
 from pipeline.tables.pins import Pin, make_pin
 from pipeline.tables.publications import FIRST, History, Label, Publication, read_history
-from pipeline.tables.wanted import latest_wanted, with_parts
+from pipeline.tables.wanted import latest_wanted, pairs_of, with_parts
 
 SHOWN = 5
 
@@ -42,13 +42,13 @@ def select_run(store: Store, run: str) -> Selected:
     Raises:
         UsageError: There is no such run, or none of its labels is committed.
     """
-    _check_run(store, run)
+    require_run(store, run)
     wanted = latest_wanted(store, only=[run])
     there = with_parts(store, wanted)
     if not there.num_rows:
         raise UsageError(f"no label of run {run} is committed in {store}; label its manifest first")
     present = _present(store)
-    rows = [_row(video_id, key, run, present) for video_id, key in _pairs(there)]
+    rows = [_row(video_id, key, run, present) for video_id, key in pairs_of(there)]
     missing = set(wanted["video_id"].to_pylist()) - set(there["video_id"].to_pylist())
     return Selected(
         pin=make_pin(store, "run", run, rows), changed=_changed(rows, present), missing=tuple(sorted(missing))
@@ -118,17 +118,11 @@ def _target(store: Store, history: History, to: str | None) -> Publication | Non
             return found[0]
         known = ", ".join(str(each.number) for each in publications[-SHOWN:]) or "none"
         raise UsageError(f"{store} has no publication {to}; the last are {known}; jobs.history lists all")
-    _check_run(store, to)
+    require_run(store, to)
     for each in reversed(publications):
         if to in each.runs or (each.kind == "run" and each.target == to) or (each.number == FIRST and to in each.shows):
             return each
     raise UsageError(f"no recorded publication published labels of run {to}; jobs.publish {store} --run {to} does")
-
-
-def _check_run(store: Store, run: str) -> None:
-    names = store.list_dirs(RUNS)
-    if run not in names:
-        raise UsageError(f"{store} has no run {run!r}; the last are {', '.join(names[-SHOWN:]) or 'none'}")
 
 
 def _present(store: Store) -> dict[str, Label]:
@@ -145,7 +139,3 @@ def _row(video_id: str, key: str, run: str | None, present: Mapping[str, Label])
 
 def _changed(rows: list[dict[str, Any]], present: Mapping[str, Label]) -> int:
     return sum(row["replaced_key"] is not None or row["video_id"] not in present for row in rows)
-
-
-def _pairs(table: pa.Table) -> list[tuple[str, str]]:
-    return list(zip(table["video_id"].to_pylist(), table["label_key"].to_pylist(), strict=True))

@@ -1,7 +1,7 @@
 """Staged labels, committed by runs with `--no-publish`, as tables: Arrow datasets over their parts."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -9,14 +9,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from pipeline.errors import StorageError, UsageError
+from pipeline.errors import UsageError
 from pipeline.labels import MASKLETS, MASKS, VIDEOS
 from pipeline.storage import Store, part_path
-from pipeline.storage.paths import MASKLETS_TABLE, MASKS_TABLE, RUNS, VIDEOS_TABLE
+from pipeline.storage.paths import MASKLETS_TABLE, MASKS_TABLE, VIDEOS_TABLE
 from pipeline.tables.delta import published_keys
-from pipeline.tables.parts import FoundPart, UnreadablePart, find_part
+from pipeline.tables.output import require_run
+from pipeline.tables.parts import FoundPart, UnreadablePart, find_part_or_reason
 from pipeline.tables.query import Labels
-from pipeline.tables.wanted import different_from, latest_wanted, staged_runs, with_parts
+from pipeline.tables.wanted import different_from, latest_wanted, pairs_of, staged_runs, with_parts
 
 log = logging.getLogger(__name__)
 
@@ -33,16 +34,15 @@ def open_staged(store: Store, *, run: str | None = None) -> Labels:
     Raises:
         UsageError: There are none.
     """
-    if run is not None and run not in (names := store.list_dirs(RUNS)):
-        raise UsageError(f"{store} has no run {run!r}; the last are {', '.join(names[-5:]) or 'none'}")
+    if run is not None:
+        require_run(store, run)
     runs = staged_runs(store) if run is None else [run]
     found = with_parts(store, different_from(latest_wanted(store, only=runs), published_keys(store)))
     if not found.num_rows:
         whose = "no run with --no-publish has" if run is None else f"run {run} has no"
         raise UsageError(f"{whose} committed labels in {store} that the tables do not show")
-    pairs = zip(found["video_id"].to_pylist(), found["label_key"].to_pylist(), strict=True)
     with ThreadPoolExecutor(READERS) as threads:
-        parts = [part for part in threads.map(partial(_part, store), pairs) if part]
+        parts = list(_readable(threads.map(partial(find_part_or_reason, store), pairs_of(found))))
     masklets = pa.concat_tables([part.header.masklets for part in parts] or [MASKLETS.empty_table()],
         promote_options="default")  # fmt: skip
     videos = [part.header.video for part in parts] or [VIDEOS.empty_table()]
@@ -70,12 +70,9 @@ def _masks(store: Store, parts: Sequence[FoundPart]) -> ds.Dataset:
     return ds.FileSystemDataset(list(fragments()), MASKS, form, filesystem=files)
 
 
-def _part(store: Store, pair: tuple[str, str]) -> FoundPart | None:
-    try:
-        part = find_part(store, *pair)
-    except StorageError as error:
-        part = UnreadablePart(video_id=pair[0], label_key=pair[1], reason=str(error))
-    if isinstance(part, UnreadablePart):
-        log.warning("left out: %s", part)
-        return None
-    return part
+def _readable(found: Iterable[FoundPart | UnreadablePart]) -> Iterator[FoundPart]:
+    for part in found:
+        if isinstance(part, FoundPart):
+            yield part
+        else:
+            log.warning("left out: %s", part)

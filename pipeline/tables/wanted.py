@@ -125,7 +125,7 @@ def drop_state(store: Store) -> None:
 
 def with_parts(store: Store, wanted: pa.Table) -> pa.Table:
     """The rows of `wanted` whose part exists."""
-    pairs = list(zip(wanted["video_id"].to_pylist(), wanted["label_key"].to_pylist(), strict=True))
+    pairs = pairs_of(wanted)
     if len(pairs) <= ASK_ONE_BY_ONE:
         with ThreadPoolExecutor(16) as threads:
             there = list(threads.map(lambda pair: store.exists(part_path(*pair)), pairs))
@@ -139,6 +139,11 @@ def with_parts(store: Store, wanted: pa.Table) -> pa.Table:
         }
         there = [video_id in found for video_id, _ in pairs]
     return wanted.filter(pa.array(there, pa.bool_()))
+
+
+def pairs_of(table: pa.Table) -> list[tuple[str, str]]:
+    """video_id and label_key of every row."""
+    return list(zip(table["video_id"].to_pylist(), table["label_key"].to_pylist(), strict=True))
 
 
 def different_from(wanted: pa.Table, published: pa.Table) -> pa.Table:

@@ -9,6 +9,7 @@ from pipeline.errors import UsageError
 from pipeline.runs.summary import damage_text, failures_text
 from pipeline.storage import Store
 from pipeline.storage.paths import RUNS, progress_path
+from pipeline.tables.output import require_run
 from pipeline.views.words import count, duration
 
 SILENT_S = 60.0
@@ -62,8 +63,7 @@ def read_status(store: Store, *, run_id: str | None = None) -> Status:
     """
     names = store.list_dirs(RUNS)
     if run_id is not None:
-        if run_id not in names:
-            raise UsageError(f"{store} has no run {run_id!r}; the last are {', '.join(names[-5:]) or 'none'}")
+        require_run(store, run_id)
         if (found := _status(store, run_id)) is None:
             raise UsageError(f"run {run_id} labelled nothing: it had nothing to do, or ended before it began")
         return found

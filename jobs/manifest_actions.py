@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.command import counted
 from jobs.detection_options import take_reading
 from pipeline.detection import GIVEN
 from pipeline.detection.sources.prompts import flat_detections
@@ -27,6 +28,7 @@ from pipeline.manifest.bad_rows import BadRow, refuse_rows
 from pipeline.manifest.build import FoundVideo, PromptRule, Shape, detections_to_prompts
 from pipeline.manifest.normalized import normalized_notes
 from pipeline.manifest.probe import probe_videos
+from pipeline.runs.summary import next_line
 from pipeline.storage import Storage, Store, open_source, redact
 from pipeline.storage.uris import local_path
 
@@ -183,14 +185,18 @@ def validate(given: argparse.Namespace, storage: Storage) -> int:
     for note in normalized_notes(manifest):
         print(f"warning: {note}", file=sys.stderr)
     kinds = ", ".join(f"{count} with {kind}" for kind, count in _kinds(manifest).items())
-    print(f"{len(manifest)} valid videos, {_prompts(manifest)} prompts ({kinds}); {len(manifest.bad_rows)} bad rows")
+    videos, prompts = counted(len(manifest), "valid video"), counted(_prompts(manifest), "prompt")
+    print(f"{videos}, {prompts} ({kinds}); {counted(len(manifest.bad_rows), 'bad row')}")
     if not given.probe:
+        if not manifest.bad_rows and given.prompts is None:
+            _say_next(redact(given.manifest))
         return 2 if manifest.bad_rows else 0
     rows: list[int] = []
     for problem in probe_videos(manifest, storage=storage, threads=given.threads):
         print(problem, file=sys.stderr)
         rows.append(problem.row)
-    print(f"{len(manifest)} videos probed; {len(rows)} problems in {len(set(rows))} of them")
+    videos, problems = counted(len(manifest), "video"), counted(len(rows), "problem")
+    print(f"{videos} probed; {problems} in {len(set(rows))} of them")
     return 2 if manifest.bad_rows else 3 if rows else 0
 
 
@@ -205,7 +211,7 @@ def show(given: argparse.Namespace, storage: Storage) -> int:
         chosen = [found]
     for i in chosen:
         print("\n".join(describe(manifest.video(i))))
-    print(f"{len(chosen)} of {len(manifest)} videos; {len(manifest.bad_rows)} bad rows")
+    print(f"{len(chosen)} of {counted(len(manifest), 'video')}; {counted(len(manifest.bad_rows), 'bad row')}")
     return 0
 
 
@@ -219,8 +225,14 @@ def _write(given: argparse.Namespace, storage: Storage, manifest: Manifest, *, l
         path = Path(temporary) / "manifest.parquet"
         write_manifest(manifest, path)
         Store(folder, storage=storage).put(name, path)
-    print(f"{redact(given.output)}: {len(manifest)} videos with {_prompts(manifest)} prompts; {left_out} left out")
+    videos, prompts = counted(len(manifest), "video"), counted(_prompts(manifest), "prompt")
+    print(f"{redact(given.output)}: {videos} with {prompts}; {left_out} left out")
+    _say_next(redact(given.output))
     return 3 if left_out else 0
+
+
+def _say_next(manifest: str) -> None:
+    print(next_line(["preview", "--manifest", manifest], ["label", "--manifest", manifest, "--output", "LABELS"]))
 
 
 def _print_bad_rows(manifest: Manifest) -> None:

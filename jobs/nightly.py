@@ -37,6 +37,7 @@ from pipeline.runs.nightly.settings import NightSettings, read_settings
 from pipeline.runs.values import toml_arguments
 from pipeline.storage import redact
 from pipeline.storage.paths import night_page_path
+from pipeline.views.words import count, duration
 
 
 def parser() -> argparse.ArgumentParser:
@@ -95,10 +96,13 @@ def main(arguments: list[str] | None = None) -> int:
     labelled, seconds = record["labelled"], record["seconds"]
     console.out.print(f"night {record['night']}, attempt {record['attempt']}: {verdict(record)[1]}", markup=False)
     console.out.print(
-        f"labelled {labelled} videos in {seconds:.0f} s: {record['frames']} frames, {record['masks']} masks"
+        f"labelled {count(labelled, 'video')} in {duration(seconds)}: {count(record['frames'], 'frame')}, "
+        f"{count(record['masks'], 'mask')}"
     )
     place = redact(settings.run.output.rstrip("/"))
     console.out.print(f"report: {place}/{night_page_path(record['night'])}", markup=False)
+    if labelled and record["published"]:
+        console.say_next(["review", place, "--worst", "20"])
     return int(record["exit_code"])
 
 

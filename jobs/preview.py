@@ -16,6 +16,7 @@ from jobs.command import add_storage, handle_errors, open_storage, start
 from jobs.command_line import Parser
 from pipeline.errors import CorpusError, UsageError
 from pipeline.runs.values import user_path
+from pipeline.storage import redact
 
 DRAWN = 10
 
@@ -56,11 +57,15 @@ def main(arguments: list[str] | None = None) -> int:
     _check(given)
     storage = open_storage(given)
     if given.manifest is not None:
-        return 3 if draw_manifest(given, storage=storage) else 0
+        failed = draw_manifest(given, storage=storage)
+        if given.prompts is None:
+            console.say_next(["label", "--manifest", redact(given.manifest), "--output", "LABELS"])
+        return 3 if failed else 0
     from pipeline.tables.query import open_labels  # loads much
 
     with open_labels(given.output, storage=storage) as labels:
         failed = draw(labels, _chosen(labels, given), given.folder, only=given.only, storage=storage)
+    console.say_next(["report", redact(given.output)], ["review", redact(given.output), "--worst", "20"])
     return 3 if failed else 0
 
 

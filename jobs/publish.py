@@ -20,6 +20,7 @@ from jobs.command import add_storage, counted, handle_errors, open_store, start
 from jobs.command_line import Parser
 from jobs.options import duration
 from pipeline.errors import UsageError
+from pipeline.runs.summary import next_line
 
 
 def parser() -> argparse.ArgumentParser:
@@ -115,6 +116,8 @@ def main(arguments: list[str] | None = None) -> int:
     if given.vacuum is not None:
         removed = tables.vacuum(store, retention_hours=given.vacuum / 3600, wait_s=given.wait)
         print(f"vacuumed {removed} files")
+    if done.videos:
+        print(next_line(["preview", str(store)], ["report", str(store)]))
     return 3 if done.unreadable or missing else 0
 
 

@@ -5,6 +5,7 @@ python -m jobs.query OUTPUT "SELECT category, avg(area) FROM masks JOIN masklets
 """
 
 import argparse
+import shutil
 import sys
 
 from jobs.command import add_storage, handle_errors, open_storage, start
@@ -30,7 +31,8 @@ def parser() -> argparse.ArgumentParser:
         "--format",
         choices=["table", "csv", "json"],
         default="table",
-        help="form of the answer; json is one object per line (default: table)",
+        help="form of the answer; a table wider than the terminal has a line for each value; json is one object per line "
+        "(default: table)",
     )
     add(
         "--rows",
@@ -57,7 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
             if given.describe:
                 write_description(labels, sys.stdout)
                 return 0
-            write_answer(labels, given.sql, sys.stdout, form=given.format, rows=given.rows)
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+            write_answer(labels, given.sql, sys.stdout, form=given.format, rows=given.rows, width=width)
     except BrokenPipeError:  # `| head` has seen enough
         sys.stderr.close()
     return 0

@@ -14,6 +14,8 @@ from jobs import console
 from jobs.command import add_storage, handle_errors, open_storage, open_store, start
 from jobs.command_line import Parser
 from pipeline.runs.values import user_path
+from pipeline.storage import redact
+from pipeline.views.words import count
 
 
 def parser() -> argparse.ArgumentParser:
@@ -73,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     for line in done.unreadable[:20]:
         console.out.print(f"no picture of {line}", markup=False)
     console.out.print(
-        f"{given.folder}/index.html: {done.videos:,} videos, {done.thumbnails:,} thumbnails, "
+        f"{given.folder}/index.html: {count(done.videos, 'video')}, {count(done.thumbnails, 'thumbnail')}, "
         f"{done.bytes / 1e6:,.1f} MB, {time.perf_counter() - started:.1f} s",
         markup=False,
     )
@@ -81,6 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         console.out.print(
             f"{count(done.copies, 'clip')} copied into the report: {size(done.copied_bytes)}", markup=False
         )
+    console.say_next(["review", redact(given.output), "--worst", "20"])
     return 3 if done.unreadable else 0
 
 

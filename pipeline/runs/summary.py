@@ -1,6 +1,7 @@
 """The plan and the result of a run in words, one line each; commands print them, notebooks show them."""
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.storage.paths import DETECTIONS_TABLE
@@ -32,6 +33,11 @@ def damage_text(truncated: int, damaged: int) -> str:
 def reason_text(reason: str, videos: int) -> str:
     """Why so many videos are pending: "10 new videos", "3 videos: prompts changed"."""
     return count(videos, reason) if reason == "new video" else f"{count(videos, 'video')}: {reason}"
+
+
+def next_line(*commands: Sequence[str]) -> str:
+    """What a user may run next: commands of `jobs` with their arguments."""
+    return "next: " + ", or ".join(f"python -m jobs.{name} {shlex.join(rest)}".rstrip() for name, *rest in commands)
 
 
 def plan_lines(prepared: "Prepared", *, price_per_hour: float | None = None, currency: str = "") -> Iterator[str]:
@@ -89,12 +95,12 @@ def report_lines(report: "RunReport") -> Iterator[str]:
             yield f"  {reason_text(reason, number)}"
     yield from _problems(report, damage_is_in=" (columns truncated and damaged_packets of the videos table)")
     if report.published is None:
-        publish = f"python -m jobs.publish {report.output} [--run {report.run_id}]"
-        yield f"parts are in {report.output}/parts; next: {publish}"
+        yield f"parts are in {report.output}/parts"
+        yield next_line(["publish", report.output, "--run", report.run_id])
     elif report.published.videos or report.planned["labelled"]:
         yield f"tables masks, masklets and videos are in {report.output}"
         if report.published.videos:
-            yield f"next: python -m jobs.preview {report.output}, or python -m jobs.report {report.output}"
+            yield next_line(["preview", report.output], ["report", report.output])
 
 
 def detection_lines(report: "RunReport") -> Iterator[str]:
@@ -110,6 +116,7 @@ def detection_lines(report: "RunReport") -> Iterator[str]:
     yield from _problems(report)
     if report.published and report.published.mask_rows:
         yield f"{report.output}/{DETECTIONS_TABLE} has {count(report.published.mask_rows, 'row')}"
+        yield next_line(["label", "--manifest", "MANIFEST", "--detections", report.output, "--output", "LABELS"])
 
 
 def _problems(report: "RunReport", *, damage_is_in: str = "") -> Iterator[str]:

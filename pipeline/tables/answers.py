@@ -28,8 +28,12 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?\b(?:NaN|Infinity)\b')
 """A JSON text, or a number that JSON does not have."""
 
 
-def write_answer(labels: Labels, query: str, out: TextIO, *, form: Form = "table", rows: int = 100) -> None:
+def write_answer(
+    labels: Labels, query: str, out: TextIO, *, form: Form = "table", rows: int = 100, width: int | None = None
+) -> None:
     """Write the answer to one statement: a table of at most `rows` rows, or all of it as CSV or JSON lines.
+
+    A table that is wider than `width` characters, those of a terminal, has a line for each value instead.
 
     Raises:
         UsageError: DuckDB does not understand the statement, or cannot execute it.
@@ -40,7 +44,7 @@ def write_answer(labels: Labels, query: str, out: TextIO, *, form: Form = "table
             return
         match form:
             case "table":
-                _write_table(answer, out, rows)
+                _write_table(answer, out, rows, width)
             case "csv":
                 _write_csv(answer, out)
             case "json":
@@ -79,10 +83,28 @@ def table_text(
     )
 
 
-def _write_table(answer: duckdb.DuckDBPyRelation, out: TextIO, rows: int) -> None:
+def records_text(
+    names: Sequence[str], rows: Sequence[Sequence[Any]], *, cell_characters: int | None = CELL_CHARACTERS
+) -> str:
+    """Plain text with a line for each value, the rows one below the other."""
+    titles = [_cell(name, cell_characters) for name in names]
+    width = max(map(len, titles))
+    return "\n\n".join(
+        "\n".join(
+            f"{title.ljust(width)}  {_cell(value, cell_characters)}".rstrip()
+            for title, value in zip(titles, row, strict=True)
+        )
+        for row in rows
+    )
+
+
+def _write_table(answer: duckdb.DuckDBPyRelation, out: TextIO, rows: int, width: int | None) -> None:
     found = _texts(answer, numbers=True).limit(rows + 1).fetchall()
     shown = found[:rows]
-    out.write(table_text(answer.columns, shown) + "\n")
+    text = table_text(answer.columns, shown)
+    if width is not None and shown and max(map(len, text.splitlines())) > width:
+        text = records_text(answer.columns, shown)
+    out.write(text + "\n")
     if any(isinstance(value, str) and len(value) > CELL_CHARACTERS for row in shown for value in row):
         out.write(f"... cells of more than {CELL_CHARACTERS} characters are cut; --format csv or json has them whole\n")
     if len(found) > rows:

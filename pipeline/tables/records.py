@@ -24,7 +24,8 @@ FAILURE_ROWS = pa.schema(
 RUN_ROWS = pa.schema(
     [
         ("run_id", pa.string()), ("started", pa.string()), ("state", pa.string()), ("seconds", pa.float64()),
-        ("videos", pa.int64()), ("pending", pa.int64()), ("done", pa.int64()), ("failed", pa.int64()),
+        ("videos", pa.int64()), ("pending", pa.int64()), ("done", pa.int64()), ("truncated", pa.int64()),
+        ("damaged", pa.int64()), ("failed", pa.int64()), ("quarantined", pa.int64()), ("frames_per_s", pa.float64()),
         ("frames", pa.int64()), ("masks", pa.int64()), ("actor_hours", pa.float64()), ("gpu_hours", pa.float64()),
         ("model", pa.string()), ("manifest", pa.string()), ("run", pa.string()), ("progress", pa.string()),
     ]
@@ -100,6 +101,8 @@ def _run_row(name: str, run: Mapping[str, Any], progress: Mapping[str, Any]) -> 
         "started": run.get("started"),
         "state": progress.get("state"),
         "seconds": now - started if now and started else None,
+        "frames_per_s": progress.get("rate"),
+        **{name: progress.get(name) for name in ("truncated", "damaged", "quarantined")},
         "videos": run.get("videos"),
         "pending": run.get("pending"),
         "done": progress.get("done"),

@@ -121,7 +121,7 @@ def test_results_of_a_tracker_become_a_manifest(tmp_path: Path, capsys: pytest.C
     shown = capsys.readouterr()
     assert "row 40, video_id 'clip', column bbox, value [1, 2]: must be a list of four numbers" in shown.err
     assert "38 of 40 detections lie between two looks (--every)" in shown.err
-    assert "1 videos with 1 prompts; 1 left out" in shown.out
+    assert "1 video with 1 prompt; 1 left out" in shown.out
     [found] = read_manifest(tmp_path / "m.parquet").video(0).prompts
     assert (found.object_id, found.category, found.box) == (5, "car", None)
     assert found.mask is not None
@@ -141,7 +141,7 @@ def test_videos_without_detections_are_left_out(tmp_path: Path, write: Any, caps
     assert main(arguments) == 3
     shown = capsys.readouterr()
     assert "row 1, video_id 'b', column prompts, value []: empty" in shown.err
-    assert "1 videos with 1 prompts; 1 left out" in shown.out
+    assert "1 video with 1 prompt; 1 left out" in shown.out
     assert main([*arguments, "--on-bad-row", "fail"]) == 2
     assert main([*arguments, "--min-score", "0.5", "--detections", str(tmp_path / "absent.csv")]) == 2
     assert "absent.csv: it does not exist" in capsys.readouterr().err
@@ -176,7 +176,7 @@ def test_validate(tmp_path: Path, write: Any, capsys: pytest.CaptureFixture[str]
     assert main(["validate", path]) == 2
     shown = capsys.readouterr()
     assert "row 1, video_id 'b', column video_uri, value '': empty; every row needs one" in shown.err
-    assert "1 valid videos, 2 prompts (0 with points, 2 with box, 0 with mask); 1 bad rows" in shown.out
+    assert "1 valid video, 2 prompts (0 with points, 2 with box, 0 with mask); 1 bad row" in shown.out
     assert main(["validate", str(write([row()]))]) == 0
     assert main(["validate", str(tmp_path / "absent.parquet")]) == 2
     assert "error: cannot open" in capsys.readouterr().err
@@ -225,7 +225,7 @@ def test_labels_of_another_tool_become_a_manifest(tmp_path, shared, capsys):
     output = tmp_path / "manifest.parquet"
     arguments = ["from-labels", "--format", "sav", "--labels", str(labels), "--uri-template", "s3://sav/{video_id}.mp4"]
     assert main([*arguments, "--output", str(output)]) == 0
-    assert "1 videos with" in capsys.readouterr().out
+    assert "1 video with" in capsys.readouterr().out
     video = read_manifest(output).video(0)
     assert video.video_uri == "s3://sav/sav_000001.mp4"
     assert all(prompt.mask for prompt in video.prompts)

@@ -182,3 +182,16 @@ def test_planning_and_running_load_no_duckdb(tmp_path: Path) -> None:
     code = "import sys, pipeline.runs.run, pipeline.runs.nightly.night; print('duckdb' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.strip() == "False"
+
+
+def test_a_table_wider_than_the_terminal_has_a_line_for_each_value(labels: Labels) -> None:
+    query = "SELECT 'a' AS first, repeat('x', 100) AS long FROM range(2)"
+    out = io.StringIO()
+    write_answer(labels, query, out, width=60)
+    cut = "x" * (CELL_CHARACTERS - 1) + "…"
+    assert out.getvalue().startswith(f"first  a\nlong   {cut}\n\nfirst  a\nlong   {cut}\n... cells of more than")
+    narrow, piped = io.StringIO(), io.StringIO()
+    write_answer(labels, "SELECT 1 AS a, 2 AS b", narrow, width=60)
+    assert narrow.getvalue() == "a  b\n-  -\n1  2\n"
+    write_answer(labels, query, piped)
+    assert piped.getvalue().startswith("first  long")

@@ -31,8 +31,8 @@ def parser() -> argparse.ArgumentParser:
         "--format",
         choices=["table", "csv", "json"],
         default="table",
-        help="form of the answer; a table wider than the terminal has a line for each value; json is one object per line "
-        "(default: table)",
+        help="form of the answer; a table wider than the terminal has a line for each value, json an object for each "
+        "row (default: table)",
     )
     add(
         "--rows",

@@ -15,7 +15,6 @@ from jobs.command import add_storage, handle_errors, open_storage, open_store, s
 from jobs.command_line import Parser
 from pipeline.runs.values import user_path
 from pipeline.storage import redact
-from pipeline.views.words import count
 
 
 def parser() -> argparse.ArgumentParser:

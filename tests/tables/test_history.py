@@ -1,11 +1,14 @@
 """Publication by hand: history, runs, rollbacks, and how long later runs leave them alone."""
 
 import json
+import subprocess
+import sys
 import time
 from typing import Any
 
 import pytest
 
+from jobs import doctor as doctor_job
 from jobs import history as history_job
 from jobs import publish as publish_job
 from pipeline.errors import UsageError
@@ -340,3 +343,16 @@ def test_staged_labels_are_read_from_their_parts(store: Store) -> None:
         open_staged(store, run=last)
     with pytest.raises(UsageError, match=r"has no run 'x'; the last are"):
         open_staged(store, run="x")
+
+
+def test_a_rollback_command_that_is_killed_once_it_decided_is_finished_by_the_next(upgraded, capsys) -> None:
+    command_line = [sys.executable, "-m", "jobs.publish", upgraded.uri, "--rollback"]
+    with subprocess.Popen(command_line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while len(read_pins(upgraded)) < 2 and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+    assert len(read_pins(upgraded)) >= 2
+    command(upgraded, capsys, publish_job, "--rollback")
+    check(upgraded, OLD)
+    assert shown(upgraded)[-1] == ("rollback", {runs_of(upgraded)[0]: 2})
+    assert doctor_job.main([upgraded.uri]) == 0

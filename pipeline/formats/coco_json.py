@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.detection.sources.pictures import frame_of_picture
 from pipeline.errors import CorpusError, UsageError
 from pipeline.formats.format import Document, ExportContext, Section
 from pipeline.formats.location import Location
@@ -74,12 +75,12 @@ def category_names(document: Mapping[str, Any]) -> dict[Any, str]:
 
 
 def frame_of_name(file_name: str) -> tuple[str, int]:
-    """The video id and frame index from the name of a picture: `VIDEO/000012.jpg`.
+    """The video id and frame index from the name of a picture: `VIDEO/000012.jpg`, or another of `FORMS`.
 
     Raises:
-        ValueError: It has another name.
+        ManifestError: It has another name.
     """
     path = PurePosixPath(file_name)
-    if not (path.parent.name and path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 10):
-        raise ValueError(f"image {file_name!r} is not named VIDEO/000012.jpg, so its video and frame are unknown")
-    return unquote_id(path.parent.name), int(path.stem)
+    if path.parent.name and path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 10:
+        return unquote_id(path.parent.name), int(path.stem)
+    return frame_of_picture(file_name)

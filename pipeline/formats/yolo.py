@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.detection.sources.classes import read_names
+from pipeline.detection.sources.pictures import frame_of_picture
 from pipeline.detection.sources.yolo_lines import YoloObject, read_yolo
 from pipeline.errors import CorpusError, UsageError
 from pipeline.formats.format import Document, ExportContext, Format, Piece, lines
@@ -118,15 +119,16 @@ def read_tracks(text: str, *, name: str = "tracks") -> dict[str, YoloFrame]:
 
 
 def frame_of(path: str) -> YoloFrame:
-    """The frame from the name of a label file: `VIDEO_000012.txt`.
+    """The frame from the name of a label file: `VIDEO_000012.txt`, or another of `FORMS`.
 
     Raises:
-        UsageError: It has another name.
+        ManifestError: It has another name.
     """
     video, _, number = PurePosixPath(path).stem.rpartition("_")
-    if not (video and number.isascii() and number.isdigit() and len(number) < 10):
-        raise UsageError(f"{path} is not named VIDEO_000012.txt, so its video and frame are unknown")
-    return YoloFrame(video_id=video, frame_index=int(number))
+    if video and number.isascii() and number.isdigit() and len(number) < 10:
+        return YoloFrame(video_id=video, frame_index=int(number))
+    video, index = frame_of_picture(path)
+    return YoloFrame(video_id=video, frame_index=index)
 
 
 def _yaml_splits(context: ExportContext) -> str:

@@ -213,6 +213,19 @@ def test_yolos_own_boxes(tmp_path: Path) -> None:
     assert [first[side] for side in ("x_min", "y_min", "x_max", "y_max")] == pytest.approx([80, 30, 120, 70])
 
 
+def test_pictures_of_one_folder_name_their_videos(tmp_path: Path) -> None:
+    images = [{"id": t, "file_name": f"clip_frame{t:04}.jpg", "height": 48, "width": 64} for t in (0, 7)]
+    annotations = [{"id": t, "image_id": t, "category_id": 1, "bbox": [1, 2, 3, 4], "track_id": 5} for t in (0, 7)]
+    document = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    rows = import_prompts("coco", str(tmp_path), frames="all").to_pylist()
+    assert [(row["video_id"], row["frame_index"], row["x_max"]) for row in rows] == [("clip", 0, 4), ("clip", 7, 4)]
+    images[0]["file_name"] = "photo.jpg"
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    with pytest.raises(UsageError, match="so its video and frame are unknown"):
+        import_prompts("coco", str(tmp_path))
+
+
 def test_label_studios_own_export(tmp_path: Path) -> None:
     value = {
         "sequence": [{"frame": 5, "enabled": True, "x": 10, "y": 20, "width": 30, "height": 40}],

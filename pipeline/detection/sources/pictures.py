@@ -73,6 +73,18 @@ class PictureNames:
         return bool(digits) and not any(each.startswith("0") for each in digits)
 
 
+def frame_of_picture(name: str) -> tuple[str, int]:
+    """The video's name and the frame index from the name of a picture in one of FORMS.
+
+    Raises:
+        ManifestError: It has another name.
+    """
+    try:
+        return PictureNames(None).frame(name)
+    except ManifestError:
+        raise ManifestError(f"{clip(name)} is not named {FORMS}, so its video and frame are unknown") from None
+
+
 class VideoIds:
     """The ids of videos by the names that pictures and label files give them."""
 

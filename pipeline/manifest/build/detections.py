@@ -110,7 +110,7 @@ def detections_to_prompts(
     order, objects = order[prompted], objects[prompted]
 
     order = np.concatenate((order, tracked))
-    of_tracks = [taken[int(video[row])][identities[row]] for row in tracked.tolist()]
+    of_tracks = [taken[int(video[row])][identities[row] or ""] for row in tracked.tolist()]
     objects = np.concatenate((objects, np.array(of_tracks, np.int64)))
     if len(tracked):
         by_moment = np.lexsort((objects, moment[order], video[order]))

@@ -47,12 +47,12 @@ def prompts_of_tracks(
     return rows[chosen]
 
 
-def ids_of_tracks(video: Ints, rows: Ints, identities: Sequence[str | None]) -> dict[int, dict[str | None, int]]:
+def ids_of_tracks(video: Ints, rows: Ints, identities: Sequence[str | None]) -> dict[int, dict[str, int]]:
     """By video the object ids of its identities."""
     found: dict[int, list[str]] = {}
     for row in np.sort(rows).tolist():
         found.setdefault(int(video[row]), []).append(identities[row] or "")
-    return {number: {**object_ids(some)} for number, some in found.items()}
+    return {number: object_ids(some) for number, some in found.items()}
 
 
 def with_main_categories(table: pa.Table, video: Ints, identities: Sequence[str | None]) -> pa.Table:

@@ -124,6 +124,9 @@ def parser() -> argparse.ArgumentParser:
     add("--allow-uri", action="append", metavar="PREFIX", help="refuse videos that are not below PREFIX; repeatable")
     add("--checkpoint-every", dest="checkpoint_every_s", type=options.duration, metavar="TIME",
         help="time between two checkpoints of a video (default: 120s)")  # fmt: skip
+    add("--keep-states", type=int, metavar="N", help="keep up to N states of each video, so that after a correction on "
+        "frame t it is tracked again from the last state before t; of hiera-tiny one takes 3 MiB an object and 0.5 MiB "
+        "a prompt; --dry-run says how much in all (default: none)")  # fmt: skip
     add("--deadline-floor", dest="deadline_floor_s", type=options.duration, metavar="TIME",
         help="time that every video may take, whatever its estimated cost (default: 15m)")  # fmt: skip
     add("--grace", dest="grace_s", type=options.duration, metavar="TIME",

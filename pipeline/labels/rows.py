@@ -22,6 +22,8 @@ from pipeline.labels.measures.motion import motion
 from pipeline.masks import rle
 
 KEY_COLUMNS = ("video_id", "label_key", "height", "width")
+MEASURED_LATER = ("touches_border", "area_change", "center_shift", "agreement")
+"""Columns that `measure_masklet` measures."""
 
 Columns = Mapping[str, Sequence[Any] | npt.NDArray[Any]]
 """Columns of MASKS of one frame, one value per object; an absent nullable column is null."""

@@ -131,6 +131,7 @@ VIDEOS = pa.schema(
         pa.field("duplicate_of", pa.string()),
         pa.field("label_key", pa.string(), nullable=False),
         pa.field("label_rate", pa.string()),
+        pa.field("relabelled_from", pa.int32()),
     ]
 )
 """One row per video; the manifest's extra columns follow under their own names. Publishing sets published_at; doubt is

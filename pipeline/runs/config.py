@@ -8,6 +8,7 @@ from pipeline.detection.settings import DetectionParameters
 from pipeline.detection.sources.reading import Reading
 from pipeline.detection.thresholds import Association
 from pipeline.errors import UsageError
+from pipeline.labels.changes import leaves_earlier_frames
 from pipeline.labels.key import Parameters
 from pipeline.runs.groups import WorkerGroup, check_groups
 from pipeline.tracking import EngineKind, OnDrift
@@ -80,6 +81,8 @@ class RunConfig:
     publish: bool = True
     checkpoint_every_s: float = 120.0
     """Seconds between two checkpoints of an in-flight video."""
+    keep_states: int | None = None
+    """Number of states to keep of each video, from which it is tracked again after a correction (default: none)."""
     deadline_floor_s: float = 900.0
     """Seconds that every video may take, whatever its estimated cost."""
     grace_s: float = 60.0
@@ -126,6 +129,12 @@ class RunConfig:
         check_groups(self.worker_group)
         self._check_label_rate()
         self._require("checkpoint_every_s", self.checkpoint_every_s > 0, "seconds above 0")
+        keep = self.keep_states
+        self._require("keep_states", keep is None or 2 <= keep <= 1000, "2 to 1000 states a video")
+        decided = self.detections is not None
+        reusable = leaves_earlier_frames(self.parameters.for_detections() if decided else self.parameters)
+        what = "none beside --direction backward or both or --retire-after, where corrections change earlier frames"
+        self._require("keep_states", keep is None or reusable, what)
         self._require("deadline_floor_s", self.deadline_floor_s > 0, "seconds above 0")
         self._require("grace_s", self.grace_s >= 0, "0 seconds or more")
         self._require("budget_gpu_hours", self.budget_gpu_hours is None or self.budget_gpu_hours > 0, "above 0")

@@ -17,6 +17,7 @@ from pipeline.runs.plan import Plan
 from pipeline.runs.prepare import Prepared
 from pipeline.runs.progress import FLIGHTS_SHOWN, Progress, show
 from pipeline.runs.stops import StopConditions
+from pipeline.storage.paths import STATES
 from pipeline.workers.actor import LabelerProtocol
 from pipeline.workers.checkpoint import remove_finished, unfinished
 from pipeline.workers.cluster import Resources, connect
@@ -157,6 +158,7 @@ def _settings(prepared: Prepared, run_id: str, lanes: int, resources: Resources)
         on_damaged=config.on_damaged,
         checkpoint_every_s=config.checkpoint_every_s,
         check_drift=config.check_drift,
+        keep_states=config.keep_states or 0,
         detection=config.detection,
         engine=config.engine,
         on_drift=config.on_drift,
@@ -179,7 +181,8 @@ class _Tasks:
         self._detections, self._parameters = table["detections_digest"], table["parameters"]
         self._for_detections = prepared.config.parameters.for_detections()
         self._for_detections_json = self._for_detections.to_json()
-        self._rates = table["label_rate"]
+        self._rates, self._earlier = table["label_rate"], table["earlier_key"]
+        self._has_states = prepared.store.is_folder(STATES)
         self._upcoming = _Upcoming(prepared.manifest, prepared.plan.order)
         self._begun = unfinished(prepared.store)
         """Videos that may have a checkpoint."""
@@ -198,6 +201,7 @@ class _Tasks:
             detections_digest=self._detections[index].as_py(),
             parameters=self._for_detections if self._parameters[index].as_py() == self._for_detections_json else None,
             label_rate=self._rates[index].as_py(),
+            earlier_key=self._earlier[index].as_py() if self._has_states else None,
             attempt=len(attempts) + 1,
             isolate=any(attempt.cause in RETRY_SOLO for attempt in attempts),
             copy_of=self._copied(index),

@@ -38,8 +38,8 @@ ROWS_AT_ONCE = 65_536
 class Plan:
     """One row per video of the manifest, in its order.
 
-    `table` has video_id, label_key, state (one of STATES), reason (why it is pending, else null), frames, objects,
-    cost, and the columns of KEY_COLUMNS.
+    `table` has video_id, label_key, state (one of STATES), reason (why it is pending, else null), earlier_key (label
+    key of the published labels that a pending video has), frames, objects, cost, and the columns of KEY_COLUMNS.
     """
 
     table: pa.Table
@@ -152,11 +152,13 @@ def make_plan(
     by_hand = pc.is_in(table["video_id"].take(pending), value_set=pa.array(corrected, pa.string()))
     reasons = pc.if_else(pc.and_(by_hand, pc.equal(reasons, "prompts changed")), CORRECTED, reasons)
     reasons = pc.if_else(pa.array(due[pending]), "retry due", reasons)
+    earlier = labelled["label_key"].take(where.take(pending))
     frames = _frames(manifest, sizes) * labelled_shares(manifest, label_rate_column)
     objects = np.maximum(_objects(manifest), decided)
     table = (
         table.append_column("state", pa.array(STATES).take(pa.array(codes)))
         .append_column("reason", reasons.take(places_of(pending, manifest.num_rows)))
+        .append_column("earlier_key", earlier.take(places_of(pending, manifest.num_rows)))
         .append_column("frames", pa.array(frames))
         .append_column("objects", pa.array(objects))
         .append_column("cost", pa.array(costs(frames, objects)))

@@ -60,6 +60,10 @@ def plan_lines(prepared: "Prepared", *, price_per_hour: float | None = None, cur
         yield f"{plan.count('labelled')} labelled"
         if prepared.estimate:
             yield _estimate_line(prepared.estimate, price_per_hour, currency)
+        if not prepared.config.detection:
+            from pipeline.runs.relabelling import relabel_lines  # loads the manifest's reader
+
+            yield from relabel_lines(prepared)
     yield from prepared.notes
     for state, meaning in (("quarantined", "in quarantine"), ("unreadable", "whose source cannot be found")):
         if plan.count(state):

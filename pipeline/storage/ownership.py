@@ -17,7 +17,7 @@ _NAME = r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{4}"
 _NIGHT = r"\d{4}-\d{2}-\d{2}"
 _LEASE = rf"(\d{{9}}\.json|{_HEX}\.probe)"
 _UUID = r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}"
-_ROOM = r"(parts|failures|checkpoints|corrections|runs|nights|leases|publish|probes)"
+_ROOM = r"(parts|failures|checkpoints|states|corrections|runs|nights|leases|publish|probes)"
 _TABLE = r"(masks|masklets|videos)"
 _DATA_FILE = rf"{_TABLE}/part-\d{{5}}-{_UUID}-c\d{{3}}\.zstd\.parquet"
 """Names of files that delta-rs writes for this package."""
@@ -53,6 +53,7 @@ _OF_A_VIDEO = {
     "parts": re.compile(rf"{_KEY}\.parquet"),
     "failures": re.compile(rf"({_KEY}|unknown)\.json"),
     "checkpoints": re.compile(rf"[0-9A-Za-z]{{1,128}}/(\d{{12}}-{_HEX}\.state|{_HEX}\.parquet)"),
+    "states": re.compile(rf"{_KEY}/(\d{{12}}-{_HEX}\.state|index\.json)"),
     "corrections": re.compile(rf"{_NAME}\.json"),
 }
 

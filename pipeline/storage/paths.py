@@ -3,6 +3,7 @@
     parts/HH/VIDEO/KEY.parquet                  committed labels of one video under one label key
     failures/HH/VIDEO/KEY.json                  why a video has no labels
     checkpoints/HH/VIDEO/KEY/                   unfinished long videos: FRAMES-NAME.state and NAME.parquet
+    states/HH/VIDEO/KEY/                        states of labelled videos: FRAMES-NAME.state and index.json
     corrections/HH/VIDEO/NAME.json              prompts that replace those of manifests, or their removal
     runs/RUN/                                   wanted.parquet, run.json, progress.json, detections.parquet
     nights/NIGHT/                               report.json, report.html and attempt-NNN/
@@ -25,6 +26,7 @@ from pipeline.errors import UsageError
 PARTS = "parts"
 FAILURES = "failures"
 CHECKPOINTS = "checkpoints"
+STATES = "states"
 CORRECTIONS = "corrections"
 RUNS = "runs"
 NIGHTS = "nights"
@@ -48,12 +50,12 @@ PUBLISH_PINS = f"{PUBLISH}/pins"
 PUBLISHER_LEASES = f"{PUBLISH}/turns"
 
 OUTPUT_FOLDERS = (
-    MASKS_TABLE, MASKLETS_TABLE, VIDEOS_TABLE, PARTS, FAILURES, CHECKPOINTS, CORRECTIONS, RUNS, NIGHTS, LEASES, PUBLISH,
-    PROBES,
+    MASKS_TABLE, MASKLETS_TABLE, VIDEOS_TABLE, PARTS, FAILURES, CHECKPOINTS, STATES, CORRECTIONS, RUNS, NIGHTS, LEASES,
+    PUBLISH, PROBES,
 )  # fmt: skip
 """Names of all folders that an output may hold."""
 CHECKPOINT_STATE = ".state"
-"""Suffix of the file that makes a checkpoint complete."""
+"""Suffix of the file that makes a checkpoint complete, and of a kept state."""
 
 SHARDS = tuple(f"{i:02x}" for i in range(256))
 MAX_QUOTED_ID_BYTES = 200
@@ -115,18 +117,32 @@ def checkpoint_state_path(video_id: str, key: str, *, frames: int, name: str) ->
     return f"{checkpoint_dir(video_id, key)}/{frames:012d}-{name}{CHECKPOINT_STATE}"
 
 
+def states_dir(video_id: str, key: str) -> str:
+    return f"{STATES}/{video_dir(video_id)}/{_checked(key)}"
+
+
+def kept_state_path(video_id: str, key: str, *, frames: int, name: str) -> str:
+    """The tracker's state after `frames` labelled frames."""
+    return f"{states_dir(video_id, key)}/{frames:012d}-{name}{CHECKPOINT_STATE}"
+
+
+def states_index_path(video_id: str, key: str) -> str:
+    """Which kept states belong to the part of this key; without it they are not used."""
+    return f"{states_dir(video_id, key)}/index.json"
+
+
 def correction_path(video_id: str, name: str) -> str:
     """One record of the corrections of a video."""
     return f"{CORRECTIONS}/{video_dir(video_id)}/{name}.json"
 
 
 def parse_path(path: str) -> tuple[str, str] | None:
-    """(video_id, key) of a part, failure or any file of a checkpoint; None for every other path."""
+    """(video_id, key) of a part, failure, or any file of a checkpoint or of states; None for every other path."""
     pieces = path.split("/")
-    if len(pieces) < 4 or pieces[0] not in (PARTS, FAILURES, CHECKPOINTS):
+    if len(pieces) < 4 or pieces[0] not in (PARTS, FAILURES, CHECKPOINTS, STATES):
         return None
     key = pieces[3].partition(".")[0]
-    if not _KEY.fullmatch(key) or (pieces[0] != CHECKPOINTS and len(pieces) != 4):
+    if not _KEY.fullmatch(key) or (pieces[0] not in (CHECKPOINTS, STATES) and len(pieces) != 4):
         return None
     try:
         return unquote_id(pieces[2]), key

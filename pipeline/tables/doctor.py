@@ -1,8 +1,8 @@
 """Checks an output's invariants, and repairs what a crash can leave.
 
 The invariants: the tables hold each video once, with the same labels in all three; these are the wanted labels if they
-are committed; every part is readable; finished videos have no checkpoints or failure records. Labels of runs with
-`--no-publish` are staged, which is no error.
+are committed; every part is readable; finished videos have no checkpoints or failure records; kept states have a part.
+Labels of runs with `--no-publish` are staged, which is no error.
 """
 
 import logging
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from pipeline.labels.failures import read_failures
 from pipeline.storage import MissingError, Store, parse_path, part_path
 from pipeline.storage.ownership import is_ours
-from pipeline.storage.paths import CHECKPOINTS, PARTS
+from pipeline.storage.paths import CHECKPOINTS, PARTS, STATES, states_index_path
 from pipeline.tables import TABLES, as_dataset, drop_state, open_tables, publish, wanted_keys
 from pipeline.tables.labelled import labelled_videos
 from pipeline.tables.output import check_output, unfinished_writes
@@ -40,6 +40,7 @@ Kind = Literal[
     "staged label",
     "unreadable part",
     "orphan checkpoint",
+    "orphan state",
     "obsolete failure",
     "unfinished write",
 ]
@@ -65,8 +66,8 @@ def examine(store: Store, *, repair: bool = False) -> list[Finding]:
 
     Tables are read as of one moment, so a publication at the same time is no finding. Repair publishes labels that a
     run should have published and finishes interrupted publications, but publishes no staged label. It deletes damaged
-    parts (the next run labels their videos again), orphaned checkpoints, obsolete failures and abandoned writes. Do not
-    repair while a run is labelling.
+    parts (the next run labels their videos again), orphaned checkpoints and states, obsolete failures and abandoned
+    writes. Do not repair while a run is labelling.
 
     Raises:
         UsageError: It is not an output, or a newer release made it.
@@ -80,6 +81,7 @@ def examine(store: Store, *, repair: bool = False) -> list[Finding]:
     findings += _disagreeing(store)
     finished = parts | set(labelled.items())
     findings += _left_over(store, finished, repair)
+    findings += _orphan_states(store, parts, repair)
     return findings
 
 
@@ -197,6 +199,22 @@ def _left_over(store: Store, finished: set[tuple[str, str]], repair: bool) -> li
             store.delete(entry.path)
         findings.append(Finding("unfinished write", entry.path, repaired=repair))
     return findings
+
+
+def _orphan_states(store: Store, parts: set[tuple[str, str]], repair: bool) -> Iterator[Finding]:
+    """Kept states that are of no use, without their part or an index; those of unfinished videos are left out."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for shard in store.list_sharded(STATES):
+        for entry in shard:
+            if is_ours(entry.path) and (pair := parse_path(entry.path)):
+                found.setdefault(pair, []).append(entry.path)
+    unfinished = {parse_path(entry.path) for entry in store.list(CHECKPOINTS)} if found else set()
+    for pair, paths in found.items():
+        if pair in unfinished or (pair in parts and states_index_path(*pair) in paths):
+            continue
+        if repair:
+            store.delete_many(paths)
+        yield Finding("orphan state", _name(pair), repaired=repair)
 
 
 def _labelled(store: Store) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from pipeline.storage import Store, parse_path
 from pipeline.storage.ownership import is_ours
-from pipeline.storage.paths import PARTS, part_path
+from pipeline.storage.paths import PARTS, STATES, part_path, states_dir
 from pipeline.tables.commits import newest_epoch
 from pipeline.tables.delta import dataset
 from pipeline.tables.epoch import WAIT_S, hold_epoch
@@ -36,6 +36,8 @@ def expire_parts(
 ) -> int:
     """Delete parts that were published or superseded more than `older_than_s` ago; returns their number.
 
+    Kept states are deleted with their part.
+
     A run that returns to earlier parameters computes the labels of expired parts again. Labels that a pin, a staged run
     or the last run of a video wants are kept until they are published.
 
@@ -50,6 +52,9 @@ def expire_parts(
         expired = find_expired(store, older_than_s=older_than_s, now=now)
         announce(ended_rollbacks(store, expired))
         store.delete_many(part_path(*pair) for pair in expired)
+        if expired and store.is_folder(STATES):
+            states = (entry.path for pair in expired for entry in store.list(states_dir(*pair)))
+            store.delete_many(path for path in states if is_ours(path))
     return len(expired)
 
 

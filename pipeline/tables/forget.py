@@ -13,12 +13,12 @@ from pipeline.detection.publication import erase_detections, keys_of
 from pipeline.storage import Store, video_dir
 from pipeline.storage.ownership import is_ours
 from pipeline.storage.parquet import read_parquet, to_parquet
-from pipeline.storage.paths import CHECKPOINTS, CORRECTIONS, FAILURES, MARKER, NIGHTS, PARTS, PUBLISH, RUNS
+from pipeline.storage.paths import CHECKPOINTS, CORRECTIONS, FAILURES, MARKER, NIGHTS, PARTS, PUBLISH, RUNS, STATES
 from pipeline.tables import TABLES, dataset, delete_videos, drop_history, publisher_epoch
 from pipeline.tables.history import texts_of, videos_in_history
 from pipeline.tables.output import check_output, unfinished_writes
 
-ROOMS = (PARTS, FAILURES, CHECKPOINTS, CORRECTIONS)
+ROOMS = (PARTS, FAILURES, CHECKPOINTS, STATES, CORRECTIONS)
 RECORDS = (RUNS, PUBLISH, NIGHTS)
 
 
@@ -27,7 +27,7 @@ class Traces:
     """Where an output holds the videos."""
 
     objects: tuple[str, ...]
-    """Paths of parts, failure records, checkpoints and corrections."""
+    """Paths of parts, failure records, checkpoints, kept states and corrections."""
     foreign: tuple[str, ...]
     """Paths in the videos' own folders that this package did not write; they are kept."""
     mask_rows: int
@@ -66,7 +66,7 @@ def find_traces(store: Store, video_ids: Collection[str]) -> Traces:
 
 
 def forget(store: Store, video_ids: Collection[str]) -> Traces:
-    """Erase these videos; returns what was there: parts, failures, checkpoints, corrections, rows, records of runs.
+    """Erase these videos; returns what was there: parts, failures, checkpoints, states, corrections, rows, records.
 
     The tables lose their whole history, so time travel to earlier versions is no longer possible. If the output holds
     nothing of the videos, nothing is changed. Do not run labelling at the same time. Foreign files are kept.

@@ -41,6 +41,7 @@ class CausalPropagation(Propagation):
         *,
         direction: Direction,
         resume: bytes | None,
+        branch: bytes | None = None,
         max_conditioning_frames: int,
         decider: Decider | None = None,
         retirement: RetirementRule | None = None,
@@ -51,7 +52,9 @@ class CausalPropagation(Propagation):
             raise ValueError("Objects are decided in a forward pass; the direction must be forward or both.")
         self._max_prompted = max_conditioning_frames
         self._decider = decider
-        super().__init__(model, source, objects, direction=direction, resume=resume, retirement=retirement)
+        super().__init__(
+            model, source, objects, direction=direction, resume=resume, branch=branch, retirement=retirement
+        )
         if decider is not None and self._state.decisions is not None:
             decider.restore(self._state.decisions["decider"])
             self._objects += [
@@ -76,6 +79,9 @@ class CausalPropagation(Propagation):
         given = super()._identity()
         return {**given, "max_prompted": self._max_prompted, "decides": self._decider is not None}
 
+    def _branch_identity(self) -> dict[str, object]:
+        return {**super()._branch_identity(), "max_prompted": self._max_prompted}
+
     def _first(self, *, reverse: bool) -> int:
         wanted = [] if reverse or self._decider is None else [self._decider.first or 0]
         return min([super()._first(reverse=reverse), *wanted]) if self._objects else (wanted or [-1])[0]
@@ -97,8 +103,11 @@ class CausalPropagation(Propagation):
         if self._state.reverse:
             super()._fill(pending, frames)
             return
-        while len(pending) < self._model.frames_ahead and (frame := next(frames, None)) is not None:
-            pending.append(PendingFrame(index=frame[0], pixels=frame[1]))
+        while len(pending) < self._model.frames_ahead and not self._ended:
+            if (frame := next(frames, None)) is None:
+                self._ended = True
+            else:
+                pending.append(PendingFrame(index=frame[0], pixels=frame[1]))
 
     def _step(self, pending: deque[PendingFrame]) -> TrackedFrame | None:
         if self._state.reverse:

@@ -77,6 +77,7 @@ class Engine:
         *,
         direction: Direction = "forward",
         resume: bytes | None = None,
+        branch: bytes | None = None,
         max_conditioning_frames: int | None = None,
         decider: Decider | None = None,
         retirement: RetirementRule | None = None,
@@ -88,6 +89,8 @@ class Engine:
             objects: the prompted objects.
             direction: forward, backward or both.
             resume: a `Propagation.checkpoint()` of the same objects: the frames after it follow, bit by bit the same.
+            branch: a `Propagation.branch_state()` of objects that are the same before its frame and may differ from
+                there on; direction forward. The frames after it follow, bit by bit as in a whole propagation.
             max_conditioning_frames: attend to so many prompted frames, the latest ones that the pass has reached;
                 None: to all, also to later ones, up to the model's own limit.
             decider: decides on more objects and prompts; needs `max_conditioning_frames`.
@@ -98,13 +101,16 @@ class Engine:
         if max_conditioning_frames is None:
             if decider is not None:
                 raise ValueError("A decider needs max_conditioning_frames.")
-            return Propagation(self, source, objects, direction=direction, resume=resume, retirement=retirement)
+            return Propagation(
+                self, source, objects, direction=direction, resume=resume, branch=branch, retirement=retirement
+            )
         return CausalPropagation(
             self,
             source,
             objects,
             direction=direction,
             resume=resume,
+            branch=branch,
             max_conditioning_frames=max_conditioning_frames,
             decider=decider,
             retirement=retirement,

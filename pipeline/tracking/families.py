@@ -38,6 +38,8 @@ class Family:
     """The tracker's name of a tensor of the checkpoint; None for one that the tracker does not have."""
     object_cost: Callable[[Mapping[str, Any]], float] = sam2.object_cost
     """From config.json, the cost of tracking one object on a frame in units of the frame's fixed cost."""
+    memory_bytes: Callable[[Mapping[str, Any]], int] = sam2.memory_bytes
+    """From config.json, the bytes of the memory of one object on one frame."""
 
     def tracker_config(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """The tracker's section of config.json."""
@@ -63,6 +65,7 @@ FAMILIES = {
         processor_in_digest=sam2.PROCESSOR_IN_DIGEST,
         name_in_digest=sam3.NAME_IN_DIGEST,
         object_cost=sam3.object_cost,
+        memory_bytes=sam3.memory_bytes,
         tracker_tensor=sam3.tracker_tensor,
     ),
     "sam3_video": Family(
@@ -72,6 +75,7 @@ FAMILIES = {
         processor_in_digest=sam2.PROCESSOR_IN_DIGEST,
         name_in_digest=sam3.NAME_IN_DIGEST,
         object_cost=sam3.object_cost,
+        memory_bytes=sam3.memory_bytes,
         config_section="tracker_config",
         tracker_tensor=sam3.tracker_tensor,
     ),
@@ -82,5 +86,6 @@ FAMILIES = {
         processor_in_digest=sam2.PROCESSOR_IN_DIGEST,
         name_in_digest=edgetam.NAME_IN_DIGEST,
         object_cost=edgetam.object_cost,
+        memory_bytes=edgetam.memory_bytes,
     ),
 }

@@ -48,6 +48,8 @@ class ResolvedModel:
     """sha256 of the weights and of the settings that change masks. It does not depend on the name or the folder."""
     object_cost: float = 0.0
     """Estimated cost of tracking one object on a frame, in units of a frame's fixed cost; 0 for a detector."""
+    memory_bytes: int = 0
+    """Bytes of the memory of one object on one frame; 0 for a detector."""
 
 
 def resolve(name: str, *, revision: str | None = None, timeout_s: float = HUB_TIMEOUT_S) -> ResolvedModel:
@@ -60,8 +62,15 @@ def resolve(name: str, *, revision: str | None = None, timeout_s: float = HUB_TI
         raise ModelError(f"Model {name} at {folder} has model_type {kind!r}. Supported values are {allowed}.")
     family = FAMILIES[kind]
     digest = digest_weights(folder, _settings(folder, config), name, tensor_name=family.tracker_tensor)
-    object_cost = family.object_cost(family.tracker_config(config))
-    return ResolvedModel(name=name, model_type=kind, folder=folder, digest=digest, object_cost=object_cost)
+    tracker = family.tracker_config(config)
+    return ResolvedModel(
+        name=name,
+        model_type=kind,
+        folder=folder,
+        digest=digest,
+        object_cost=family.object_cost(tracker),
+        memory_bytes=family.memory_bytes(tracker),
+    )
 
 
 def find_folder(

@@ -31,6 +31,7 @@ class Propagation(Iterator[TrackedFrame]):
         *,
         direction: Direction,
         resume: bytes | None,
+        branch: bytes | None = None,
         retirement: RetirementRule | None = None,
     ) -> None:
         check(objects, direction, some_needed=self._needs_objects)
@@ -51,7 +52,12 @@ class Propagation(Iterator[TrackedFrame]):
             self._state.load(resume, self._identity(), model.device)
             if self._retirement and self._state.retirement is not None:
                 self._retirement.restore(self._state.retirement)
+        elif branch is not None:
+            begins = [(o.object_id, o.start) for o in self._objects]
+            self._state.load_begun(branch, self._branch_identity(), begins, model.device)
         self._result_stream = result_stream(model.device)
+        self._pending: deque[PendingFrame] = deque()
+        self._ended = False
         self._frames = self._run()
         self._lane = object()
 
@@ -79,6 +85,20 @@ class Propagation(Iterator[TrackedFrame]):
         return self._state.to_bytes(self._identity())
 
     @property
+    def can_branch(self) -> bool:
+        """Whether a batch of the encoder has ended, so that a branch has the same batches as a whole propagation."""
+        return not (self._pending or self._ended)
+
+    def branch_state(self) -> bytes:
+        """The state after the frames yielded so far, for a propagation whose prompts differ after them.
+
+        It holds the objects that have begun. Call it between two frames of the forward pass, where `can_branch`.
+        """
+        objects = enumerate(self._objects)
+        begun = {i: (o.object_id, o.start) for i, o in objects if o.start < self._state.next}
+        return self._state.begun_to_bytes(self._branch_identity(), begun)
+
+    @property
     def _needs_objects(self) -> bool:
         return True
 
@@ -97,6 +117,9 @@ class Propagation(Iterator[TrackedFrame]):
                 for o in self._objects[: self._given]
             ],
         }
+
+    def _branch_identity(self) -> dict[str, object]:
+        return {"direction": self._direction}
 
     def _first(self, *, reverse: bool) -> int:
         if not reverse:
@@ -130,10 +153,13 @@ class Propagation(Iterator[TrackedFrame]):
 
     def _prime(self) -> None:
         earliest_only = self._direction == "backward"
-        prime(self._state, self._objects, self._source, self._model, self._lane, earliest_only=earliest_only)
+        begun = 0 if self._direction == "backward" else self._state.next  # a branch has the memories of the others
+        prime(
+            self._state, self._objects, self._source, self._model, self._lane, earliest_only=earliest_only, begun=begun
+        )
 
     def _pass(self, frames: Iterator[Frame]) -> Iterator[TrackedFrame]:
-        pending: deque[PendingFrame] = deque()
+        pending = self._pending
         with closing(self._with_rows(frames if self._state.reverse else self._peek(frames))) as frames:
             while True:
                 if not pending:
@@ -161,6 +187,7 @@ class Propagation(Iterator[TrackedFrame]):
         while wanted > 0:
             frame = next(frames, None)
             if frame is None:
+                self._ended = True
                 return
             t, pixels = frame
             needed = any(t not in o.prompts for _, o in self._active(t))

@@ -10,8 +10,8 @@ import hashlib
 import json
 import logging
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
@@ -20,6 +20,8 @@ from pipeline.storage import MissingError, Store, checkpoint_dir, parse_path, pa
 from pipeline.storage.ownership import is_ours
 from pipeline.storage.parquet import read_parquet, to_parquet
 from pipeline.storage.paths import CHECKPOINT_STATE, CHECKPOINTS, checkpoint_rows_path, checkpoint_state_path
+from pipeline.workers.earlier import Earlier, fetch_part, read_rows
+from pipeline.workers.kept import KeptState
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +29,14 @@ CHECKPOINT_FORMAT = 1
 """Format of the rows and the tracker's state. Increase it if this release cannot continue from an older checkpoint to
 the same masks; such a video is then labelled from its first frame."""
 
+RELABEL_FORMAT = 2
+"""Format of checkpoints whose rows begin with those of earlier labels; earlier releases do not continue them."""
+
 T = TypeVar("T")
 
-_UNUSABLE = (MissingError, ValueError, KeyError, TypeError, OSError, pa.ArrowException)
-"""What reading a damaged checkpoint raises. The storage's own errors, except of a missing file, are none of these."""
+UNUSABLE = (MissingError, ValueError, KeyError, TypeError, OSError, pa.ArrowException)
+"""What reading a damaged checkpoint or state raises. The storage's own errors, except of a missing file, are none of
+these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +46,12 @@ class Saved(Generic[T]):
     rows: list[pa.Table]
     tracker: T
     frames: int
-    """Frames tracked so far."""
+    """Frames tracked so far, those of earlier labels included."""
+    earlier: Earlier | None = None
+    """Which rows of earlier labels come before `rows`."""
+    earlier_rows: Iterable[pa.Table] = ()
+    states: Sequence[KeptState] = ()
+    """Kept states of the frames so far."""
 
 
 @dataclass(kw_only=True)
@@ -72,14 +83,15 @@ class Checkpoints:
             for state in reversed([path for path in found if path.endswith(CHECKPOINT_STATE)]):
                 try:
                     return self._read(state, resume)
-                except _UNUSABLE as error:
+                except UNUSABLE as error:
                     log.warning("cannot use the checkpoint %s: %s", state, error)
         return None
 
     def _read(self, state: str, resume: Callable[[bytes], T]) -> Saved[T]:
         header, _, tracker = self.store.read(state).partition(b"\n")
         record = dict(json.loads(header))
-        if (stated := record.get("format", 1)) != CHECKPOINT_FORMAT:  # release 0.1.0 does not state it
+        stated, given = record.get("format", CHECKPOINT_FORMAT), record.get("earlier")  # release 0.1.0 states no format
+        if stated != (RELABEL_FORMAT if given else CHECKPOINT_FORMAT):
             raise ValueError(f"its format is {stated}, and this release continues from format {CHECKPOINT_FORMAT} only")
         files = {path: self.store.read(path) for path in record["rows"]}
         digests = {path: _sha256(data) for path, data in files.items()}
@@ -89,29 +101,49 @@ class Checkpoints:
         ):
             raise ValueError("it is damaged: its bytes are not those that were saved")
         saved = Saved(
-            rows=[read_parquet(data) for data in files.values()], tracker=resume(tracker), frames=record["frames"]
+            rows=[read_parquet(data) for data in files.values()],
+            tracker=resume(tracker),
+            frames=record["frames"],
+            states=[KeptState(**each) for each in record.get("states", ())],
         )
+        if given:
+            earlier = Earlier(**given)
+            part = fetch_part(self.store, self.video_id, earlier.label_key, earlier.part_sha256)
+            saved = replace(saved, earlier=earlier, earlier_rows=read_rows(part, before=earlier.before))
         self._row_files = digests
         return saved
 
-    def save(self, *, new_rows: pa.Table, tracker: bytes, frames: int) -> None:
-        """Save the rows added since the last checkpoint, then the state that refers to them."""
+    def save(
+        self,
+        *,
+        new_rows: pa.Table,
+        tracker: bytes,
+        frames: int,
+        earlier: Earlier | None = None,
+        states: Sequence[KeptState] = (),
+    ) -> None:
+        """Save the rows added since the last checkpoint, then the state that refers to them, and what was kept so far.
+
+        Rows of `earlier` labels are not among the new rows: they are read from their part.
+        """
         name, self._any = uuid.uuid4().hex, True
         path = checkpoint_rows_path(self.video_id, self.label_key, name)
         rows = to_parquet(new_rows)
         self.store.put(path, rows)
         self._row_files = {**self._row_files, path: _sha256(rows)}
         record = {
-            "format": CHECKPOINT_FORMAT,
+            "format": RELABEL_FORMAT if earlier else CHECKPOINT_FORMAT,
             "frames": frames,
             "rows": [*self._row_files],
             "rows_sha256": [*self._row_files.values()],
+            **({"earlier": asdict(earlier)} if earlier else {}),
+            **({"states": [asdict(each) for each in states]} if states else {}),
         }
         header = json.dumps({**record, "sha256": _state_digest(record, tracker)}).encode()
         state = checkpoint_state_path(self.video_id, self.label_key, frames=frames, name=name)
         self.store.put(state, header + b"\n" + tracker)
-        states = [path for path in _own_files(self.store, self._folder) if path.endswith(CHECKPOINT_STATE)]
-        self.store.delete_many(path for path in states if path < state)
+        saved = [path for path in _own_files(self.store, self._folder) if path.endswith(CHECKPOINT_STATE)]
+        self.store.delete_many(path for path in saved if path < state)
 
     def remove(self) -> None:
         """Delete the checkpoints that were loaded or saved, once the video is committed."""

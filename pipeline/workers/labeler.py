@@ -10,6 +10,7 @@ import torch
 
 from pipeline.errors import ModelError, PromptError
 from pipeline.labels import PartBuilder
+from pipeline.labels.changes import leaves_earlier_frames
 from pipeline.logs import bound
 from pipeline.manifest.fps import check_rate
 from pipeline.storage import ChangedError, Store, part_path
@@ -26,6 +27,8 @@ from pipeline.workers.copying import copy_labels
 from pipeline.workers.metrics import Totals, WorkerMetrics
 from pipeline.workers.opening import check_unchanged, open_task
 from pipeline.workers.prompts import resolve_prompts
+from pipeline.workers.relabelling import EarlierLabels
+from pipeline.workers.states import KeptStates
 from pipeline.workers.task import LabelerSettings, Outcome, Task
 from pipeline.workers.tracker import VideoTracker
 from pipeline.workers.video_row import video_row
@@ -129,9 +132,20 @@ class Labeler:
                     postprocessor=self._postprocessor,
                 )
             first, second = builders.enter_context(_builder(task, reader)), None
-            frames, associator = tracker.first_pass(
-                objects, first, checkpoints, resume=task.resume, make_decider=make_decider
+            earlier_labels = EarlierLabels(
+                store=self._store, task=task, settings=self.settings, reader=reader, environment=self._environment
             )
+            keeper = self._keeper(task)
+            done = tracker.first_pass(
+                objects,
+                first,
+                checkpoints,
+                resume=task.resume,
+                make_decider=make_decider,
+                earlier_labels=earlier_labels,
+                keeper=keeper,
+            )
+            frames, associator = done.frames, done.decider
             if self.settings.check_drift:
                 second = builders.enter_context(_builder(task, reader))
                 tracker.second_pass(objects, first, second)
@@ -144,6 +158,7 @@ class Labeler:
                 size=version.size,
                 seconds=seconds,
                 environment=self._environment,
+                relabelled_from=done.earlier.before if done.earlier else None,
             )
             if associator is not None and detections is not None:
                 row |= decided_columns(video, associator, len(detections.bad_rows))
@@ -157,6 +172,10 @@ class Labeler:
                 labelled = None if chosen is None else chosen.up_to(frames - 1)
                 part = first.finish(row, masklets=categories, second_pass=second, labelled_frames=labelled)
                 written = self._store.commit_once(path, part)
+                if keeper and written:
+                    keeper.commit(part, environment=self._environment, inputs=self._inputs(task))
+                elif keeper:
+                    keeper.discard()
             checkpoints.remove()
         made = spent.values()
         return Outcome(
@@ -168,6 +187,24 @@ class Labeler:
             truncated=reader.damage.truncated,
             damaged=reader.damage.any and not reader.damage.truncated,
         )
+
+    def _keeper(self, task: Task) -> KeptStates | None:
+        """What keeps states of the video; None if none are kept, or none could be used."""
+        parameters = task.parameters or self.settings.parameters
+        if not self.settings.keep_states or not leaves_earlier_frames(parameters):
+            return None
+        return KeptStates(
+            store=self._store,
+            video_id=task.video.video_id,
+            label_key=task.label_key,
+            most=self.settings.keep_states,
+        )
+
+    def _inputs(self, task: Task) -> dict[str, str | None]:
+        """The inputs of the label key that other prompts change."""
+        detections = task.detections_digest
+        association = None if detections is None else self.settings.association.to_json()
+        return {"prompts": task.prompts_digest, "detections": detections, "association": association}
 
     def _tracker(self, task: Task, reader: VideoReader, spent: Totals, chosen: ChosenFrames | None) -> VideoTracker:
         parameters = task.parameters or self.settings.parameters

@@ -28,6 +28,8 @@ class LabelerSettings:
     on_damaged: OnDamaged
     checkpoint_every_s: float
     check_drift: bool = False
+    keep_states: int = 0
+    """Number of states to keep of each video; 0 for none."""
     detection: DetectionParameters | None = None
     """Settings of a run of detection, which makes detections instead of labels."""
     engine: EngineKind = "fast"
@@ -52,6 +54,8 @@ class Task:
     """None for a video without detections."""
     label_rate: str | None = None
     """Which frames are labelled, such as `6fps` or `3f`; None for all."""
+    earlier_key: str | None = None
+    """Label key of the video's published labels, whose states may save frames; None without such labels or states."""
     resume: bool = False
     """Look for a checkpoint of an earlier attempt or run."""
     copy_of: tuple[str, str] | None = None

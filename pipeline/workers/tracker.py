@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 import pyarrow.compute as pc
 
@@ -31,9 +32,13 @@ from pipeline.video import VideoReader, prefetch
 from pipeline.workers.association import MakeDecider
 from pipeline.workers.checkpoint import Checkpoints
 from pipeline.workers.chosen import ChosenFrames
+from pipeline.workers.earlier import Earlier
 from pipeline.workers.frame_masks import to_host
 from pipeline.workers.frames import ModelFrames
+from pipeline.workers.kept import Intervals
 from pipeline.workers.metrics import Totals
+from pipeline.workers.relabelling import EarlierLabels
+from pipeline.workers.states import KeptStates
 
 RESULTS_AHEAD = 4
 """Tracked frames that wait to be encoded."""
@@ -41,10 +46,23 @@ RESULTS_AHEAD = 4
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Step:
-    """A tracked frame and, if a checkpoint is due after it, the tracker's state."""
+    """A tracked frame and, if one is due after it, the tracker's state for a checkpoint and one to keep."""
 
     frame: TrackedFrame
     state: bytes | None = None
+    kept: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FirstPass:
+    """What a first pass has made besides its rows."""
+
+    frames: int
+    """Number of frames of the segment that this direction has decoded."""
+    decider: Associator | None
+    """Who decided on more objects."""
+    earlier: Earlier | None
+    """Which rows are those of earlier labels."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,10 +100,12 @@ class VideoTracker:
         *,
         resume: bool,
         make_decider: MakeDecider | None = None,
-    ) -> tuple[int, Associator | None]:
+        earlier_labels: EarlierLabels | None = None,
+        keeper: KeptStates | None = None,
+    ) -> FirstPass:
         """Propagate the objects and add their rows to `builder`, from the latest checkpoint if `resume`.
 
-        Returns the number of frames of the segment that this direction has decoded, and who decided on more objects.
+        Without a checkpoint, from a kept state of `earlier_labels` if one is usable. `keeper` keeps states.
 
         Raises:
             InterruptedLabelingError: `stopping` was set; a checkpoint is saved where the passes are not merged.
@@ -110,8 +130,12 @@ class VideoTracker:
         saved = None
         if resume and not self._merges_passes:
             saved = checkpoints.load(lambda state: propagate(resume=state))
+        if saved is None and earlier_labels is not None:
+            saved = earlier_labels.load(lambda state: propagate(branch=state))
+        if saved and keeper:
+            keeper.adopt(saved.states)
         last = max((self._frame(index) for each in objects for index in each.prompts), default=-1)
-        for rows in saved.rows if saved else ():
+        for rows in chain(saved.earlier_rows, saved.rows) if saved else ():
             builder.add_rows(rows)
             last = max(last, pc.max(rows["frame_index"]).as_py() or 0)
         done = saved.frames if saved else 0
@@ -119,7 +143,9 @@ class VideoTracker:
         followed_back = [each.start for each in objects if each.first < each.start]
         merge_from = max(followed_back, default=0) if self._merges_passes else None
         every_s = None if self._merges_passes else self.checkpoint_every_s
-        with self._steps(propagation, merge_from=merge_from, checkpoint_every_s=every_s) as steps:
+        earlier = saved.earlier if saved else None
+        intervals = Intervals(most=keeper.most, last=keeper.last, frames=done) if keeper else None
+        with self._steps(propagation, merge_from=merge_from, checkpoint_every_s=every_s, intervals=intervals) as steps:
             for step in steps:
                 frame_index = frames.frame_of(step.frame.frame_index)
                 self.on_frame(frame_index)
@@ -129,9 +155,17 @@ class VideoTracker:
                 for clock in self.clocks:
                     clock.add("frames", 1)
                     clock.add("masks", len(step.frame.object_ids))
+                if step.kept is not None and keeper:
+                    keeper.keep(step.kept, frames=done, before=frame_index + 1)
                 if step.state is not None:
-                    checkpoints.save(new_rows=builder.drain(), tracker=step.state, frames=done)
-        return max(last + 1, self.reader.damage.decoded_frames), decider
+                    checkpoints.save(
+                        new_rows=builder.drain(),
+                        tracker=step.state,
+                        frames=done,
+                        earlier=earlier,
+                        states=keeper.states if keeper else (),
+                    )
+        return FirstPass(frames=max(last + 1, self.reader.damage.decoded_frames), decider=decider, earlier=earlier)
 
     def second_pass(self, objects: Sequence[TrackedObject], first: PartBuilder, second: PartBuilder) -> None:
         """Track every appearance of an object back from its last visible mask to its first frame; add to `second`.
@@ -182,14 +216,19 @@ class VideoTracker:
 
     @contextmanager
     def _steps(
-        self, propagation: Propagation, *, merge_from: int | None = None, checkpoint_every_s: float | None = None
+        self,
+        propagation: Propagation,
+        *,
+        merge_from: int | None = None,
+        checkpoint_every_s: float | None = None,
+        intervals: Intervals | None = None,
     ) -> Iterator[Iterator[Step]]:
         """Steps of one propagation, made ahead of the consumer in a thread of their own.
 
         With `merge_from`, the latest first prompt of the objects that are followed back, both passes are merged.
         """
         with propagation:
-            steps = self._interruptible(propagation, checkpoint_every_s)
+            steps = self._interruptible(propagation, checkpoint_every_s, intervals)
             for clock in self.clocks:
                 steps = clock.timed(steps, "step_s", "blocked_s")
             if merge_from is not None:
@@ -198,14 +237,22 @@ class VideoTracker:
             with closing(prefetch(steps, depth=RESULTS_AHEAD)) as ahead:
                 yield ahead
 
-    def _interruptible(self, propagation: Propagation, checkpoint_every_s: float | None) -> Iterator[Step]:
-        """The propagation's frames, with the tracker's state when a checkpoint is due or `stopping` was set."""
+    def _interruptible(
+        self, propagation: Propagation, checkpoint_every_s: float | None, intervals: Intervals | None
+    ) -> Iterator[Step]:
+        """The propagation's frames, with the tracker's state when a checkpoint is due or `stopping` was set.
+
+        With `intervals`, also with the states to keep.
+        """
         saved_at = time.monotonic()
         for frame in propagation:
             stopping, state = self.stopping.is_set(), None
             if checkpoint_every_s is not None and (stopping or time.monotonic() - saved_at >= checkpoint_every_s):
                 state, saved_at = propagation.checkpoint(), time.monotonic()
-            yield Step(frame=frame, state=state)
+            kept = None
+            if intervals is not None and intervals.due(usable=propagation.can_branch):
+                kept = propagation.branch_state()
+            yield Step(frame=frame, state=state, kept=kept)
             if stopping:
                 raise InterruptedLabelingError("the worker was asked to stop")
 

@@ -22,6 +22,7 @@ def video_row(
     size: int,
     seconds: Mapping[str, float],
     environment: Mapping[str, str | None],
+    relabelled_from: int | None = None,
 ) -> dict[str, Any]:
     """Columns of VIDEOS (video, settings and results), and under "extra" the manifest's own columns.
 
@@ -33,6 +34,7 @@ def video_row(
         size: bytes of the source.
         seconds: decode_s, step_s, starved_s and total_s spent on this video.
         environment: columns of the device and the software that computed the masks.
+        relabelled_from: first frame that was tracked, where the rows before it are those of earlier labels.
     """
     info, damage, video = reader.info, reader.damage, task.video
     return {
@@ -73,6 +75,7 @@ def video_row(
         "decode_s": seconds.get("decode_s", 0.0),
         "model_s": seconds.get("step_s", 0.0) - seconds.get("starved_s", 0.0),
         "total_s": seconds["total_s"],
+        "relabelled_from": relabelled_from,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         **environment,
         "extra": video.carried,

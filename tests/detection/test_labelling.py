@@ -11,7 +11,7 @@ from pipeline.detection import read_video
 from pipeline.detection.thresholds import Association
 from pipeline.errors import InterruptedLabelingError, StorageError
 from pipeline.labels import read_part
-from pipeline.labels.key import Parameters
+from pipeline.labels.key import Parameters, label_key
 from pipeline.manifest import prompts_from_json, read_manifest
 from pipeline.storage import part_path
 from pipeline.workers.labeler import Labeler
@@ -161,3 +161,22 @@ def test_detections_without_scores_need_a_second_look(settings, clip, tmp_path):
 def test_detections_changed_since_the_plan_are_refused(settings, clip, tmp_path):
     with pytest.raises(StorageError, match="have changed since the run was planned"):
         Labeler(settings).label(task(clip, tmp_path, evidence(), detections_digest="other"))
+
+
+def test_a_correction_of_decided_prompts_continues_from_a_state(settings, clip, tmp_path):
+    settings = replace(settings, keep_states=8)
+    parameters = Parameters().for_detections()
+    first = task(clip, tmp_path, evidence())
+    given = {"start_s": None, "end_s": None, "weights": settings.weights_digest, "parameters": parameters.to_json()}
+    decided = {"detections": first.detections_digest, "association": settings.association.to_json()}
+    first = replace(first, label_key=label_key(version=first.version, prompts="p", **given, **decided))
+    Labeler(settings).label(first)
+    prompts = prompts_from_json(part_of(settings, first.label_key).video["prompts"][0].as_py())
+    fix = {"object_id": 1, "frame_index": 19, "points": [{"x": 60.0, "y": 19.0, "label": 0}], "correct": True}
+    manifest = read_manifest(pa.table({"video_id": ["v"], "video_uri": [clip], "prompts": [[*prompts, fix]]}))
+    wanted = replace(labelling.task_of(manifest.video(0)), parameters=parameters)
+    done = Labeler(settings).label(replace(wanted, label_key="fixed", earlier_key=first.label_key))
+    part = part_of(settings, "fixed")
+    assert done.frames == FRAMES - part.video["relabelled_from"][0].as_py() < FRAMES - 8
+    Labeler(settings).label(replace(wanted, label_key="full"))
+    assert rows_of(part).equals(rows_of(part_of(settings, "full")))

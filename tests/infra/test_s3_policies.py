@@ -11,24 +11,28 @@ from tests.infra.tools import INFRA
 PART, CHECKPOINT = "LABELS/OUTPUT/parts/ab/v/k.parquet", "LABELS/OUTPUT/checkpoints/ab/v/k/0001"
 TABLE, FAILURE, SOURCE = "LABELS/OUTPUT/masks/f.parquet", "LABELS/OUTPUT/failures/ab/v/k.json", "SOURCES/v.mp4"
 LEASE, RUN, NIGHT = "LABELS/OUTPUT/leases/main/1.json", "LABELS/OUTPUT/runs/r/run.json", "LABELS/OUTPUT/nights/n/r.json"
-STATE = "LABELS/OUTPUT/publish/state.parquet"
+STATE, KEPT = "LABELS/OUTPUT/publish/state.parquet", "LABELS/OUTPUT/states/ab/v/k/index.json"
 
 MAY = {
-    "worker": {"GetObject": {PART, CHECKPOINT, SOURCE}, "PutObject": {PART, CHECKPOINT}, "DeleteObject": {CHECKPOINT}},
+    "worker": {
+        "GetObject": {PART, CHECKPOINT, KEPT, SOURCE},
+        "PutObject": {PART, CHECKPOINT, KEPT},
+        "DeleteObject": {CHECKPOINT, KEPT},
+    },
     "head": {
-        "GetObject": {PART, CHECKPOINT, TABLE, FAILURE, SOURCE, LEASE, RUN, NIGHT, STATE},
+        "GetObject": {PART, CHECKPOINT, KEPT, TABLE, FAILURE, SOURCE, LEASE, RUN, NIGHT, STATE},
         "PutObject": {TABLE, FAILURE, LEASE, RUN, NIGHT, STATE},
         "DeleteObject": {CHECKPOINT, FAILURE, LEASE, STATE},
     },
-    "upkeep": {"GetObject": set(), "PutObject": set(), "DeleteObject": {PART, TABLE}},
+    "upkeep": {"GetObject": set(), "PutObject": set(), "DeleteObject": {PART, KEPT, TABLE}},
     "forget": {
-        "GetObject": {PART, CHECKPOINT, TABLE, FAILURE, LEASE, RUN, NIGHT, STATE},
+        "GetObject": {PART, CHECKPOINT, KEPT, TABLE, FAILURE, LEASE, RUN, NIGHT, STATE},
         "PutObject": {TABLE, RUN, NIGHT, STATE},
-        "DeleteObject": {PART, CHECKPOINT, TABLE, FAILURE, LEASE, RUN, NIGHT, STATE},
+        "DeleteObject": {PART, CHECKPOINT, KEPT, TABLE, FAILURE, LEASE, RUN, NIGHT, STATE},
     },
     "reader": {"GetObject": {TABLE}, "PutObject": set(), "DeleteObject": set()},
 }
-ALL = {PART, CHECKPOINT, TABLE, FAILURE, SOURCE, LEASE, RUN, NIGHT, STATE}
+ALL = {PART, CHECKPOINT, KEPT, TABLE, FAILURE, SOURCE, LEASE, RUN, NIGHT, STATE}
 
 
 def statements(name: str) -> list[dict[str, Any]]:

@@ -107,6 +107,7 @@ OPTIONS_NOT_IN_KEY: dict[str, Any] = {
     "on_damaged": "fail",
     "publish": False,
     "checkpoint_every_s": 1.0,
+    "keep_states": 8,
     "deadline_floor_s": 9.0,
     "grace_s": 1.0,
     "stop_at": 1e10,

@@ -11,7 +11,7 @@ from pipeline.errors import StorageError
 from pipeline.labels import MASKS
 from pipeline.labels.failures import Attempt, failure_of, write_failure
 from pipeline.storage import Access, Storage, Store, part_path
-from pipeline.storage.paths import run_path
+from pipeline.storage.paths import kept_state_path, run_path, states_index_path
 from pipeline.tables import dataset, delete_videos, publish
 from pipeline.tables.commits import replace_videos
 from pipeline.tables.doctor import examine
@@ -151,6 +151,24 @@ def test_what_belongs_to_labelled_videos_is_cleared_away_and_nothing_else(store)
     assert kinds(examine(store, repair=True)) == ["obsolete failure", "orphan checkpoint"]
     assert examine(store) == []
     assert Checkpoints(store=store, video_id="a", label_key=key("unfinished")).load(bytes).frames == 3
+
+
+def test_states_without_their_part_or_index_are_cleared_away_and_no_others(store):
+    kept = []
+    for label_key, files in ((KEYS["a"], 2), (key("gone"), 2), (KEYS["b"], 1), (key("unfinished"), 1)):
+        video_id = "b" if label_key == KEYS["b"] else "a"
+        state = kept_state_path(video_id, label_key, frames=8, name="0" * 32)
+        paths = [state, states_index_path(video_id, label_key)][:files]
+        for path in paths:
+            store.put(path, b"{}")
+        kept += paths if label_key in (KEYS["a"], key("unfinished")) else []
+    Checkpoints(store=store, video_id="a", label_key=key("unfinished")).save(
+        new_rows=MASKS.empty_table(), tracker=b"state", frames=3
+    )
+    assert kinds(examine(store)) == ["orphan state", "orphan state"]
+    assert kinds(examine(store, repair=True)) == ["orphan state", "orphan state"]
+    assert examine(store) == []
+    assert sorted(entry.path for entry in store.list("states")) == sorted(kept)
 
 
 def test_what_a_killed_process_was_writing_is_removed_once_it_is_old(store):

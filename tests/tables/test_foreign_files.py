@@ -20,7 +20,14 @@ from pipeline.runs.corrections import read_corrections
 from pipeline.storage import Entry, Store, part_path
 from pipeline.storage.ownership import is_ours
 from pipeline.storage.parquet import to_parquet
-from pipeline.storage.paths import MARKER, OUTPUT_FOLDERS, correction_path, progress_path
+from pipeline.storage.paths import (
+    MARKER,
+    OUTPUT_FOLDERS,
+    correction_path,
+    kept_state_path,
+    progress_path,
+    states_index_path,
+)
 from pipeline.tables import drop_history, expire_parts, open_table, optimize, vacuum
 from pipeline.tables import publish as publish_labels
 from pipeline.tables.commits import replace_videos
@@ -61,6 +68,7 @@ NEAR_OURS = {
     "leases": ["all/mine.json", "car.pdf"],
     "failures": ["cracks.json", f"00/{PERSON}/{key('p')}.json"],
     "checkpoints": ["model.pt", "step-100/model.state", f"00/{PERSON}/{key('p')}/000000000001-{'0' * 32}.state"],
+    "states": ["arizona.json", f"00/{PERSON}/{key('p')}/index.json", f"ab/{PERSON}/{key('p')}/000000000008-mine.state"],
     "corrections": [
         "errata.json", f"00/{PERSON}/{run_id(1)}.json", f"ab/%ff/{run_id(1)}.json", f"ab/{'x' * 220}/{run_id(1)}.json",
     ],
@@ -90,6 +98,8 @@ def make_output(store: Store) -> None:
             )
             attempts = [Attempt("killed", "gone", "", "worker-1", 0.0)]
             write_failure(store, failure_of(attempts, video_id=video_id, label_key=label_key, run_id=run_id(1)))
+            store.put(states_index_path(video_id, label_key), b"{}")
+            store.put(kept_state_path(video_id, label_key, frames=8, name="0" * 32), b"state")
         store.put(correction_path(video_id, run_id(7)), b"{}")
     store.put(progress_path(run_id(2)), json.dumps({"flights": [{"video_id": PERSON}]}).encode())
     store.put(part_path("torn", key("torn")), make_part("torn", key("torn"))[:-100])

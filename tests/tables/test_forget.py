@@ -16,6 +16,7 @@ from pipeline.storage.paths import (
     correction_path,
     failure_path,
     progress_path,
+    states_index_path,
     wanted_path,
 )
 from pipeline.tables import delete_videos, publish
@@ -37,6 +38,8 @@ def test_a_forgotten_video_is_nowhere_in_the_output(tmp_path, capsys):
     for video_id in (SECRET, OTHER):
         unfinished = Checkpoints(store=store, video_id=video_id, label_key=key("next"))
         unfinished.save(new_rows=MASKS.empty_table(), tracker=b"state", frames=3)
+        for path in (states_index_path(video_id, key("next")), states_index_path(video_id, key(video_id + "new"))):
+            store.put(path, f'{{"path": "{path}"}}'.encode())
         attempts = [Attempt("killed", f"{video_id} fails", "", "worker-1", 0.0)]
         write_failure(store, failure_of(attempts, video_id=video_id, label_key=key("next"), run_id="2"))
         store.put(progress_path(run_id(len(video_id))), json.dumps({"flights": [{"video_id": video_id}]}).encode())

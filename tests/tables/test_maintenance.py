@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.storage import Store, part_path
+from pipeline.storage.paths import states_index_path
 from pipeline.tables import (
     commits,
     delete_videos,
@@ -171,7 +172,10 @@ def test_superseded_parts_expire(store: Store) -> None:
     old = time.time() - 7200
     for label_key in (A, B):
         os.utime(store.uri_of(part_path("v", label_key)), (old, old))
+        store.put(states_index_path("v", label_key), b"{}")
+    store.put("states/notes.txt", b"mine")
     assert expire_parts(store, older_than_s=3600, now=time.time()) == 1  # B was published just now
+    assert [entry.path for entry in store.list("states")] == sorted(["states/notes.txt", states_index_path("v", B)])
     assert [entry.path for entry in store.list("parts")] == [part_path("v", B)]
 
 

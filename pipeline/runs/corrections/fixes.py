@@ -89,8 +89,9 @@ def apply_fixes(store: Store, fixes: Sequence[Fix], *, who: str, now: datetime, 
     )
 
 
-def labelled_prompts(store: Store, video_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Rows of the videos table by video id, with the columns of LABELLED; `prompts` as JSON, null in old labels.
+def labelled_prompts(store: Store, video_ids: Iterable[str], *, more: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """Rows of the videos table by video id, with the columns of LABELLED and `more`; `prompts` as JSON, null in old
+    labels.
 
     Raises:
         UsageError: Nothing is published there.
@@ -98,7 +99,7 @@ def labelled_prompts(store: Store, video_ids: Iterable[str]) -> dict[str, dict[s
     found = dataset(store, "videos")
     if found is None:
         raise UsageError(f"{store} holds no published labels; publish them first: python -m jobs.publish {store}")
-    columns = [name for name in LABELLED if name in found.schema.names]
+    columns = [name for name in (*LABELLED, *more) if name in found.schema.names]
     chosen = ds.field("video_id").isin(pa.array(list(video_ids), pa.string()))
     return {row["video_id"]: row for row in found.to_table(columns=columns, filter=chosen).to_pylist()}
 

@@ -26,3 +26,9 @@ def object_cost(_: Mapping[str, Any]) -> float:
     A frame of 1024 px takes 55 + 73 n GFLOP for n objects with full memories, computed from the layers' sizes.
     """
     return 1.34
+
+
+def memory_bytes(config: Mapping[str, Any]) -> int:
+    """Bytes of the memory of one object on one frame: bfloat16, the perceiver's 1D and 2D latents."""
+    tokens = sum(int(config.get(f"perceiver_resampler_num_latents{kind}", 256)) for kind in ("", "_2d"))
+    return 2 * tokens * int(config.get("memory_encoder_output_channels", 64))

@@ -51,3 +51,13 @@ def object_cost(config: Mapping[str, Any]) -> float:
     vision = config.get("vision_config") or {}
     blocks = (vision.get("backbone_config") or {}).get("blocks_per_stage") or ()
     return _OBJECT_COSTS.get(sum(blocks), _OBJECT_COSTS[12])
+
+
+def memory_bytes(config: Mapping[str, Any]) -> int:
+    """Bytes of the memory of one object on one frame: bfloat16, one token for each 16 x 16 pixels.
+
+    Args:
+        config: config.json.
+    """
+    tokens = (int(config.get("image_size", 1024)) // 16) ** 2
+    return 2 * tokens * int(config.get("memory_encoder_output_channels", 64))

@@ -43,3 +43,9 @@ def object_cost(_: Mapping[str, Any]) -> float:
     A frame of 1008 px takes 5,680 + 640 n GFLOP for n objects with full memories, computed from the layers' sizes.
     """
     return 0.11
+
+
+def memory_bytes(config: Mapping[str, Any]) -> int:
+    """Bytes of the memory of one object on one frame: bfloat16, one token for each 14 x 14 pixels."""
+    tokens = (int(config.get("image_size", 1008)) // 14) ** 2
+    return 2 * tokens * int(config.get("memory_encoder_output_channels", 64))

@@ -123,8 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     storage = open_storage(args)
     for uri, is_ours in ((args.json, is_summary), (args.csv, is_score_table)):
         _check_replaceable(uri, is_ours, storage)
-    against = _published_as(args, args.against)
-    truth = open_masks(args.truth or against, kind=args.truth_kind, storage=storage)
+    truth = open_masks(_named(args, args.truth or args.against), kind=args.truth_kind, storage=storage)
 
     def score(masks: MaskSource) -> Evaluation:
         return evaluate(
@@ -140,8 +139,8 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         masks = open_masks(args.masks, kind=args.kind, where=args.where, storage=storage)
     evaluation, baseline = score(masks), None
-    if uri := _published_as(args, args.baseline):
-        baseline = score(open_masks(uri, where=args.where, storage=storage))
+    if args.baseline:
+        baseline = score(open_masks(_named(args, args.baseline), where=args.where, storage=storage))
     summary = summarise(evaluation, baseline=baseline)
     show(summary, against=args.against)
     if args.review:
@@ -216,7 +215,7 @@ def _review(args: argparse.Namespace, videos: list[str], storage: Storage) -> No
     from pipeline.tables.staged import open_staged
     from pipeline.views.review import write_review
 
-    found, other = (Store(uri, storage=storage) for uri in (args.masks, _published_as(args, args.against)))
+    found, other = (Store(uri, storage=storage) for uri in (args.masks, _named(args, args.against)))
     first = partial(open_staged, found, run=args.run) if args.staged else partial(open_labels, found)
     for opened, folder in ((first, args.review), (partial(open_labels, other), args.review / "against")):
         with opened() as labels:
@@ -230,9 +229,9 @@ def _review(args: argparse.Namespace, videos: list[str], storage: Storage) -> No
     )
 
 
-def _published_as(args: argparse.Namespace, uri: str | None) -> str | None:
+def _named(args: argparse.Namespace, uri: str) -> str:
     """The output that an option names; `published` is OUTPUT itself with --staged."""
-    return args.masks if args.staged and uri == PUBLISHED else uri
+    return str(args.masks) if args.staged and uri == PUBLISHED else uri
 
 
 def _check_replaceable(uri: str | None, is_ours: Callable[[bytes], bool], storage: Storage) -> None:

@@ -39,6 +39,7 @@ from pipeline.storage.paths import PARTS
 from pipeline.storage.uris import local_path
 from pipeline.tables.labelled import labelled_videos
 from pipeline.tables.output import check_output
+from pipeline.tables.pins import Pin
 from pipeline.tracking.modelfiles import ResolvedModel, resolve
 from pipeline.video.content import content_versions
 from pipeline.video.digests import content_digest, packet_digest
@@ -145,7 +146,7 @@ def prepare(
     plan = replace(plan, copies=_copies(plan, manifest, sizes, config, storage))
     lengths = probe_lengths(plan, manifest.table, storage=storage)
     plan = with_frames(plan, manifest.table, lengths.frames, costs)
-    pinned = {}
+    pinned: dict[str, Pin] = {}
     if config.publish and not config.detection:
         pinned = find_pinned(store, plan, weights=model.digest, parameters=config.parameters)
     returns = find_returns(store, plan, labelled, pinned=pinned)

@@ -176,6 +176,7 @@ def test_clicks_become_corrections_that_relabel_the_video(labelled, page, capsys
     page.drag("#marks", (50 / WIDTH, 50 / HEIGHT), shift=True)
     page.click("#download")
     made = json.loads(page.downloaded("fixes.jsonl").read_text())
+    page.click("#discard")
     first, second = made["changed"]
     assert (first["object_id"], first["frame_index"], first["category"]) == (2, 2, "green square")
     assert [first["box"][name] for name in ("x_min", "y_min", "x_max", "y_max")] == pytest.approx(
@@ -188,14 +189,36 @@ def test_clicks_become_corrections_that_relabel_the_video(labelled, page, capsys
     assert "'cat': object 1 at frame 2 set; object 2 at frame 2 set" in capsys.readouterr().out
     label(labelled)
     with open_labels(labelled / "out") as labels:
-        mask = labels.sql("SELECT counts, height, width FROM masks WHERE video_id = 'cat' AND object_id = 2 "
-                          "AND frame_index = 5").fetchone()  # fmt: skip
+        found = labels.sql("SELECT counts FROM masks WHERE video_id = 'cat' AND object_id = 2 AND frame_index = 5")
+        ((counts,),) = found.fetchall()
         names = labels.sql("SELECT object_id, category FROM masklets WHERE video_id = 'cat' ORDER BY ALL").fetchall()
     truth = np.zeros((HEIGHT, WIDTH), bool)
     truth[34:56, 63:85] = True
-    found = rle.decode(mask[0], mask[1:])
-    assert (found & truth).sum() / (found | truth).sum() > 0.5
+    mask = rle.decode(counts, (HEIGHT, WIDTH))
+    assert (mask & truth).sum() / (mask | truth).sum() > 0.5
     assert names == [(1, "square"), (2, "green square")]
+
+
+@needs_browser
+def test_changes_are_kept_while_other_videos_are_looked_at_until_they_are_discarded(labelled, page):
+    open_video(page, labelled, "dog")
+    page.click("[data-tool=off]")
+    page.drag("#marks", (0.5, 0.5))
+    page.click("#undo")
+    assert page.run("document.getElementById('fixes').hidden")
+    page.press("ArrowRight")
+    page.drag("#marks", (0.5, 0.5))
+    open_video(page, labelled, "cat")
+    page.click("[data-tool=on]")
+    page.drag("#marks", (0.25, 0.25))
+    fixes = [json.loads(line) for line in page.run("document.getElementById('json').value").splitlines()]
+    assert sorted(fix["video_id"] for fix in fixes) == ["cat", "dog"]
+    open_video(page, labelled, "dog")
+    assert page.run("changes.size") == 1
+    page.click("#discard")
+    assert page.run("document.getElementById('fixes').hidden && changes.size === 0")
+    open_video(page, labelled, "cat")
+    assert page.run("changes.size") == 0
 
 
 @needs_browser
@@ -208,8 +231,11 @@ def test_keys_play_step_and_jump(labelled, page):
     page.wait("playing && frame > 0")
     page.press(" ")
     page.wait("!playing")
+    page.click("#worst")
+    page.press(" ")
+    page.wait("playing")
     page.press("w")
-    assert page.run("frame === data.objects.find((each) => each.id === active).worst")
+    assert page.run("!playing && frame === data.objects.find((each) => each.id === active).worst")
     first, seen = page.run("active"), set()
     for _ in range(2):
         seen.add(page.run("active"))

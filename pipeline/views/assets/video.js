@@ -1,10 +1,10 @@
 "use strict";
 // One video: its clip with masks, names and prompts over it, plots that follow, and corrections by clicks.
 const $ = (id) => document.getElementById(id);
+const WORST = ",worst"; // at the end of an address: begin on the worst frame
 const SHOWN_S = 0.4; // a prompt is shown for so long while the clip plays, as in films
-const SAVED = "fixes of " + location.pathname;
 let data = null, frame = 0, hidden = new Set(), playing = false, clock = 0;
-let active = null, tool = "look", changes = new Map(), earlier = [], drag = null;
+let active = null;
 
 function show(given) {
   data = given;
@@ -31,6 +31,7 @@ function show(given) {
     clip.addEventListener("seeked", draw);
     clip.src = data.source;
     if (clip.requestVideoFrameCallback) clip.requestVideoFrameCallback(onVideoFrame);
+    else clip.addEventListener("timeupdate", () => { if (playing) go(frameAt(clip.currentTime), false); });
   } else {
     clip.remove();
     $("note").textContent = "Masks alone: this report holds no clip of this video. jobs.report --clips copy puts one into it.";
@@ -38,12 +39,12 @@ function show(given) {
   const start = /[?&]frame=(\d+)/.exec(location.search);
   go(start ? Number(start[1]) : 0);
   changed();
+  if (location.hash.endsWith(WORST)) worst();
 }
 
 // Objects: those of the labels, and those that a reviewer adds.
 const added = () => data.new.filter((each) => Prompts.all(data, changes).some((p) => p.object_id === each.id));
 const objects = () => [...data.objects, ...added().map((each) => ({ frames: [], at: new Map(), prompted: [], area: [], iou: [], stability: [], why: [], doubt: null, ...each }))];
-const colour = (each) => "rgb(" + each.color.join(" ") + ")";
 const named = (id) => [...data.objects, ...data.new].find((each) => each.id === id) || { id, color: [128, 128, 128] };
 const categoryOf = (id) => named(id).category || (Prompts.all(data, changes).find((p) => p.object_id === id && p.category) || {}).category || "";
 const doubtful = () => data.objects.filter((each) => each.doubt > 0).sort((a, b) => b.doubt - a.doubt);
@@ -141,18 +142,11 @@ function drawMarks(shown, prompts) {
   canvas.height = height * ratio;
   const pen = canvas.getContext("2d"), x = (v) => v / data.width * width, y = (v) => v / data.height * height;
   pen.scale(ratio, ratio);
-  const rectangle = (box, color) => {
-    for (const [line, ink] of [[4, "black"], [2, color]]) {
-      pen.lineWidth = line;
-      pen.strokeStyle = ink;
-      pen.strokeRect(x(box.x_min), y(box.y_min), x(box.x_max - box.x_min), y(box.y_max - box.y_min));
-    }
-  };
   for (const each of prompts) {
-    if (each.box) rectangle(each.box, colour(named(each.object_id)));
+    if (each.box) rectangle(pen, x(each.box.x_min), y(each.box.y_min), x(each.box.x_max), y(each.box.y_max), named(each.object_id));
     for (const point of each.points || []) dot(pen, x(point.x), y(point.y), named(each.object_id), point.label === 1);
   }
-  if (drag) rectangle(boxOf(drag), colour(named(active)));
+  if (drag) rectangle(pen, x(drag[0][0]), y(drag[0][1]), x(drag[1][0]), y(drag[1][1]), named(active));
   const taken = [];
   for (const { each, i, x: left, y: top } of shown) {
     const score = each.iou[i];
@@ -165,41 +159,6 @@ function drawMarks(shown, prompts) {
     const name = [each.object_id, categoryOf(each.object_id).slice(0, 24)].filter(Boolean).join(" ");
     tag(pen, name, x(at[0]) + (each.box ? 0 : 9), y(at[1]), named(each.object_id), width, taken);
   }
-}
-
-function dot(pen, x, y, each, positive) { // a disc with a plus on the object, a minus off it
-  pen.beginPath();
-  pen.arc(x, y, 8, 0, 7);
-  pen.lineWidth = 4;
-  pen.strokeStyle = "black";
-  pen.stroke();
-  pen.lineWidth = 2;
-  pen.strokeStyle = "white";
-  pen.stroke();
-  pen.fillStyle = colour(each);
-  pen.fill();
-  pen.beginPath();
-  pen.moveTo(x - 4.5, y);
-  pen.lineTo(x + 4.5, y);
-  if (positive) { pen.moveTo(x, y - 4.5); pen.lineTo(x, y + 4.5); }
-  pen.strokeStyle = ink(each);
-  pen.stroke();
-}
-
-const ink = ({ color: [r, g, b] }) => (0.3 * r + 0.59 * g + 0.11 * b > 130 ? "black" : "white"); // readable on the colour
-
-function tag(pen, text, left, top, each, most, taken) {
-  pen.font = "600 12px system-ui, sans-serif";
-  const width = pen.measureText(text).width + 8, height = 17;
-  const x = Math.max(0, Math.min(left, most - width));
-  let y = Math.max(0, top - height);
-  while (taken.some((o) => x < o.x + o.width && o.x < x + width && y < o.y + height && o.y < y + height)) y += height;
-  taken.push({ x, y, width });
-  pen.fillStyle = colour(each);
-  pen.fillRect(x, y, width, height);
-  pen.fillStyle = ink(each);
-  pen.textBaseline = "middle";
-  pen.fillText(text, x + 4, y + height / 2);
 }
 
 // Playing and stepping.
@@ -254,95 +213,10 @@ function worst() {
 function nextDoubtful() { // of this video, then of the next less doubtful one
   const all = doubtful(), next = all.findIndex((each) => each.id === active && each.worst === frame) + 1;
   if (next < all.length) { select(all[next].id); worst(); }
-  else if (data.next !== null) location.hash = data.next;
+  else if (data.next !== null) location.hash = data.next + WORST;
 }
 
-// Corrections.
-function choose(name) {
-  tool = name;
-  if (tool !== "look") toggle(false);
-  for (const each of document.querySelectorAll("[data-tool]")) each.ariaPressed = String(each.dataset.tool === tool);
-  $("marks").classList.toggle("editing", tool !== "look");
-  draw();
-}
-
-function change(next) {
-  earlier.push(changes);
-  changes = next;
-  changed();
-}
-
-function changed() {
-  chips();
-  const fixes = savedFixes(), own = Prompts.fix(data, changes);
-  if (own) fixes[data.id] = own; else delete fixes[data.id];
-  try { sessionStorage.setItem(SAVED, JSON.stringify(fixes)); } catch { /* kept on this page alone */ }
-  const all = Object.values(fixes);
-  $("fixes").hidden = all.length === 0;
-  $("json").value = Prompts.text(all);
-  $("count").textContent = all.length === 1 ? "Changes of 1 video" : "Changes of " + all.length + " videos";
-  $("problem").textContent = changes.size ? Prompts.problems(data, changes).join(" ") : "";
-  $("undo").disabled = earlier.length === 0;
-  $("naming").hidden = !data.new.some((each) => each.id === active);
-  $("category").value = categoryOf(active);
-  draw();
-}
-
-function savedFixes() {
-  try { return JSON.parse(sessionStorage.getItem(SAVED)) || {}; } catch { return {}; }
-}
-
-function sayTarget() {
-  const found = Prompts.find(data, changes, active, frame), name = "Object " + active + (categoryOf(active) ? " (" + categoryOf(active) + ")" : "");
-  const what = !found ? "no prompt here" : [found.correct ? "corrects the tracked mask" : "begins here", found.mask ? "mask" : "",
-    found.box ? "box" : "", (found.points || []).length ? found.points.length + (found.points.length === 1 ? " point" : " points") : ""].filter(Boolean).join(", ");
-  $("target").textContent = name + ", frame " + frame + ": " + what;
-  $("remove").disabled = !found;
-}
-
-// The pixel of the displayed frame under a pointer, to a tenth.
-function pixel(event) {
-  const box = $("marks").getBoundingClientRect(), tenth = (v) => Math.round(v * 10) / 10;
-  const share = (v, from, size) => Math.min(Math.max((v - from) / size, 0), 1);
-  return [tenth(share(event.clientX, box.left, box.width) * data.width), tenth(share(event.clientY, box.top, box.height) * data.height)];
-}
-
-function boxOf([[x0, y0], [x1, y1]]) {
-  return { x_min: Math.min(x0, x1), y_min: Math.min(y0, y1), x_max: Math.max(x0, x1), y_max: Math.max(y0, y1) };
-}
-
-$("marks").addEventListener("pointerdown", (event) => {
-  if (!data || event.button !== 0) return;
-  if (tool === "look") { toggle(!playing); return; }
-  if (tool === "box") { drag = [pixel(event), pixel(event)]; $("marks").setPointerCapture(event.pointerId); return; }
-  const off = (tool === "off") !== event.shiftKey;
-  change(Prompts.addPoint(data, changes, active, frame, pixel(event), off ? 0 : 1));
-});
-$("marks").addEventListener("pointermove", (event) => { if (drag) { drag[1] = pixel(event); draw(); } });
-$("marks").addEventListener("pointercancel", () => { drag = null; draw(); });
-$("marks").addEventListener("pointerup", () => {
-  if (!drag) return;
-  const box = boxOf(drag);
-  drag = null;
-  if (box.x_max > box.x_min && box.y_max > box.y_min) change(Prompts.setBox(data, changes, active, frame, box)); else draw();
-});
-for (const each of document.querySelectorAll("[data-tool]")) each.addEventListener("click", () => choose(each.dataset.tool));
-$("undo").addEventListener("click", () => { changes = earlier.pop() || changes; changed(); });
-$("remove").addEventListener("click", () => change(Prompts.remove(data, changes, active, frame)));
-$("category").addEventListener("change", () => change(Prompts.rename(changes, active, $("category").value.trim())));
-$("copy").addEventListener("click", async () => {
-  try { await navigator.clipboard.writeText($("json").value); } catch { $("json").select(); document.execCommand("copy"); }
-  $("copy").textContent = "Copied";
-  setTimeout(() => { $("copy").textContent = "Copy"; }, 1500);
-});
-$("download").addEventListener("click", () => {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([$("json").value], { type: "application/x-ndjson" }));
-  link.download = "fixes.jsonl";
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-});
-
+listenForCorrections();
 $("play").addEventListener("click", () => toggle(!playing));
 $("worst").addEventListener("click", worst);
 $("doubtful").addEventListener("click", nextDoubtful);
@@ -366,11 +240,15 @@ window.addEventListener("keydown", (event) => {
   event.preventDefault();
   act(event.shiftKey ? 10 : 1);
 });
+document.addEventListener("click", (event) => { // after a click by mouse, space plays instead of pressing the button
+  const button = event.target.closest("button");
+  if (button && event.detail) button.blur();
+});
 window.addEventListener("resize", draw);
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 window.addEventListener("hashchange", () => location.reload());
 
-const number = Math.floor(Number(location.hash.slice(1)) || 0);
+const number = Number.parseInt(location.hash.slice(1), 10) || 0;
 const script = document.createElement("script");
 script.src = "data/" + number + ".js";
 script.onerror = () => { $("note").textContent = "There is no video of this number."; };

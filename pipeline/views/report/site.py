@@ -23,7 +23,7 @@ Clips = Literal["auto", "link", "copy", "none"]
 PromptRecords = Sequence[Mapping[str, Any]]
 Correct = Callable[[str, PromptRecords], PromptRecords]
 CARDS = 60
-SCRIPTS = ("index.js", "masks.js", "plot.js", "prompts.js", "video.js")
+SCRIPTS = ("index.js", *(f"{name}.js" for name in ("masks", "plot", "marks", "prompts", "correct", "video")))
 GENERATOR = b'content="sam2-corpus"'
 """In the first page of every report."""
 OLDER_REPORT = b"SAM 2 labels, "

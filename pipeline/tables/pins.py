@@ -136,8 +136,9 @@ def pins_in_force(
     later = [run for run in runs if run > pins[0].name]
     for name in sorted([*by_name, *later]):
         if pin := by_name.get(name):
-            for video_id, *label in zip(*(column.to_pylist() for column in pin.rows.columns), strict=True):
-                labels[video_id] = Pinned(*label, pin)
+            columns = (pin.rows[column].to_pylist() for column in PIN_ROWS.names)
+            for video_id, key, run, replaced in zip(*columns, strict=True):
+                labels[video_id] = Pinned(key, run, replaced, pin)
                 withheld.pop(video_id, None)
         elif labels and (wanted := wanted_by(name)) is not None:
             settings = settings_of(name)

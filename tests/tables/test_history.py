@@ -1,72 +1,18 @@
 """Publication by hand: history, runs, rollbacks, and how long later runs leave them alone."""
 
-import json
-import subprocess
-import sys
-import time
-from typing import Any
-
 import pytest
 
-from jobs import doctor as doctor_job
-from jobs import history as history_job
-from jobs import publish as publish_job
 from pipeline.errors import UsageError
-from pipeline.storage import Store
-from pipeline.storage.paths import run_path
-from pipeline.tables import expire_parts, publish, publish_without_staged
+from pipeline.storage import Store, part_path
+from pipeline.tables import publish, publish_without_staged
 from pipeline.tables.changes import preview
-from pipeline.tables.expiry import EndedRollback
 from pipeline.tables.forget import forget
 from pipeline.tables.pins import next_run_name, read_pins, remove_pins, write_pin
 from pipeline.tables.publications import read_history
 from pipeline.tables.rollback import select_rollback, select_run
-from pipeline.tables.staged import open_staged
 from pipeline.tables.wanted import drop_state
-from tests.tables.corpora import check, commit, key, want
-
-OLD = {"a": key("old a"), "b": key("old b")}
-NEW = {"a": key("new a"), "b": key("new b")}
-
-
-def run(store: Store, keys: dict[str, str], *, model: str, published: bool = True) -> str:
-    """Record a run that wants these labels, and commit them; returns its name."""
-    name = next_run_name(store)
-    for video_id, label_key in keys.items():
-        commit(store, video_id, label_key, run_id=name, weights_digest=model)
-    want(store, name, keys)
-    record = {"weights_digest": model, "configuration": {"publish": published, "parameters": {}, "model": model}}
-    store.put(run_path(name), json.dumps(record).encode())
-    return name
-
-
-@pytest.fixture
-def upgraded(local: Store) -> Store:
-    """Two videos labelled with one model, published; then labelled with another one, staged, and published by hand."""
-    run(local, OLD, model="v1")
-    publish(local)
-    publish_run(local, run(local, NEW, model="v2", published=False))
-    return local
-
-
-def runs_of(store: Store) -> list[str]:
-    return list(store.list_dirs("runs"))
-
-
-def publish_run(store: Store, name: str) -> None:
-    write_pin(store, select_run(store, name).pin)
-    publish_without_staged(store)
-
-
-def roll_back(store: Store, to: str | None = None) -> None:
-    selected = select_rollback(store, to)
-    assert selected
-    write_pin(store, selected.pin)
-    publish_without_staged(store)
-
-
-def shown(store: Store) -> list[tuple[str, dict[str, int]]]:
-    return [(each.kind, dict(each.shows)) for each in read_history(store).publications]
+from tests.tables.corpora import check, key, want
+from tests.tables.upgrades import NEW, OLD, roll_back, run, runs_of, shown
 
 
 def test_a_publishing_run_publishes_no_staged_labels_of_other_runs(local: Store) -> None:
@@ -194,8 +140,6 @@ def test_videos_that_were_published_later_stay_in_a_rollback(upgraded: Store) ->
 
 
 def test_a_video_whose_part_expired_keeps_its_label_and_is_named(upgraded: Store) -> None:
-    from pipeline.storage import part_path
-
     upgraded.delete(part_path("a", OLD["a"]))
     selected = select_rollback(upgraded)
     assert selected
@@ -249,110 +193,3 @@ def test_erased_videos_are_in_no_record_of_publications_or_pins(upgraded: Store)
     assert all("a" not in pin.rows["video_id"].to_pylist() for pin in read_pins(upgraded))
     assert set(read_history(upgraded).present) == {"b"}
     assert [kind for kind, _ in shown(upgraded)] == ["publish", "run", "rollback"]
-
-
-def command(store: Store, capsys: pytest.CaptureFixture[str], job: Any, *options: str, code: int = 0) -> str:
-    """What a command prints."""
-    assert job.main([store.uri, *options]) == code
-    captured = capsys.readouterr()
-    return captured.out + captured.err
-
-
-def test_unpinned_tables_follow_the_last_run_again_but_no_staged_one(upgraded, capsys) -> None:
-    command(upgraded, capsys, publish_job, "--rollback")
-    run(upgraded, {"a": key("third a")}, model="v3", published=False)
-    said = command(upgraded, capsys, publish_job, "--unpin", "--dry-run")
-    assert "2 would change: model changed" in said
-    assert "pinned: rollback to publication 1 at 20" in said
-    assert "removed 1 pin\npublished 2 videos" in command(upgraded, capsys, publish_job, "--unpin")
-    check(upgraded, NEW)
-
-
-def test_the_commands_answer_in_lines_or_in_json(upgraded, capsys) -> None:
-    command(upgraded, capsys, publish_job, "--rollback")
-    table = command(upgraded, capsys, history_job)
-    assert [line.split()[0] for line in table.splitlines()[2:5]] == ["1", "2", "3"]
-    assert "rollback to 1" in table
-    assert table.splitlines()[-1].startswith("pinned: rollback to publication 1 at ")
-    rows = [json.loads(line) for line in command(upgraded, capsys, history_job, "--json").splitlines()]
-    assert [(row["number"], row["new"], row["replaced"], row["went_back"], row["videos"]) for row in rows] == [
-        (1, 2, 0, 0, 2),
-        (2, 0, 2, 0, 2),
-        (3, 0, 0, 2, 2),
-    ]
-    options = ["--rollback", "--to", runs_of(upgraded)[1], "--dry-run", "--json"]
-    changes = [json.loads(line) for line in command(upgraded, capsys, publish_job, *options).splitlines()]
-    assert [(row["video_id"], row["kind"], row["why"]) for row in changes] == [
-        ("a", "changes", "model changed"),
-        ("b", "changes", "model changed"),
-    ]
-
-
-@pytest.mark.parametrize(
-    "options", [["--to", "1"], ["--json"], ["--dry-run", "--optimize"], ["--rollback", "--to", "9"]]
-)
-def test_options_that_do_not_fit_are_one_line(upgraded, capsys, options) -> None:
-    assert command(upgraded, capsys, publish_job, *options, code=2).startswith("error: ")
-
-
-def test_what_an_earlier_release_published_can_be_shown_again(upgraded: Store) -> None:
-    upgraded.delete_many([entry.path for entry in upgraded.list("publish/history")])
-    for path in [entry.path for entry in upgraded.list("publish/pins")]:
-        upgraded.delete(path)
-    drop_state(upgraded)
-    newest = {"a": key("newest a"), "b": key("newest b")}
-    run(upgraded, newest, model="v3")
-    publish(upgraded)
-    assert shown(upgraded)[0] == ("before records", {runs_of(upgraded)[1]: 2})
-    roll_back(upgraded)
-    check(upgraded, NEW)
-
-
-def test_expiry_keeps_staged_and_pinned_labels_and_names_ended_rollbacks(upgraded: Store) -> None:
-    run(upgraded, {"a": key("third a")}, model="v3", published=False)
-    run(upgraded, OLD | {"b": key("corrected b")}, model="v2")
-    publish_without_staged(upgraded)  # a keeps its pinned label; OLD is wanted and stays, too
-    ended: list[EndedRollback] = []
-    expire_parts(upgraded, older_than_s=-3600, now=time.time(), announce=ended.extend)
-    assert [(each.publication.number, each.videos) for each in ended] == [(1, 1), (2, 1)]
-    left = {path.rpartition("/")[2] for path in (entry.path for entry in upgraded.list("parts"))}
-    assert left == {f"{each}.parquet" for each in (OLD["a"], key("third a"))}
-
-
-def test_staged_labels_are_read_from_their_parts(store: Store) -> None:
-    run(store, OLD, model="v1")
-    publish(store)
-    first = run(store, NEW, model="v2", published=False)
-    last = run(store, {"b": key("third b"), "c": OLD["a"]}, model="v3", published=False)
-    joined = "masks JOIN masklets USING (video_id, object_id)"
-    keys = f"SELECT video_id, min(masks.label_key), count(*), min(category) FROM {joined} GROUP BY 1 ORDER BY 1"
-    with open_staged(store) as labels:
-        assert labels.sql(keys).fetchall() == [
-            (video_id, label_key, 10, "cat")
-            for video_id, label_key in {"a": NEW["a"], "b": key("third b"), "c": OLD["a"]}.items()
-        ]
-        assert labels.sql("SELECT count(*) FROM masks WHERE video_id BETWEEN 'b' AND 'b'").fetchall() == [(10,)]
-    with open_staged(store, run=first) as labels:
-        assert labels.sql("SELECT video_id, weights_digest FROM videos ORDER BY 1").fetchall() == [
-            ("a", "v2"),
-            ("b", "v2"),
-        ]
-    publish_run(store, last)
-    check(store, {"a": OLD["a"], "b": key("third b"), "c": OLD["a"]})
-    with pytest.raises(UsageError, match=r"run .* has no committed labels in .* that the tables do not show"):
-        open_staged(store, run=last)
-    with pytest.raises(UsageError, match=r"has no run 'x'; the last are"):
-        open_staged(store, run="x")
-
-
-def test_a_rollback_command_that_is_killed_once_it_decided_is_finished_by_the_next(upgraded, capsys) -> None:
-    command_line = [sys.executable, "-m", "jobs.publish", upgraded.uri, "--rollback"]
-    with subprocess.Popen(command_line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while len(read_pins(upgraded)) < 2 and process.poll() is None:
-            time.sleep(0.01)
-        process.kill()
-    assert len(read_pins(upgraded)) >= 2
-    command(upgraded, capsys, publish_job, "--rollback")
-    check(upgraded, OLD)
-    assert shown(upgraded)[-1] == ("rollback", {runs_of(upgraded)[0]: 2})
-    assert doctor_job.main([upgraded.uri]) == 0

@@ -1,12 +1,12 @@
 """Trains the embedded detector on rendered frames in one thread.
 
-    python -m tests.demo.training.detector --minutes 60 --out DIR
+    python -m tests.demo.training.detector --minutes 25 --init FOLDER --out DIR
 
 Run the same command again to continue from DIR's last checkpoint; the minutes are those of training, not of one run.
 DIR/model is the exponential moving average of the weights, ready for from_pretrained.
 
-No weights of this recipe are in the package: 600 steps (4.4 minutes) find 27 % of the things at IoU 0.5, and give most
-of them the wrong category. The loss still falls; an hour of one free core is the next try.
+It has one category. With the outlines as categories, 26 minutes of this recipe found 92 % of the things of held-out
+seeds at a score of 0.2, but named 13 % of them rightly and had 18 false boxes a frame; its weights are the start here.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ from torch import Tensor
 from torchvision.ops import box_convert, generalized_box_iou_loss, sigmoid_focal_loss
 from transformers import RTDetrImageProcessor, RTDetrResNetConfig, RTDetrV2Config, RTDetrV2ForObjectDetection
 
-from pipeline.demo import shapes
 from pipeline.demo.clicks import tight_box
 from pipeline.demo.renderer import EVAL_SEEDS, Clip, render
 
-CATEGORIES = shapes.TRAIN_OUTLINES + shapes.EVAL_OUTLINES
+CATEGORIES = ("shape",)
 IMAGE_SIZE, FIRST_SIZE = 96, 64
 FIRST_SHARE = 0.75  # of the time is spent on the smaller images: no weight depends on the size
 DENSE_SHARE = 0.6  # of the time until the dense loss has faded out
@@ -100,11 +99,11 @@ def _augment(rng: np.random.Generator, clip: Clip, t: int) -> tuple[NDArray[np.u
     height, width = ids.shape
     labels: list[int] = []
     boxes: list[tuple[float, float, float, float]] = []
-    for i, thing in enumerate(clip.objects, 1):
+    for i in range(1, len(clip.objects) + 1):
         mask = ids == i
         if mask.mean() >= MIN_AREA:
             x_min, y_min, x_max, y_max = tight_box(mask)
-            labels.append(CATEGORIES.index(thing.outline))
+            labels.append(0)
             centre = (x_min + x_max) / 2 / width, (y_min + y_max) / 2 / height
             boxes.append((*centre, (x_max - x_min) / width, (y_max - y_min) / height))
     return np.ascontiguousarray(frame), np.array(labels, np.int64), np.array(boxes, np.float64).reshape(-1, 4)
@@ -144,10 +143,13 @@ def dense_loss(classes: Tensor, boxes: Tensor, targets: list[dict[str, Tensor]],
 class Training:
     """Everything a checkpoint holds: weights, their average, optimiser, step and the time spent."""
 
-    def __init__(self, folder: Path, minutes: float) -> None:
+    def __init__(self, folder: Path, minutes: float, init: Path | None = None) -> None:
         self.folder, self.minutes = folder, minutes
         torch.manual_seed(0)
-        self.model = RTDetrV2ForObjectDetection(detector_config()).train().to(memory_format=torch.channels_last)
+        model = RTDetrV2ForObjectDetection(detector_config())
+        if init:
+            model = model.from_pretrained(init, config=model.config, dtype=torch.float32, ignore_mismatched_sizes=True)
+        self.model = model.train().to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model).eval()
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=0.0, weight_decay=1e-3)
         self.steps, self.seconds = 0, 0.0
@@ -216,10 +218,11 @@ def main() -> None:
     """Trains until the minutes are spent, saving every few minutes and printing a line each 50 steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60, help="training time in all (default 60)")
+    parser.add_argument("--init", type=Path, help="model whose weights are the start, those of its categories left out")
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint and of the model")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    training = Training(options.out, options.minutes)
+    training = Training(options.out, options.minutes, options.init)
     saved, losses = time.monotonic(), list[float]()
     while training.done < 1:
         losses.append(training.step())

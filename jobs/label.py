@@ -99,6 +99,8 @@ def parser() -> argparse.ArgumentParser:
     add("--max-objects", type=int, metavar="N", help="objects that may begin in one video (default: 1000)")
     add("--max-objects-per-frame", type=int, metavar="N", help="objects tracked at a time (default: 100)")
     add = p.add_argument
+    add("--end-at-cuts", metavar="TABLE", help="table of jobs.shots: no object survives a cut, a later prompt or "
+        "detection begins it anew; --direction forward alone (default: objects survive cuts)")  # fmt: skip
     add("--actors", type=int, metavar="N", help="number of workers (default: one per GPU, or 2 without GPUs)")
     add("--cpus-per-actor", type=float, metavar="X", help="CPU cores reserved per actor (default: 1)")
     add(

@@ -14,6 +14,10 @@ nightly.toml; manifests, output and label are required:
     [label]                                                # options of jobs.label
     model = "facebook/sam2.1-hiera-large"
     max_relabel = "5%"
+    [detect]                                               # optional: finds objects before labelling, as jobs.detect
+    model = "IDEA-Research/grounding-dino-tiny"            # then rows need no prompts
+    classes = "car, person"
+    at = "1s"                                              # and threshold, both optional
     [retry]                                                # age at which failures of a class are retried
     oom = "7d"
     [links]                                                # addresses that the page links to

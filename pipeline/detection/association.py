@@ -1,82 +1,50 @@
 """Association while tracking: which objects begin, are prompted again and end, decided look by look.
 
-At a look every live object was tracked. A detection with a tracker's identity is matched to the object of that
-identity, wherever its mask is. The others are matched to the tracked masks one to one, with the best total overlap,
-within a category. Then
+At a look every object that has not ended was tracked. A detection with a tracker's identity is matched to the object of
+that identity, wherever its mask is. The others are matched to objects one to one, with the best total, within a
+category: by the overlap with the tracked mask, and by the link to the last detection of the object.
 
-* a matched detection whose overlap is poor repairs the object: it prompts it again;
-* an object that is lost (its mask is empty or lies on another matched object, or several looks did not see it) is
-  matched by where a detection last showed it, and prompted again; so is one whose last detection is linked to this one;
-* a detection that matches nothing begins an object, if another look agrees with it or its score is high, and if it does
-  not lie on a tracked object;
-* an object that is absent and was not seen for long ends.
+* A matched detection whose overlap is poor prompts its object again (repair).
+* A lost object (it has ended, its mask is empty or lies on that of a matched object, or several looks did not see it)
+  is found again by a detection that matches nothing and is near the last one which showed the object.
+* A detection that matches nothing begins an object, if another look agrees with it or its score is high, and if it does
+  not lie on a tracked object.
+* An object that neither this look nor the next one sees ends, if its mask lies on that of a matched object or the model
+  itself doubts the mask. So does one that is absent and unseen for long, which is never found again.
 
 The first detection of an identity begins an object without another look, also on the masks of other identities; it
 joins an object without identity that it matches. No object ends before the last look at its identity.
 """
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.detection.links import Links, may_be_one
-from pipeline.detection.looks import BoxSides, Detection, Look, boxes_of
-from pipeline.detection.matching import best_matches, nearness, overlaps
+from pipeline.detection.continuity import Continuity
+from pipeline.detection.evidence import ON_ANOTHER, Evidence
+from pipeline.detection.links import may_be_one
+from pipeline.detection.looks import Detection, Look, boxes_of
+from pipeline.detection.masklets import Masklet
+from pipeline.detection.matching import best_matches, overlaps
 from pipeline.detection.thresholds import Association
 from pipeline.manifest.identities import object_ids
-from pipeline.masks import rle
-from pipeline.masks.components import drop_sprinkles
 from pipeline.tracking.decisions import Decision
 from pipeline.tracking.objects import FramePrompt, TrackedFrame
 
 MATCH = 0.2
-"""Least overlap of a detection with the mask of the object that it shows."""
+"""Least overlap of a detection with the mask of the object that it shows, or weight of its link."""
 REPAIR = 0.5
 """An object whose overlap with its detection is below this is prompted again."""
-ON_ANOTHER = 0.7
-"""With this overlap two masks, or a mask and a detection, show the same thing."""
-SPECK = 0.25
-"""Connected parts of a mask of at most this share of its area do not count towards its box."""
-LINK = 0.2
-"""Least nearness of two linked detections for the second to repair an object whose mask is elsewhere."""
-LOST_REACH = 4.0
-"""`matching.REACH` for a lost object and a detection that nothing else explains."""
 UNSEEN = 2
 """Consecutive looks without a detection on its mask, this one included, from which an object counts as lost."""
-LOST = 2
-"""Looks after which an object whose mask lies on another one ends."""
 
-MasksOf = Callable[[TrackedFrame], npt.NDArray[np.bool_]]
-"""The masks (O, H, W) of a tracked frame at display size."""
-
-
-@dataclass(kw_only=True)
-class Masklet:
-    """A live object that association began."""
-
-    object_id: int
-    category: str | None
-    box: BoxSides
-    """Of the last detection that showed it."""
-    seen: tuple[int, int]
-    """That detection: its look and its place there."""
-    present_s: float
-    """When it was last seen by a look, or its mask was last not empty at one."""
-    unseen: int = 0
-    """Consecutive looks at which no detection showed it."""
-    shadows: int = 0
-    """Consecutive looks at which its mask lay on another object."""
-    track_id: str | None = None
-    """The identity that a tracker gave."""
-
-    @property
-    def last(self) -> Detection:
-        """What showed it last."""
-        return Detection(box=self.box, category=self.category, track_id=self.track_id)
+MasksOf = Callable[[TrackedFrame], tuple[npt.NDArray[np.bool_], Sequence[float]]]
+"""The masks (O, H, W) of a tracked frame at display size, and the model's estimates of their IoU (O)."""
 
 
 class Associator:
@@ -98,7 +66,7 @@ class Associator:
         self.dropped: Counter[str] = Counter()
         """Detections that began nothing, by reason."""
         self._looks = {look.frame: (n, look) for n, look in enumerate(looks)}
-        self._links = Links(looks)
+        self._continuity = Continuity(looks, settings.cuts)
         self._settings, self._size, self._masks_of, self._time_of = settings, size, masks_of, time_of
         identities = [d.track_id for look in looks for d in look.detections if d.track_id is not None]
         self._ids = object_ids(identities, taken=taken)
@@ -111,116 +79,98 @@ class Associator:
         return min(self._looks, default=None)
 
     def looks_at(self, frame: int) -> bool:
-        return frame in self._looks
+        return frame in self._looks or self._is_last_of_shot(frame)
+
+    def _is_last_of_shot(self, frame: int) -> bool:
+        cuts = self._settings.cuts
+        at = bisect_left(cuts, frame + 1)
+        return at < len(cuts) and cuts[at] == frame + 1
 
     def decide(self, frame: int, tracked: TrackedFrame | None) -> Decision:
+        prompts: dict[int, tuple[Detection, str]] = {}
+        ended: list[int] = []
+        if frame in self._looks:
+            prompts, ended = self._decided(frame, tracked)
+        if self._is_last_of_shot(frame):
+            ended += [m.object_id for m in self._live if not m.ended]
+            self._live = []
+        return self._decision(frame, prompts, ended)
+
+    def _decided(self, frame: int, tracked: TrackedFrame | None) -> tuple[dict[int, tuple[Detection, str]], list[int]]:
+        """The prompts on a look with their reasons by object id, and ids of objects that end."""
         number, look = self._looks[frame]
         detections, now = look.detections, self._time_of(frame)
         ids = tracked.object_ids if tracked else ()
-        scene = _Scene(detections, self._masks_of(tracked) if tracked else np.zeros((0, *self._size), np.bool_))
+        masks, estimates = self._masks_of(tracked) if tracked else (np.zeros((0, *self._size), np.bool_), ())
         place = {object_id: n for n, object_id in enumerate(ids)}
-        rows = [place[m.object_id] for m in self._live]
-        prompts: dict[int, tuple[Detection, str]] = {}
+        evidence = Evidence(detections, masks, estimates, [place.get(m.object_id) for m in self._live])
+        without_mask = [m for m in self._live if m.ended]
+        identified = [m for m, masklet in enumerate(self._live) if masklet.track_id is not None]
+        taken, prompts = self._shown(number, detections, evidence, now)
+        ended = self._ended(number, set(taken.values()), evidence, now)
+        tracked_now = len(ids) - len(ended) + sum(not m.ended for m in without_mask)
+        self._begin(number, detections, taken, evidence, prompts, now=now, tracked=tracked_now, identified=identified)
+        return prompts, ended
 
-        scores = scene.iou[:, rows] * may_be_one(detections, [m.last for m in self._live])
+    def _shown(
+        self, number: int, detections: Sequence[Detection], evidence: Evidence, now: float
+    ) -> tuple[dict[int, int], dict[int, tuple[Detection, str]]]:
+        """The live masklets that detections show, by detection; and their prompts with the reason, by object id."""
+        live, continuity = self._live, self._continuity
+        iou = evidence.iou * may_be_one(detections, [m.last for m in live])
         known = self._of_identities(detections)
-        taken = known | dict(best_matches(_without(scores, known), least=MATCH))
-        """Live masklet by detection."""
-        matched = {m for d, m in taken.items() if scores[d, m] >= MATCH}
-        shadows = {m for m in range(len(self._live)) if m not in matched and self._is_shadow(m, rows, matched, scene)}
-        lost = [m for m, masklet in enumerate(self._live) if m in shadows or masklet.unseen + 1 >= UNSEEN]
-        unmatched = [m for m in range(len(self._live)) if m not in set(taken.values())]
-        taken |= self._found_again(number, detections, lost, unmatched, taken)
+        scores = _without(iou + continuity.linked(number, live), known)
+        taken = known | dict(best_matches(scores, least=MATCH))
+        evidence.match(m for d, m in taken.items() if iou[d, m] >= MATCH)
+        unmatched = [m for m in range(len(live)) if m not in set(taken.values())]
+        lost = [m for m in unmatched if evidence.is_shadow(m) or live[m].unseen + 1 >= UNSEEN]
+        free = [d for d in range(len(detections)) if d not in taken]
+        taken |= continuity.found_again(number, free, live, lost)
+        prompts = {}
         for d, m in taken.items():
-            masklet = self._live[m]
-            may_repair = d in known or self._may_repair(number, d, masklet)
-            if m in matched and (scores[d, m] >= REPAIR or not may_repair):
-                why = None
-            else:
-                why = "repair" if m in matched else "found again"
-            if why:
-                prompts[masklet.object_id] = (detections[d], why)
-            masklet.box, masklet.seen, masklet.present_s = detections[d].box, (number, d), now
-            masklet.track_id = masklet.track_id or detections[d].track_id
-            masklet.unseen = masklet.shadows = 0
-        identified = [rows[m] for m, masklet in enumerate(self._live) if masklet.track_id is not None]
-        ended = self._retired(number, rows, set(taken.values()), shadows, scene, now)
-        self._begin(
-            number, detections, taken, scene, prompts, now=now, tracked=len(ids) - len(ended), identified=identified
-        )
-        return self._decision(frame, prompts, ended)
+            if iou[d, m] < MATCH:
+                prompts[live[m].object_id] = (detections[d], "found again")
+            elif iou[d, m] < REPAIR and (d in known or continuity.may_show(number, d, live[m])):
+                prompts[live[m].object_id] = (detections[d], "repair")
+            live[m].show(detections[d], seen=(number, d), now=now)
+        return taken, prompts
 
     def _of_identities(self, detections: Sequence[Detection]) -> dict[int, int]:
         """Live masklets by the detection that has their identity."""
         live = {masklet.track_id: m for m, masklet in enumerate(self._live) if masklet.track_id is not None}
         return {d: live[each.track_id] for d, each in enumerate(detections) if each.track_id in live}
 
-    def _is_shadow(self, m: int, rows: Sequence[int], matched: set[int], scene: "_Scene") -> bool:
-        """Whether an unmatched masklet is absent, or its mask lies on that of a matched one."""
-        if not scene.is_present(rows[m]):
-            return True
-        others = [rows[other] for other in matched]
-        return bool(others) and float(scene.mask_iou(rows[m], others).max()) >= ON_ANOTHER
-
-    def _found_again(
-        self,
-        number: int,
-        detections: Sequence[Detection],
-        lost: Sequence[int],
-        unmatched: Sequence[int],
-        taken: Mapping[int, int],
-    ) -> dict[int, int]:
-        """Unmatched masklets by the unmatched detection that continues the last one which showed them.
-
-        A masklet that is not lost, but whose mask no detection overlaps, is found by a link between boxes that overlap.
-        """
-        free = [d for d in range(len(detections)) if d not in taken]
-        if not free or not unmatched:
-            return {}
-        last = [self._live[m].last for m in unmatched]
-        some = [detections[d] for d in free]
-        near = nearness(boxes_of(some), boxes_of(last), reach=LOST_REACH) * may_be_one(some, last)
-        for n, d in enumerate(free):
-            for k, m in enumerate(unmatched):
-                linked = self._links.earlier(number, d) == self._live[m].seen
-                if m not in lost and not (linked and near[n, k] >= LINK):
-                    near[n, k] = 0.0
-                near[n, k] += linked and near[n, k] > 0
-        return {free[n]: unmatched[k] for n, k in best_matches(near, least=0.01)}
-
-    def _may_repair(self, number: int, d: int, masklet: Masklet) -> bool:
-        """Whether a detection with a poor overlap shows this masklet: it continues no detection of another one."""
-        earlier = self._links.earlier(number, d)
-        return earlier is None or earlier == masklet.seen
-
-    def _retired(
-        self, number: int, rows: Sequence[int], seen: set[int], shadows: set[int], scene: "_Scene", now: float
-    ) -> list[int]:
-        """Masklets that end on this look; they are no longer live."""
-        ended = set()
+    def _ended(self, number: int, seen: set[int], evidence: Evidence, now: float) -> list[int]:
+        """Ids of objects that end on this look. They stay live until they are retired: they may be found again."""
+        ended, kept = [], []
+        limit = self._settings.retire_after_s
         for m, masklet in enumerate(self._live):
             if m in seen:
+                kept.append(masklet)
                 continue
-            present = scene.is_present(rows[m])
             masklet.unseen += 1
-            masklet.shadows = masklet.shadows + 1 if m in shadows and present else 0
-            if present and m not in shadows:
+            present, shadow = evidence.is_present(m), evidence.is_shadow(m)
+            if not shadow:
                 masklet.present_s = now
-            limit = self._settings.retire_after_s
             if self._last_looks.get(masklet.track_id or "", -1) > number:
+                kept.append(masklet)
                 continue
-            if masklet.shadows >= LOST or (limit is not None and not present and now - masklet.present_s >= limit):
-                ended.add(m)
-        gone = [self._live[m].object_id for m in sorted(ended)]
-        self._live = [masklet for m, masklet in enumerate(self._live) if m not in ended]
-        return gone
+            wrong = present and (shadow or evidence.is_doubted(m))
+            retired = limit is not None and not present and now - masklet.present_s >= limit
+            if (retired and not masklet.ended) or (wrong and not self._continuity.is_seen_soon(number, masklet)):
+                masklet.ended = True
+                ended.append(masklet.object_id)
+            if not retired:
+                kept.append(masklet)
+        self._live = kept
+        return ended
 
     def _begin(
         self,
         number: int,
         detections: Sequence[Detection],
         taken: Mapping[int, int],
-        scene: "_Scene",
+        evidence: Evidence,
         prompts: dict[int, tuple[Detection, str]],
         *,
         now: float,
@@ -237,9 +187,9 @@ class Associator:
             if d in taken:
                 continue
             if detection.track_id is not None:
-                why = "on_an_object" if scene.lies_on_a_mask(d, but=identified) else None
+                why = "on_an_object" if evidence.lies_on_a_mask(d, but=identified) else None
             else:
-                why = self._not_begun(number, d, detection, scene, [*begun, *(x for x, _ in prompts.values())])
+                why = self._not_begun(number, d, detection, evidence, [*begun, *(x for x, _ in prompts.values())])
             if why:
                 self.dropped[why] += 1
                 continue
@@ -265,16 +215,16 @@ class Associator:
             )
 
     def _not_begun(
-        self, number: int, d: int, detection: Detection, scene: "_Scene", prompted: Sequence[Detection]
+        self, number: int, d: int, detection: Detection, evidence: Evidence, prompted: Sequence[Detection]
     ) -> str | None:
         """Why a detection begins no object; None if it does."""
-        if scene.lies_on_a_mask(d):
+        if evidence.lies_on_a_mask(d):
             return "on_an_object"
         iou, contained = overlaps(boxes_of([detection]), boxes_of(prompted))
         if prompted and max(float(iou.max()) / ON_ANOTHER, float(contained.max()) / 0.9) >= 1:
             return "on_an_object"
         sure = detection.score is not None and detection.score >= self._settings.confirm_score
-        return None if sure or self._links.agrees(number, d) else "unconfirmed"
+        return None if sure or self._continuity.links.agrees(number, d) else "unconfirmed"
 
     def _decision(self, frame: int, prompts: Mapping[int, tuple[Detection, str]], ended: Sequence[int]) -> Decision:
         found = {}
@@ -306,55 +256,9 @@ class Associator:
         ]
 
 
-class _Scene:
-    """The overlaps of a look's detections with the masks that were tracked there."""
-
-    def __init__(self, detections: Sequence[Detection], masks: npt.NDArray[np.bool_]) -> None:
-        self._masks = masks
-        boxes = np.array([_box(_without_specks(mask)) for mask in masks], np.float64).reshape(-1, 4)
-        self.iou, self._contained = overlaps(boxes_of(detections), boxes)
-        """(D, O): of a detection's box with the mask's box, of its mask with the mask."""
-        for d, detection in enumerate(detections):
-            if detection.mask is not None:
-                own = rle.decode(detection.mask[1], detection.mask[0])
-                shared = (masks & own).sum(axis=(1, 2))
-                areas, area = masks.sum(axis=(1, 2)), own.sum()
-                self.iou[d] = shared / np.maximum(areas + area - shared, 1)
-                self._contained[d] = shared / np.maximum(np.minimum(areas, area), 1)
-
-    def is_present(self, n: int) -> bool:
-        return bool(self._masks[n].any())
-
-    def lies_on_a_mask(self, d: int, *, but: Sequence[int] = ()) -> bool:
-        """Whether a detection shows what a tracked mask shows, one of `but` aside."""
-        iou, contained = (np.delete(each[d], list(but)) for each in (self.iou, self._contained))
-        if not len(iou):
-            return False
-        return bool(iou.max() >= ON_ANOTHER or (contained.max() >= 0.9 and iou.max() >= 0.2))
-
-    def mask_iou(self, one: int, others: Sequence[int]) -> npt.NDArray[np.float64]:
-        """IoU of one mask with others."""
-        shared = (self._masks[others] & self._masks[one]).sum(axis=(1, 2))
-        joined = (self._masks[others] | self._masks[one]).sum(axis=(1, 2))
-        return np.asarray(shared / np.maximum(joined, 1))
-
-
 def _without(scores: npt.NDArray[np.float64], known: Mapping[int, int]) -> npt.NDArray[np.float64]:
     """The scores without those of detections and masklets whose match is known."""
     left = scores.copy()
     left[list(known), :] = 0
     left[:, list(known.values())] = 0
     return left
-
-
-def _without_specks(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """A mask without parts that are small beside the whole: one stray pixel would make its box meaningless."""
-    return drop_sprinkles(mask[None], SPECK * float(mask.sum()))[0]
-
-
-def _box(mask: npt.NDArray[np.bool_]) -> BoxSides:
-    """The box of a mask; an empty one at the origin."""
-    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    if not len(columns):
-        return (0.0, 0.0, 0.0, 0.0)
-    return (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))

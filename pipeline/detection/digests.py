@@ -38,6 +38,8 @@ class TableDigests:
     """Rows that break a rule; they are left out of the digests."""
     bad_rows: list[BadRow] = field(default_factory=list)
     """The first of them."""
+    unsorted: bool = False
+    """Whether it is a Parquet table of which a worker reads most row groups for one video."""
     categories: set[str] = field(default_factory=set)
     """Those of the videos that were asked for."""
     classes: set[str] = field(default_factory=set)
@@ -84,6 +86,7 @@ def table_digests(
             if adapted is not None:
                 adapted.append(ours)
             found.categories.update(pc.unique(ours["category"]).drop_null().to_pylist())
+    found.unsorted = adapted is None and not source.is_sorted
     digests = [digest_of_sum(int(n), total) if n else None for n, total in zip(counts, sums, strict=True)]
     found.digests = pa.array(digests, pa.string())
     found.classes, found.notes = source.categories.seen, source.notes

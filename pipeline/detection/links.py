@@ -1,5 +1,6 @@
 """Links between the detections of consecutive looks, made before tracking: they confirm each other."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,29 +15,53 @@ AHEAD = 2
 class Links:
     """Which detection shows the thing of an earlier one; (look, detection) identifies a detection."""
 
-    def __init__(self, looks: Sequence[Look]) -> None:
+    def __init__(self, looks: Sequence[Look], cuts: Sequence[int] = ()) -> None:
+        """`cuts` are the first frames after cuts, ascending: no link crosses one."""
         self._earlier: dict[tuple[int, int], tuple[int, int]] = {}
         self._linked: set[tuple[int, int]] = set()
         """Detections that a later one is linked to."""
+        before: dict[tuple[int, int], set[tuple[int, int]]] = {}
+        after: dict[tuple[int, int], set[tuple[int, int]]] = {}
         for ahead in range(1, AHEAD + 1):
             for here in range(len(looks) - ahead):
-                self._link(looks, here, here + ahead)
+                if bisect_right(cuts, looks[here].frame) == bisect_right(cuts, looks[here + ahead].frame):
+                    self._link(looks, here, here + ahead, before, after)
+        self._sure = {
+            later
+            for later, earlier in self._earlier.items()
+            if before[later] == {earlier} and after[earlier] == {later}
+        }
+        """Detections that can continue only one, which nothing else can continue."""
 
     def earlier(self, look: int, detection: int) -> tuple[int, int] | None:
         """The detection that this one continues."""
         return self._earlier.get((look, detection))
 
+    def is_sure(self, look: int, detection: int) -> bool:
+        """Whether it continues a detection, and no other one could be meant."""
+        return (look, detection) in self._sure
+
     def agrees(self, look: int, detection: int) -> bool:
         """Whether another look agrees with this detection."""
         return (look, detection) in self._linked or (look, detection) in self._earlier
 
-    def _link(self, looks: Sequence[Look], here: int, there: int) -> None:
+    def _link(
+        self,
+        looks: Sequence[Look],
+        here: int,
+        there: int,
+        before: dict[tuple[int, int], set[tuple[int, int]]],
+        after: dict[tuple[int, int], set[tuple[int, int]]],
+    ) -> None:
+        """Link the detections of two looks that are not linked already; note all that are near each other."""
         ours = [n for n in range(len(looks[here].detections)) if (here, n) not in self._linked]
-        theirs = [n for n in range(len(looks[there].detections)) if (there, n) not in self._earlier]
-        if not ours or not theirs:
-            return
+        theirs = [n for n in range(len(looks[there].detections)) if (there, n) not in self._earlier or there - here > 1]
         one, other = ([looks[k].detections[n] for n in some] for k, some in ((here, ours), (there, theirs)))
         scores = nearness(boxes_of(one), boxes_of(other)) * may_be_one(one, other)
+        for n, m in np.argwhere(scores > 0):
+            before.setdefault((there, theirs[m]), set()).add((here, ours[n]))
+            after.setdefault((here, ours[n]), set()).add((there, theirs[m]))
+        scores *= [(there, m) not in self._earlier for m in theirs]
         for n, m in best_matches(scores, least=0.01):
             self._earlier[there, theirs[m]] = (here, ours[n])
             self._linked.add((here, ours[n]))

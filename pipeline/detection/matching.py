@@ -6,7 +6,7 @@ from scipy.optimize import linear_sum_assignment
 
 Floats = npt.NDArray[np.float64]
 
-REACH = 2.0
+REACH = 3.0
 """Two boxes may show one thing on consecutive looks if their centres are at most so many box sizes apart."""
 SIZE_RATIO = 2.0
 """And if one is at most so many times as large as the other, by side."""

@@ -186,7 +186,7 @@ def _combined(detections: pa.Table | pa.RecordBatch, name: str) -> pa.Array:
 
 def _batches_of_video(uri: str, file: BinaryIO, video_id: str) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Batches that may have rows of this video, each with the number of its first row."""
-    if not uri.partition("?")[0].lower().endswith((".parquet", ".pq")):
+    if not is_parquet(uri):
         first = 0
         for batch in table_batches(uri, file):
             yield first, batch
@@ -203,6 +203,24 @@ def _batches_of_video(uri: str, file: BinaryIO, video_id: str) -> Iterator[tuple
         for batch in parquet.iter_batches(_ROWS, row_groups=[group], columns=wanted, use_threads=False):
             yield first, batch
             first += len(batch)
+
+
+def is_parquet(uri: str) -> bool:
+    return uri.partition("?")[0].lower().endswith((".parquet", ".pq"))
+
+
+def is_sorted(metadata: pq.FileMetaData) -> bool:
+    """Whether a video's rows lie in few row groups, by the minimum and maximum of video_id that the file states."""
+    at, last = metadata.schema.names.index("video_id"), b""
+    for group in range(metadata.num_row_groups if metadata.num_row_groups > 1 else 0):
+        statistics = metadata.row_group(group).column(at).statistics
+        if statistics is None or not statistics.has_min_max:
+            return False
+        low, high = (v.encode() if isinstance(v, str) else v for v in (statistics.min, statistics.max))
+        if low < last:
+            return False
+        last = high
+    return True
 
 
 def groups_of(metadata: pq.FileMetaData, video_id: str) -> Sequence[int]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from pipeline.errors import UsageError
 
-ASSOCIATION_VERSION = 1
+ASSOCIATION_VERSION = 2
 """Increase it when the same detections and settings give other prompts; this relabels every video with detections."""
 
 
@@ -32,6 +32,8 @@ class Association:
     """Objects that are tracked at a time."""
     retire_after_s: float | None = 10.0
     """An object that is absent, and that no look has seen, for so many seconds ends. None: it never ends."""
+    cuts: tuple[int, ...] = ()
+    """First frames after the cuts of the video, ascending: no object survives one."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(sorted(set(self.classes))))
@@ -47,4 +49,6 @@ class Association:
     def to_json(self) -> str:
         """Canonical JSON, as label keys and the videos table hold it."""
         values = {**asdict(self), "version": ASSOCIATION_VERSION}
+        if not self.cuts:
+            del values["cuts"]
         return json.dumps(values, sort_keys=True, separators=(",", ":"))

@@ -45,9 +45,10 @@ def associator_of(
     size, made = (source.height, source.width), postprocessor or MaskPostprocessor()
     looks, dropped = looks_of(detections, size=size, index_at=index_at, settings=settings)
 
-    def masks_of(frame: TrackedFrame) -> Any:
-        with frame.ready.reading(frame.logits) if frame.ready else nullcontext():
-            return made.masks(frame.logits, height=size[0], width=size[1]).numpy()
+    def masks_of(frame: TrackedFrame) -> tuple[Any, list[float]]:
+        with frame.ready.reading(frame.logits, frame.predicted_iou) if frame.ready else nullcontext():
+            masks = made.masks(frame.logits, height=size[0], width=size[1]).numpy()
+            return masks, frame.predicted_iou.tolist()
 
     taken = [o.object_id for o in objects]
     associator = Associator(looks, settings, size=size, masks_of=masks_of, time_of=time_of, taken=taken)

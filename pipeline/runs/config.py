@@ -58,6 +58,8 @@ class RunConfig:
     """What these files do not say themselves."""
     association: Association = field(default_factory=Association)
     """Settings by which detections become prompts."""
+    end_at_cuts: str | None = None
+    """Table of jobs.shots: no object survives a cut, and detections begin objects anew after it."""
     revision: str | None = None
     device: Device = "auto"
     engine: EngineKind = "fast"

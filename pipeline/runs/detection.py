@@ -46,9 +46,22 @@ def read_videos(uri: str, *, storage: Storage, on_bad_row: OnBadRow = "fail") ->
     except ManifestError as error:
         text = str(error).replace("manifest-table.parquet", redact(uri))
         raise ManifestError(text.replace("video_id, video_uri, prompts are", "video_id, video_uri are")) from None
-    at = manifest.table.column_names.index("prompts")
-    none = pa.repeat(pa.scalar([], pa.list_(PROMPT)), len(manifest))
-    return replace(manifest, table=manifest.table.set_column(at, "prompts", none))
+    return videos_of(manifest)
+
+
+def videos_of(manifest: Manifest) -> Manifest:
+    """The videos of a manifest, without what it says to label in them."""
+    table = manifest.table
+    for at, column in enumerate(table.schema):
+        if column.name in OF_LABELLING:
+            value = [] if column.name == "prompts" else None
+            table = table.set_column(at, column, pa.repeat(pa.scalar(value, column.type), len(manifest)))
+    return replace(manifest, table=table)
+
+
+def detections_of(config: RunConfig) -> str:
+    """The output of detections of a run with `detect`."""
+    return f"{config.output.rstrip('/')}/{DETECTIONS_FOLDER}"
 
 
 def detection_config(config: RunConfig) -> RunConfig:
@@ -56,7 +69,7 @@ def detection_config(config: RunConfig) -> RunConfig:
     assert config.detect
     return replace(
         config,
-        output=f"{config.output.rstrip('/')}/{DETECTIONS_FOLDER}",
+        output=detections_of(config),
         model=config.detect.model,
         revision=None,
         detection=config.detect.parameters,
@@ -68,15 +81,14 @@ def detection_config(config: RunConfig) -> RunConfig:
         label_fps=None,
         every=None,
         check_drift=False,
+        end_at_cuts=None,
         publish=True,
     )
 
 
 def labelling_config(config: RunConfig) -> RunConfig:
     """The run of labelling that follows its detection; a video without detections is a bad row, which is left out."""
-    return replace(
-        config, detect=None, detections=f"{config.output.rstrip('/')}/{DETECTIONS_FOLDER}", on_bad_row="skip"
-    )
+    return replace(config, detect=None, detections=detections_of(config), on_bad_row="skip")
 
 
 def publish_wanted(store: Store, *, plan: Plan) -> Published:

@@ -180,6 +180,11 @@ def _notes(uri: str, found: TableDigests) -> list[str]:
     notes = [f"{redact(uri)}: {note}" for note in found.notes]
     if found.bad:
         notes.append(f"{redact(uri)}: {_bad_text(found)}\n  they are left out")
+    if found.unsorted:
+        notes.append(
+            f"{redact(uri)} is not sorted by video_id: workers read most of its row groups for every video; write it "
+            "sorted by video_id, with statistics"
+        )
     if found.others:
         notes.append(
             f"{redact(uri)}: {found.others} of {found.rows} detections are of videos that are not in the manifest"

@@ -183,6 +183,7 @@ class _Tasks:
         self._for_detections_json = self._for_detections.to_json()
         self._rates, self._earlier = table["label_rate"], table["earlier_key"]
         self._has_states = prepared.store.is_folder(STATES)
+        self._cuts = prepared.cuts
         self._upcoming = _Upcoming(prepared.manifest, prepared.plan.order)
         self._begun = unfinished(prepared.store)
         """Videos that may have a checkpoint."""
@@ -200,6 +201,7 @@ class _Tasks:
             prompts_digest=self._digests[index].as_py(),
             detections_digest=self._detections[index].as_py(),
             parameters=self._for_detections if self._parameters[index].as_py() == self._for_detections_json else None,
+            cuts=self._cuts.get(video.video_id, ()),
             label_rate=self._rates[index].as_py(),
             earlier_key=self._earlier[index].as_py() if self._has_states else None,
             attempt=len(attempts) + 1,

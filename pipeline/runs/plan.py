@@ -82,7 +82,7 @@ def make_plan(
     retried: Collection[tuple[str, str]] = (),
     corrected: Collection[str] = (),
     detections: pa.Array | None = None,
-    association: str | None = None,
+    association: str | pa.Array | None = None,
     frozen: Collection[str] = (),
     costs: Costs,
 ) -> Plan:
@@ -102,7 +102,7 @@ def make_plan(
         quarantined: (video_id, label_key) of failures that are not retried.
         retried: (video_id, label_key) of failures that are retried.
         detections: digest of every video's detections; null where it has none.
-        association: settings by which detections become prompts.
+        association: settings by which detections become prompts, of all videos or of each.
         frozen: videos whose prompts were decided from detections before they were corrected.
         corrected: videos whose prompts are not the manifest's own, but corrected ones.
         costs: cost of videos, by which they are ordered.
@@ -132,7 +132,7 @@ def make_plan(
         }
     )
     table = table.append_column("detections_digest", detections).append_column(
-        "association", pc.if_else(detections.is_valid(), pa.scalar(association, pa.string()), None)
+        "association", pc.if_else(detections.is_valid(), _text(association), pa.scalar(None, pa.string()))
     )
     table = table.add_column(1, "label_key", _keys(table, weights, algorithm_version))
     where = pc.index_in(manifest["video_id"], value_set=labelled["video_id"]).combine_chunks()
@@ -187,6 +187,10 @@ def places_of(rows: npt.NDArray[np.int64], total: int) -> pa.Array:
     places = np.full(total, -1)
     places[rows] = np.arange(len(rows))
     return pa.array(places, mask=places < 0)
+
+
+def _text(value: str | pa.Array | None) -> pa.Array | pa.Scalar:
+    return value if isinstance(value, pa.Array) else pa.scalar(value, pa.string())
 
 
 def _constant(value: str, rows: int) -> pa.Array:

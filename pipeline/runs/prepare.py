@@ -25,6 +25,7 @@ from pipeline.manifest.normalized import normalized_notes
 from pipeline.runs.calibration import read_calibration
 from pipeline.runs.config import RunConfig
 from pipeline.runs.corrections import Overlay, overlay_manifest, read_corrections
+from pipeline.runs.cuts import associations, end_at_cuts
 from pipeline.runs.detections import fill_detections, read_digests
 from pipeline.runs.duplicates import describe_copies, find_copies, identities_by_etag, identities_by_reading
 from pipeline.runs.estimate import Estimate, costs_of, estimate
@@ -73,6 +74,8 @@ class Prepared:
     """Time that the pending videos take, if the configuration has a calibration."""
     adapted: Mapping[str, pa.Table] = field(default_factory=dict)
     """By URI detections that workers cannot read there themselves; the run writes them as a table."""
+    cuts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """By video id the first frames after cuts, at which objects end."""
 
     def _repr_html_(self) -> str:
         first, *rest = plan_lines(self)
@@ -111,7 +114,9 @@ def prepare(
     manifest = fill_detections(manifest, config.detections)
     overlay = _corrected(_select(_allowed(manifest, config), config), config, store)
     detected = read_digests(overlay.manifest, config, storage)
-    manifest = detected.manifest
+    ended = end_at_cuts(detected.manifest, config, open_file)
+    manifest = ended.manifest
+    digests = detected.digests.filter(pc.is_in(detected.manifest.table["video_id"], value_set=_ids(manifest)))
     model = _model(config)
     if config.detection:
         config = replace(config, detection=with_threshold(config.detection, model))
@@ -138,8 +143,8 @@ def prepare(
         quarantined=failures.keys() - retried,
         retried=retried,
         corrected=overlay.corrected,
-        detections=detected.digests,
-        association=config.association.to_json(),
+        detections=digests,
+        association=associations(manifest.table["video_id"], config.association, ended.cuts),
         frozen=overlay.frozen,
         costs=costs,
     )
@@ -177,7 +182,12 @@ def prepare(
         lengths=lengths,
         estimate=estimate(plan, calibration, config) if calibration else None,
         adapted=detected.adapted,
+        cuts={video_id: cuts.frames for video_id, cuts in ended.cuts.items()},
     )
+
+
+def _ids(manifest: Manifest) -> pa.Array:
+    return manifest.table["video_id"].combine_chunks()
 
 
 def _model(config: RunConfig) -> ResolvedModel:

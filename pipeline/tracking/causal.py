@@ -58,13 +58,13 @@ class CausalPropagation(Propagation):
         if decider is not None and self._state.decisions is not None:
             decider.restore(self._state.decisions["decider"])
             self._objects += [
-                TrackedObject(object_id=object_id, prompts={start: _RUN}, end=end)
-                for object_id, start, end in self._state.decisions["objects"]
+                TrackedObject(object_id=object_id, prompts={start: _RUN}, first=first, end=end)
+                for object_id, start, first, end in self._state.decisions["objects"]
             ]
 
     def checkpoint(self) -> bytes:
         if self._decider is not None:
-            decided = [[o.object_id, o.start, o.end] for o in self._objects[self._given :]]
+            decided = [[o.object_id, o.start, o.first, o.end] for o in self._objects[self._given :]]
             self._state.decisions = {"objects": decided, "decider": self._decider.state()}
         return super().checkpoint()
 
@@ -126,11 +126,12 @@ class CausalPropagation(Propagation):
         self._state.next = t + 1
         self._release(t + 1)
         row_of = {i: (results, n) for n, i in kept} | {i: (prompted, n) for n, i in enumerate(prompts)}
+        row_of = dict(sorted(row_of.items(), key=lambda item: self._rank(item[0])))
         if not row_of:
             return None
         whole = results if results is not None and not prompts else None
         rows = Rows(whole.logits, whole.object_logit, whole.predicted_iou) if whole else _joined(row_of)
-        positions = sorted(row_of)
+        positions = list(row_of)
         objects = [self._objects[i] for i in positions]
         ready = Ready.of(self._result_stream, done if whole else None)
         self._retire(t, list(zip(positions, objects, strict=True)), rows, ready)
@@ -149,6 +150,13 @@ class CausalPropagation(Propagation):
 
     def _is_over(self, position: int, o: TrackedObject) -> bool:
         return super()._is_over(position, o) and (self._decider is None or self._state.reverse)
+
+    def _active(self, t: int) -> list[tuple[int, TrackedObject]]:
+        return sorted(super()._active(t), key=lambda item: self._rank(item[0]))
+
+    def _rank(self, position: int) -> tuple[int, int]:
+        """The place of an object among others: decided ones are in the order of their ids, as in a manifest."""
+        return (0, position) if position < self._given else (1, self._objects[position].object_id)
 
     def _decided(
         self, decider: Decider, t: int, tracked: Sequence[int], results: Results | None, done: torch.cuda.Event | None
@@ -169,10 +177,12 @@ class CausalPropagation(Propagation):
         place = {o.object_id: i for i, o in enumerate(self._objects) if i >= self._given}
         prompts = {}
         for object_id, prompt in decision.prompts.items():
-            if object_id not in place:
+            again = object_id in place and self._objects[place[object_id]].end is not None
+            if object_id not in place or again:
                 place[object_id] = len(self._objects)
-                self._objects.append(TrackedObject(object_id=object_id, prompts={t: _RUN}))
-                self._state.banks.append(self._make_bank(t))
+                first = t if again else 0
+                self._objects.append(TrackedObject(object_id=object_id, prompts={t: _RUN}, first=first))
+                self._state.banks.append(self._make_bank(t, first=first))
             prompts[place[object_id]] = prompt
         for object_id in decision.ended:
             i = place[object_id]
@@ -196,9 +206,9 @@ def _earliest(prompts: Mapping[int, FramePrompt], count: int) -> dict[int, Frame
 
 
 def _joined(row_of: Mapping[int, tuple[Results | None, int]]) -> Rows:
-    """The rows in the order of their objects."""
+    """The rows in this order."""
     rows = []
-    for _, (results, n) in sorted(row_of.items()):
+    for results, n in row_of.values():
         assert results is not None
         row = results.rows(n, n + 1)
         rows.append((row.logits, row.object_logit, row.predicted_iou))

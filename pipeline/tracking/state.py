@@ -38,11 +38,11 @@ class State:
     prompted: dict[tuple[int, int], Rows] = field(default_factory=dict)
     """Rows of prompted frames that are not yet yielded, by frame and position of the object."""
     decisions: dict[str, Any] | None = None
-    """What was decided while tracking, as JSON values: the objects that began as [id, start, end] under "objects"."""
+    """What was decided while tracking, as JSON values: under "objects" those that began, as [id, start, first, end]."""
     retirement: dict[str, Any] | None = None
     """The objects that ended because they were absent, as JSON values."""
-    make_bank: Callable[[int], MemoryBank] | None = None
-    """Makes the bank of a decided object from its start."""
+    make_bank: Callable[..., MemoryBank] | None = None
+    """Makes the bank of a decided object from its start and its `first` frame."""
 
     def to_bytes(self, owner: Mapping[str, Any]) -> bytes:
         """The state as safetensors; `owner` (JSON values) identifies the propagation it belongs to.
@@ -118,9 +118,9 @@ class State:
     def _load(self, data: bytes, owner: Mapping[str, Any], device: torch.device) -> None:
         place, tensors = _read(data, owner, device)
         self.decisions, self.retirement = place.get("decisions"), place.get("retired")
-        for _, start, _ in self.decisions["objects"] if self.decisions else ():
+        for _, start, first, _ in self.decisions["objects"] if self.decisions else ():
             assert self.make_bank is not None
-            self.banks.append(self.make_bank(start))
+            self.banks.append(self.make_bank(start, first=first))
         self._fill(place, tensors, range(len(self.banks)))
         self.primed = place["primed"]
 

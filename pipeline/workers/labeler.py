@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 import torch
 
@@ -126,7 +127,7 @@ class Labeler:
                 detections = read_planned(video, task.detections_digest, self.settings.storage)
                 make_decider = decider_maker(
                     detections,
-                    self.settings.association,
+                    replace(self.settings.association, cuts=task.cuts),
                     reader=reader,
                     objects=objects,
                     postprocessor=self._postprocessor,

@@ -52,6 +52,8 @@ class Task:
     """Of this video, where they differ from those of the run."""
     detections_digest: str | None = None
     """None for a video without detections."""
+    cuts: tuple[int, ...] = ()
+    """First frames after cuts, at which objects of detections end."""
     label_rate: str | None = None
     """Which frames are labelled, such as `6fps` or `3f`; None for all."""
     earlier_key: str | None = None

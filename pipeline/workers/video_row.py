@@ -3,6 +3,7 @@
 import resource
 import socket
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from typing import Any
@@ -65,7 +66,9 @@ def video_row(
         "weights_digest": settings.weights_digest,
         "parameters": (task.parameters or settings.parameters).to_json(),
         "detections_digest": task.detections_digest,
-        "association": settings.association.to_json() if task.detections_digest is not None else None,
+        "association": replace(settings.association, cuts=task.cuts).to_json()
+        if task.detections_digest is not None
+        else None,
         "algorithm_version": ALGORITHM_VERSION,
         "package_version": package_version("sam2-corpus"),
         "run_id": settings.run_id,

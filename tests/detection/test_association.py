@@ -24,8 +24,12 @@ def detection(x, y=10.0, side=20.0, category="car", score=0.6, track_id=None):
     return Detection(box=box, category=category, score=score, track_id=track_id)
 
 
-def associate(looks, masks=None, *, frames_per_s=1, **settings):
-    """Decide on each look; `masks` gives each object's tracked box on a frame, by default its last prompt's."""
+def associate(looks, masks=None, *, estimates=None, frames_per_s=1, **settings):
+    """Decide on each look.
+
+    `masks` gives each object's tracked box on a frame, by default its last prompt's; `estimates` the model's estimate
+    of the IoU of the masks on a frame, by default 0.9.
+    """
     held = {}
 
     def masks_of(frame):
@@ -34,23 +38,25 @@ def associate(looks, masks=None, *, frames_per_s=1, **settings):
             box = (masks or {}).get((object_id, frame.frame_index), held[object_id])
             if box is not None:
                 drawn[n, int(box[1]) : int(box[3]), int(box[0]) : int(box[2])] = True
-        return drawn
+        return drawn, [(estimates or {}).get(frame.frame_index, 0.9)] * len(drawn)
 
     associator = Associator(
         looks, Association(**settings), size=SIZE, masks_of=masks_of, time_of=lambda t: t / frames_per_s
     )
     live, decisions = [], {}
-    for look in looks:
+    last_of_shots = [cut - 1 for cut in settings.get("cuts", ())]
+    for frame in sorted({*last_of_shots, *(look.frame for look in looks)}):
+        assert associator.looks_at(frame)
         tracked = TrackedFrame(
-            frame_index=look.frame,
+            frame_index=frame,
             object_ids=tuple(live),
             is_prompted=(False,) * len(live),
             logits=torch.empty(0),
             object_logit=torch.empty(0),
             predicted_iou=torch.empty(0),
         )
-        decision = associator.decide(look.frame, tracked if live else None)
-        decisions[look.frame] = (sorted(decision.prompts), sorted(decision.ended))
+        decision = associator.decide(frame, tracked if live else None)
+        decisions[frame] = (sorted(decision.prompts), sorted(decision.ended))
         held |= {object_id: tuple(prompt.box.tolist()) for object_id, prompt in decision.prompts.items()}
         live = sorted({*live, *decision.prompts} - set(decision.ended))
     return associator, decisions
@@ -125,6 +131,32 @@ def test_an_object_that_no_look_sees_stays_while_its_mask_does():
     assert decisions[90] == ([], [])
 
 
+def test_an_object_whose_mask_is_doubted_ends_where_no_look_sees_it_and_is_found_again():
+    seen = looks([detection(10, score=0.9)], [], [], [detection(12)], [detection(13)])
+    associator, decisions = associate(seen, estimates={10: 0.3}, retire_after_s=None)
+    assert decisions[10] == ([], [1])
+    assert whys(associator) == [(1, 0, "start"), (1, 30, "found again")]
+    assert [p.get("until_frame") for p in associator.prompts] == [11, None]
+
+
+def test_a_doubted_object_goes_on_if_the_next_look_sees_it():
+    associator, decisions = associate(looks([detection(10)], [], [detection(12)]), estimates={10: 0.3})
+    assert decisions[10] == ([], [])
+    assert whys(associator) == [(1, 0, "start")]
+
+
+def test_an_object_whose_mask_moves_onto_another_one_ends():
+    seen = looks([detection(10, score=0.9), detection(60)], [detection(60)], [detection(61)])
+    _, decisions = associate(seen, {(1, 10): (58, 10, 78, 30), (1, 20): (58, 10, 78, 30)})
+    assert decisions[10] == ([], [1])
+
+
+def test_a_thing_far_from_an_ended_object_is_another_one():
+    seen = looks([detection(2, score=0.9)], [], [detection(76)], [detection(78)])
+    associator, _ = associate(seen, estimates={10: 0.3}, retire_after_s=None)
+    assert whys(associator) == [(1, 0, "start"), (2, 20, "start")]
+
+
 def test_caps_are_kept_and_counted():
     many = [detection(25 * n, y) for n in range(3) for y in (5.0, 55.0)]
     associator, _ = associate(looks(many, many), max_objects=4)
@@ -139,6 +171,15 @@ def test_no_object_begins_on_a_tracked_one_or_on_another_start():
     associator, _ = associate(looks(doubled, doubled))
     assert len(whys(associator)) == 1
     assert associator.dropped["on_an_object"] == 2
+
+
+def test_a_link_is_sure_only_where_no_other_detection_could_be_meant():
+    alone = Links(looks([detection(10), detection(60, category="bus")], [detection(16), detection(58, category="bus")]))
+    assert alone.is_sure(1, 0)
+    assert alone.is_sure(1, 1)
+    two = Links(looks([detection(10), detection(50)], [detection(26), detection(36)]))
+    assert two.earlier(1, 0) is not None
+    assert not two.is_sure(1, 0)
 
 
 def test_detections_are_linked_over_a_missed_look():
@@ -233,7 +274,9 @@ def test_identities_that_are_text_are_numbered_and_kept_with_the_prompts():
 def test_a_restored_associator_knows_the_identities():
     seen = looks([detection(10, track_id="4")], [detection(60, track_id="4")])
     first, _ = associate(seen[:1])
-    again = Associator(seen, Association(), size=SIZE, masks_of=lambda _: np.zeros((1, *SIZE), bool), time_of=float)
+    again = Associator(
+        seen, Association(), size=SIZE, masks_of=lambda _: (np.zeros((1, *SIZE), bool), [0.9]), time_of=float
+    )
     again.restore(first.state())
     tracked = TrackedFrame(
         frame_index=10,

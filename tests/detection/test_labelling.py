@@ -107,6 +107,19 @@ def test_identities_become_object_ids_and_their_prompts_give_the_same_rows(setti
     assert rows_of(replayed(settings, clip, part)).sort_by(order).equals(rows_of(part).sort_by(order))
 
 
+def test_objects_of_detections_end_at_a_cut_and_are_replayed(settings, clip, tmp_path):
+    Labeler(settings).label(task(clip, tmp_path, evidence(), cuts=(10,)))
+    part = part_of(settings)
+    prompts = json.loads(part.video["prompts"][0].as_py())
+    begun = [(p["object_id"], p["frame_index"], p["category"]) for p in prompts if p["why"] == "start"]
+    assert begun[:2] == [(1, 0, "red"), (2, 4, "green")]
+    assert min(frame for _, frame, _ in begun[2:]) == 12
+    before = [max(p["until_frame"] for p in prompts if p["object_id"] == i and "until_frame" in p) for i in (1, 2)]
+    assert before == [10, 10]
+    assert json.loads(part.video["association"][0].as_py())["cuts"] == [10]
+    assert rows_of(replayed(settings, clip, part)).equals(rows_of(part))
+
+
 def test_an_interrupted_video_continues_with_its_association(settings, clip, tmp_path):
     Labeler(settings).label(task(clip, tmp_path, evidence(), key="whole"))
     stopped = []

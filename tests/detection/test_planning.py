@@ -73,6 +73,12 @@ def test_detections_of_other_videos_relabel_nothing_and_are_said(tmp_path):
     )
 
 
+def test_a_parquet_table_that_is_not_sorted_by_video_is_reported(tmp_path):
+    warned = "is not sorted by video_id: workers read most of its row groups for every video"
+    assert not any(warned in note for note in plan(tmp_path, rows()).notes)
+    assert any(warned in note for note in plan(tmp_path, [*rows()[::2], *rows()[1::2]]).notes)
+
+
 @pytest.mark.parametrize("changed", [{"min_score": 0.5}, {"classes": ("car",)}, {"retire_after_s": None}], ids=str)
 def test_every_setting_of_association_relabels_videos_with_detections(tmp_path, changed):
     assert changed_by(tmp_path, rows(), association=Association(**changed)) == set(VIDEOS)

@@ -1,4 +1,4 @@
-"""Objects that are decided while tracking, on two of the scenes; `tests.benchmarks.association` has all of them."""
+"""Objects that are decided while tracking, on three of the scenes; `tests.benchmarks.association` has all of them."""
 
 from functools import cache
 
@@ -8,7 +8,7 @@ from tests.scenes.detections import detect
 from tests.scenes.metrics import Figures, figures
 from tests.scenes.scene import make_scene
 
-NUMBERS = (0, 4)
+NUMBERS = (0, 2, 3)
 EVERY_S = 0.5
 
 
@@ -25,12 +25,12 @@ def test_a_thing_has_one_masklet() -> None:
     assert figures_of(labelling.from_detections).ids_per_thing < 1.3
 
 
-def test_identities_are_nearly_those_of_true_boxes() -> None:
-    """A noisy detector costs little against the true box of each thing on the first look that can see it."""
+def test_identities_are_at_least_those_of_true_boxes() -> None:
+    """The true box of each thing on the first look that can see it, against all looks of a noisy detector."""
     ours, true = (figures_of(method) for method in (labelling.from_detections, labelling.from_true_box))
     assert true.ids_per_thing == 1
-    assert ours.idf1 >= true.idf1 - 0.05
-    assert ours.hota >= true.hota - 0.05
+    assert ours.idf1 >= true.idf1
+    assert ours.hota >= true.hota
 
 
 def test_linking_boxes_before_tracking_makes_more_masklets() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pipeline.errors import PromptError
+from pipeline.manifest.ends import appearances
 from pipeline.tracking import Direction, Engine, FramePrompt, TrackedFrame, TrackedObject
 from pipeline.tracking.decisions import Decision
 from tests.tracking import models
@@ -24,7 +25,8 @@ SCRIPT: dict[int, dict[int, FramePrompt]] = {
     10: {1: v.prompt("box")},
     11: {1: v.prompt("clicks"), 3: v.prompt("box")},
 }
-ENDS = {8: [3]}
+ENDS = {8: [1, 3]}
+"""Objects 1 and 3 end after frame 8; 1 begins again on the next frame, 3 on frame 11."""
 FRAMES = 14
 
 
@@ -55,14 +57,16 @@ def objects_of(
 ) -> list[TrackedObject]:
     """The script as the prompts of a manifest."""
     ids = sorted({object_id for prompts in script.values() for object_id in prompts})
-    last = {object_id: frame + 1 for frame, ended in ends.items() for object_id in ended}
     return [
         TrackedObject(
-            object_id=object_id,
-            prompts={t: prompts[object_id] for t, prompts in script.items() if object_id in prompts},
-            end=last.get(object_id),
+            object_id=object_id, prompts={t: script[t][object_id] for t in each.prompts}, first=each.first, end=each.end
         )
         for object_id in ids
+        for each in appearances(
+            [t for t, prompts in script.items() if object_id in prompts],
+            [],
+            [frame + 1 for frame, ended in ends.items() if object_id in ended],
+        )
     ]
 
 
@@ -74,19 +78,17 @@ def assert_equal(expected: Sequence[TrackedFrame], got: Sequence[TrackedFrame]) 
             torch.testing.assert_close(getattr(other, name), getattr(one, name), rtol=0, atol=0, equal_nan=True)
 
 
-SCRIPT_WITHOUT_LATE = {t: {i: p for i, p in prompts.items() if (t, i) != (11, 3)} for t, prompts in SCRIPT.items()}
-
-
 @pytest.mark.parametrize("direction", ["forward", "both"])
 @pytest.mark.parametrize("kept", [1, 2, 4])
 def test_decided_prompts_equal_given_ones_bit_by_bit(kept: int, direction: Direction) -> None:
-    source, decider = v.MemorySource(SAM2, v.video(FRAMES)), Scripted(SCRIPT_WITHOUT_LATE, ENDS)
+    source, decider = v.MemorySource(SAM2, v.video(FRAMES)), Scripted(SCRIPT, ENDS)
     engine = Engine(SAM2)
     settings: Any = {"direction": direction, "max_conditioning_frames": kept}
     decided = list(engine.propagate(source, [], decider=decider, **settings))
-    given = list(engine.propagate(source, objects_of(SCRIPT_WITHOUT_LATE, ENDS), **settings))
+    given = list(engine.propagate(source, objects_of(SCRIPT, ENDS), **settings))
     assert decider.shown[5] == (1,)
-    assert decider.shown[9] == (1, 2)
+    assert decider.shown[9] == (2,)
+    assert decider.shown[10] == (1, 2)
     assert_equal(given, decided)
 
 
@@ -94,12 +96,12 @@ def test_decided_prompts_equal_given_ones_bit_by_bit(kept: int, direction: Direc
 def test_a_checkpoint_between_decisions_continues_bit_by_bit(direction: Direction) -> None:
     source, engine = v.MemorySource(SAM2, v.video(FRAMES)), Engine(SAM2)
     settings: Any = {"direction": direction, "max_conditioning_frames": 2}
-    whole = list(engine.propagate(source, [], decider=Scripted(SCRIPT_WITHOUT_LATE, ENDS), **settings))
+    whole = list(engine.propagate(source, [], decider=Scripted(SCRIPT, ENDS), **settings))
     for stop in range(1, len(whole), 2):
-        with engine.propagate(source, [], decider=Scripted(SCRIPT_WITHOUT_LATE, ENDS), **settings) as first:
+        with engine.propagate(source, [], decider=Scripted(SCRIPT, ENDS), **settings) as first:
             head = list(itertools.islice(first, stop))
             state = first.checkpoint()
-        again = Scripted(SCRIPT_WITHOUT_LATE, ENDS)
+        again = Scripted(SCRIPT, ENDS)
         tail = list(engine.propagate(source, [], decider=again, resume=state, **settings))
         assert_equal(whole, head + tail)
         assert list(again.shown) == [2, 5, 6, 7, 8, 9, 10, 11]
@@ -108,8 +110,8 @@ def test_a_checkpoint_between_decisions_continues_bit_by_bit(direction: Directio
 def test_objects_that_are_given_and_decided_share_a_video() -> None:
     source, engine = v.MemorySource(SAM2, v.video(FRAMES)), Engine(SAM2)
     mine = v.tracked(0, f3=v.prompt("click"), f8=v.prompt("box"))
-    decided = list(engine.propagate(source, [mine], decider=Scripted(SCRIPT_WITHOUT_LATE), max_conditioning_frames=4))
-    given = list(engine.propagate(source, [mine, *objects_of(SCRIPT_WITHOUT_LATE, {})], max_conditioning_frames=4))
+    decided = list(engine.propagate(source, [mine], decider=Scripted(SCRIPT), max_conditioning_frames=4))
+    given = list(engine.propagate(source, [mine, *objects_of(SCRIPT, {})], max_conditioning_frames=4))
     assert_equal(given, decided)
 
 
@@ -126,7 +128,7 @@ def test_two_lanes_decide_as_one_does() -> None:
     sources = [v.MemorySource(SAM2, v.video(FRAMES, seed=seed)) for seed in (0, 1)]
 
     def masks(engine: Engine, source: v.MemorySource) -> list[torch.Tensor]:
-        decider = Scripted(SCRIPT_WITHOUT_LATE, ENDS)
+        decider = Scripted(SCRIPT, ENDS)
         return [f.logits > 0 for f in engine.propagate(source, [], decider=decider, max_conditioning_frames=4)]
 
     alone = [masks(Engine(SAM2), source) for source in sources]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from pipeline.detection.location import is_table
 from pipeline.detection.sources.classes import Categories, names_in_file, read_names
@@ -20,7 +21,7 @@ from pipeline.detection.sources.pictures import PictureNames, VideoIds
 from pipeline.detection.sources.reading import Reading, Videos
 from pipeline.detection.sources.rows import Rows
 from pipeline.detection.sources.yolo import Tails, yolo_rows
-from pipeline.detection.table import to_detections
+from pipeline.detection.table import is_parquet, is_sorted, to_detections
 from pipeline.errors import ManifestError
 from pipeline.manifest.bad_rows import BadRow, clip
 from pipeline.manifest.source import naming_file, open_or_refuse
@@ -70,6 +71,14 @@ class Source:
         with open_or_refuse(self.uri, self._open) as file, naming_file(self.uri):
             first = next(table_batches(self.uri, file), None)
         return first is not None and names_videos(first.schema.names) and "segments" not in first.schema.names
+
+    @property
+    def is_sorted(self) -> bool:
+        """Whether a worker reads few row groups for one video; True for files without row groups."""
+        if not is_parquet(self.uri):
+            return True
+        with open_or_refuse(self.uri, self._open) as file, naming_file(self.uri):
+            return is_sorted(pq.read_metadata(file))
 
     def batches(self) -> Iterator[Batch]:
         """All rows in batches; `notes` is complete after the last one.

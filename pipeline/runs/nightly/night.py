@@ -9,12 +9,14 @@ from typing import Any
 
 from pipeline.errors import CorpusError, StorageError
 from pipeline.runs.config import RunConfig
+from pipeline.runs.detection import detection_config, detections_of, labelling_config, videos_of
 from pipeline.runs.nightly import history
 from pipeline.runs.nightly.clock import check_night, night_of, stop_time
 from pipeline.runs.nightly.report import (
     absent_videos,
     bad_rows_record,
     begin_record,
+    detection_record,
     end_record,
     union_record,
     with_run,
@@ -90,7 +92,19 @@ def run_night(
         record |= bad_rows_record(union.bad_rows, bad_rows_before)
         config, over_budget = _limits(settings, before, stop_at=stop_at, now=started)
         due = due_rule(settings.retry_after_s(), now=started)
-        report = (label or _label_corpus())(config, watch=follow, manifest=union.manifest, retry=due)
+        label = label or _label_corpus()
+        detected = None
+        if config.detect:
+            detected = label(detection_config(config), watch=watch, manifest=videos_of(union.manifest), retry=due)
+            record["detection"] = detection_record(detected)
+            config = _after_detection(config, detected, now=now())
+        report = label(config, watch=follow, manifest=union.manifest, retry=due)
+        if detected:
+            report = replace(
+                report,
+                gpu_hours=report.gpu_hours + detected.gpu_hours,
+                actor_hours=report.actor_hours + detected.actor_hours,
+            )
         earlier_runs = [attempt["run_id"] for attempt in before if attempt.get("run_id")]
         record = with_run(record, report, settings, over_budget=over_budget, earlier_runs=earlier_runs)
         record |= bad_rows_record([*union.bad_rows, *report.bad_rows], bad_rows_before)
@@ -140,16 +154,33 @@ def _keep_tidy(store: Store, settings: NightSettings) -> list[dict[str, Any]]:
 
 
 def plan_night(settings: NightSettings) -> tuple[Union, Prepared]:
-    """The manifests and the plan of the present night; starts and writes nothing."""
+    """The manifests and the plan of the present night, with [detect] that of detection; starts and writes nothing."""
     union = _read(settings, _storage(settings))
-    return union, prepare(settings.run, manifest=union.manifest, retry=due_rule(settings.retry_after_s()))
+    config, manifest = settings.run, union.manifest
+    if config.detect:  # labelling depends on what will be found
+        config, manifest = detection_config(config), videos_of(manifest)
+    return union, prepare(config, manifest=manifest, retry=due_rule(settings.retry_after_s()))
 
 
 def _read(settings: NightSettings, storage: Storage) -> Union:
     uris = find_manifests(settings.manifests, storage=storage)
-    union = read_union(uris, storage=storage, on_bad_row=settings.run.on_bad_row)
+    run = settings.run
+    detections = detections_of(run) if run.detect else run.detections
+    union = read_union(uris, storage=storage, on_bad_row=run.on_bad_row, detections=detections)
     log_union(union)
     return union
+
+
+def _after_detection(config: RunConfig, detected: RunReport, *, now: datetime) -> RunConfig:
+    """The labelling that follows detection, with the rest of the budget; it labels nothing if detection was stopped."""
+    config = labelling_config(config)
+    budget = config.budget_gpu_hours
+    if budget is not None:
+        budget -= detected.gpu_hours or detected.actor_hours
+    if detected.stopped_by or (budget is not None and budget <= 0):
+        log.warning("nothing is labelled: detection was stopped, or used the night's budget")
+        return replace(config, stop_at=now.timestamp())
+    return replace(config, budget_gpu_hours=budget)
 
 
 def _limits(

@@ -164,6 +164,19 @@ def with_run(
     return whole
 
 
+def detection_record(report: RunReport) -> dict[str, Any]:
+    """The part of the record about the detection that came before labelling."""
+    return {
+        "run_id": report.run_id,
+        "videos": report.labelled,
+        "detections": report.masks,
+        "failures": [f"{failure.video_id}: {failure.message}" for failure in report.failures],
+        "left": report.left,
+        "seconds": round(report.seconds, 1),
+        "hours": round(report.gpu_hours or report.actor_hours, 6),
+    }
+
+
 def end_record(
     record: Mapping[str, Any], *, attempt: int, ended: datetime, error: BaseException | None
 ) -> dict[str, Any]:

@@ -22,11 +22,14 @@ TYPES: dict[str, type] = {
     "compare_nights": int,
     "optimize_after": int,
     "label": dict,
+    "detect": dict,
     "retry": dict,
     "links": dict,
 }
 NIGHT_DECIDES = ("manifest", "prompts", "output", "config", "dry_run", "stop_at", "detect", "detector")
 """Options of `jobs.label` that the table [label] may not hold."""
+OF_DETECTION = {"classes": "detect", "model": "detector", "at": "at", "threshold": "threshold"}
+"""Names of the table [detect], which comes before labelling, and those of the options of `jobs.label`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +114,21 @@ def read_settings(path: str, *, run_config: Callable[[Mapping[str, Any]], RunCon
         for name in label:
             if name.replace("-", "_") in NIGHT_DECIDES:
                 raise UsageError(f"[label] {name} is not allowed; the nightly sets it")
+        label |= _of_detection(values.pop("detect", {}))
         run = run_config({**label, "output": output, "manifest": ", ".join(manifests)})
         return NightSettings(manifests=manifests, run=run, **values)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
+
+
+def _of_detection(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `jobs.label` for the table [detect]."""
+    for name in table:
+        if name not in OF_DETECTION:
+            raise UsageError(f"[detect] {name!r} is no setting; allowed are {', '.join(sorted(OF_DETECTION))}")
+    if table and (missing := [name for name in ("classes", "model") if name not in table]):
+        raise UsageError(f"[detect] {missing[0]} is missing; it needs classes and model")
+    return {OF_DETECTION[name]: value for name, value in table.items()}
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:

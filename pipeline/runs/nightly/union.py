@@ -73,8 +73,15 @@ def read_union(
     *,
     storage: Storage,
     on_bad_row: OnBadRow = "fail",
+    detections: str | None = None,
 ) -> Union:
     """Read manifests, oldest first, and join them.
+
+    Args:
+        uris: the manifests.
+        storage: endpoints and credentials.
+        on_bad_row: what to do about rows that break a rule.
+        detections: detections of the rows that name none; they then need no prompts.
 
     Raises:
         ManifestError: A manifest cannot be read or has bad rows, and `on_bad_row` is "fail".
@@ -87,7 +94,9 @@ def read_union(
     unread: list[ManifestCounts] = []
     for uri in uris:
         try:
-            manifests.append((uri, read_manifest(uri, on_bad_row=on_bad_row, open_file=open_file)))
+            manifests.append(
+                (uri, read_manifest(uri, detections=detections, on_bad_row=on_bad_row, open_file=open_file))
+            )
         except CorpusError as error:
             if on_bad_row == "fail":
                 raise

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -6,7 +7,9 @@ from typing import Any
 import pytest
 
 from jobs import nightly as job
+from pipeline.detection.settings import DetectionParameters
 from pipeline.errors import CorpusError, ManifestError
+from pipeline.runs.config import DetectFirst
 from pipeline.runs.nightly import history
 from pipeline.runs.nightly.night import run_night
 from pipeline.runs.nightly.settings import NightSettings
@@ -92,6 +95,24 @@ def test_the_budget_is_the_nights_and_not_each_attempts(night: NightSettings) ->
     assert budgets[:2] == [0.8, pytest.approx(0.3)]
     assert label.asked[2][0].stop_at <= EVENING.timestamp()
     assert (record["stopped_by"], record["exit_code"]) == ("budget", 4)
+
+
+def test_a_night_detects_before_it_labels_and_counts_the_hours_of_both(night: NightSettings, tmp_path: Path) -> None:
+    detect = DetectFirst(model="d", parameters=DetectionParameters(classes=("cat",)))
+    write_manifest(tmp_path / "m" / "c.parquet", {**row("cow"), "prompts": None}, row("hen"))
+    night = replace(night, run=replace(night.run, detect=detect), budget_gpu_hours=2.0)
+    label = Labelling(report(masks=7), report(), report(stopped_by="stop-at", left=1), report(left=1))
+    record = run(night, label)
+    (first, videos, _), (second, manifest, _) = label.asked
+    assert (first.output, first.detection) == (f"{night.run.output}/detections", detect.parameters)
+    assert {tuple(videos.video(n).prompts) for n in range(len(videos))} == {()}
+    assert videos.table["detections"].null_count == len(videos) == 4
+    assert second.detections == f"{night.run.output}/detections"
+    assert [len(manifest.video(n).prompts) for n in range(4)] == [1, 1, 0, 1]
+    assert (first.budget_gpu_hours, second.budget_gpu_hours, record["gpu_hours"]) == (2.0, 1.5, 1.0)
+    assert (record["detection"]["videos"], record["detection"]["detections"]) == (1, 7)
+    run(night, label, at=datetime(2026, 11, 23, 1, tzinfo=UTC))
+    assert label.asked[3][0].stop_at == datetime(2026, 11, 23, 1, tzinfo=UTC).timestamp()
 
 
 def test_failures_give_exit_code_3_and_bad_manifests_2(night: NightSettings, tmp_path: Path) -> None:

@@ -47,6 +47,14 @@ def test_a_whole_configuration_is_read(tmp_path: Path, monkeypatch: pytest.Monke
     assert found.retry_after_s() == {"oom": 604800}
 
 
+def test_detection_before_labelling_is_read(tmp_path: Path) -> None:
+    detect = '[detect]\nmodel = "nobody/detector"\nclasses = "person, car"\nat = "0.5s"\nthreshold = 0.4\n'
+    found = read(tmp_path, WHOLE + detect).run.detect
+    assert found is not None
+    assert (found.model, found.parameters.classes) == ("nobody/detector", ("car", "person"))
+    assert (found.parameters.at, found.parameters.threshold) == ("0.5s", 0.4)
+
+
 def test_the_command_line_wins_and_a_submitted_job_finds_its_cluster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +84,8 @@ def test_the_command_line_wins_and_a_submitted_job_finds_its_cluster(
         ('oom = "7d"', 'oom = "7 days"', "duration is '7 days'"),
         ('oom = "7d"', 'ooom = "7d"', "'ooom' is no failure class; allowed are .*not_a_video.* oom"),
         ('oom = "7d"', "oom = 7", "has 7; it must be a text in quotes"),
+        ("[retry]", '[detect]\nclasses = "car"\n[retry]', r"\[detect\] model is missing; it needs classes and model"),
+        ("[retry]", '[detect]\nclass = "car"\n[retry]', r"\[detect\] 'class' is no setting; allowed are at, classes"),
         ("manifests = ", "manifests = 7 #", "manifests is 7"),
         ("manifests = ", "manifests = [] #", "manifests is empty"),
         ("[retry]", "[retry", "cannot read the configuration"),

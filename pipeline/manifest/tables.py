@@ -39,8 +39,7 @@ def read_table(uri: str, *, open_file: OpenFile = open_any) -> pa.Table:
 
 def table_batches(uri: str, file: BinaryIO) -> Iterator[pa.RecordBatch]:
     """The rows of a table in the format of its suffix: .parquet, .csv or .jsonl."""
-    path = uri.partition("?")[0] if "://" in uri else uri
-    match PurePosixPath(path.lower()).suffix:
+    match _suffix(uri):
         case ".csv":
             yield from csv_batches(file, TYPES)
         case ".jsonl" | ".ndjson":
@@ -56,3 +55,16 @@ def table_batches(uri: str, file: BinaryIO) -> Iterator[pa.RecordBatch]:
             yield from row_batches(pq.ParquetFile(file))
         case _:
             raise ManifestError("the table must be a file that ends in .parquet, .csv or .jsonl")
+
+
+def column_names(uri: str, file: BinaryIO) -> list[str]:
+    """The names of a table's columns; of Parquet without reading a row."""
+    if _suffix(uri) in (".parquet", ".pq"):
+        return list(pq.ParquetFile(file).schema_arrow.names)
+    first = next(table_batches(uri, file), None)
+    return [] if first is None else list(first.schema.names)
+
+
+def _suffix(uri: str) -> str:
+    path = uri.partition("?")[0] if "://" in uri else uri
+    return PurePosixPath(path.lower()).suffix

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable
+from functools import cached_property
 from pathlib import PurePosixPath
 
 from pipeline.errors import ManifestError
@@ -90,9 +91,13 @@ class VideoIds:
 
     def __init__(self, known: Collection[str] | None) -> None:
         self._known = None if known is None else frozenset(known)
-        self._by_stem: dict[str, list[str]] = {}
-        for video_id in known or ():
-            self._by_stem.setdefault(_stem(video_id), []).append(video_id)
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for video_id in sorted(self._known or ()):
+            found.setdefault(_stem(video_id), []).append(video_id)
+        return found
 
     def of(self, name: str) -> str:
         """The id: the name itself if it is one, else that of the one video whose file has this name.

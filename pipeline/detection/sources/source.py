@@ -25,7 +25,7 @@ from pipeline.detection.table import is_parquet, is_sorted, to_detections
 from pipeline.errors import ManifestError
 from pipeline.manifest.bad_rows import BadRow, clip
 from pipeline.manifest.source import naming_file, open_or_refuse
-from pipeline.manifest.tables import table_batches
+from pipeline.manifest.tables import column_names, table_batches
 from pipeline.storage import Storage, open_source, redact
 
 Batch = tuple[pa.RecordBatch, list[BadRow]]
@@ -69,8 +69,8 @@ class Source:
         if len(self.files) > 1 or not is_table(self.uri) or self.reading != Reading():
             return False
         with open_or_refuse(self.uri, self._open) as file, naming_file(self.uri):
-            first = next(table_batches(self.uri, file), None)
-        return first is not None and names_videos(first.schema.names) and "segments" not in first.schema.names
+            names = column_names(self.uri, file)
+        return names_videos(names) and "segments" not in names
 
     @property
     def is_sorted(self) -> bool:

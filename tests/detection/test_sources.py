@@ -17,6 +17,7 @@ from pipeline.detection.sources.reading import Reading, Videos
 from pipeline.detection.sources.source import Source
 from pipeline.errors import CorpusError, ManifestError, UsageError
 from pipeline.masks import rle
+from pipeline.storage import Store
 
 SIZE = (48, 64)
 """Height and width."""
@@ -379,6 +380,18 @@ def test_two_files_of_one_sequence_are_refused(tmp_path: Path):
 def test_options_that_cannot_be_used_are_refused(given: dict[str, Any], message: str):
     with pytest.raises(UsageError, match=message):
         Reading(**given)
+
+
+def test_files_in_a_bucket_are_read_alike(tmp_path: Path, s3: Any):
+    store = Store(f"{s3.uri}/runs")
+    uri, _ = yolo_txt(tmp_path, records(tracks=True))
+    for path in Path(uri).rglob("*.*"):
+        store.put(path.relative_to(uri).as_posix(), path.read_bytes())
+    assert read(f"{s3.uri}/runs")[0].to_pylist() == read(uri)[0].to_pylist()
+    with pytest.raises(ManifestError, match=r"none holds no files of detections; allowed are a table"):
+        read(f"{s3.uri}/none")
+    with pytest.raises(ManifestError, match=r"none\.json: it does not exist"):
+        read(f"{s3.uri}/none.json")
 
 
 def test_what_was_assumed_is_noted(tmp_path: Path):

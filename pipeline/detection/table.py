@@ -151,10 +151,11 @@ def row_digests(detections: pa.Table | pa.RecordBatch) -> npt.NDArray[np.uint64]
     record[:, 4:6] = np.ascontiguousarray(np.stack(sides, axis=1)).view(np.uint64)
     record[:, 6] = _words_of_texts(pc.struct_field(mask, "counts"))
     record[:, 7] = _words_of_texts(_combined(detections, "category"))
-    tracks, data = _tracks(detections), record.tobytes()
-    records = (data[at : at + 64] + tracks.get(at, b"") for at in range(0, len(data), 64))
-    digests = b"".join([hashlib.sha256(each).digest() for each in records])
-    return np.frombuffer(digests, np.uint64).reshape(rows, 4)
+    data = record.tobytes()
+    digests = [hashlib.sha256(data[at : at + 64]).digest() for at in range(0, len(data), 64)]
+    for row, track in _tracks(detections):
+        digests[row] = hashlib.sha256(data[row * 64 : row * 64 + 64] + track).digest()
+    return np.frombuffer(b"".join(digests), np.uint64).reshape(rows, 4)
 
 
 def digest_of_sum(rows: int, total: npt.NDArray[np.uint64]) -> str:
@@ -170,13 +171,12 @@ def _words_of_texts(texts: pa.Array) -> npt.NDArray[np.uint64]:
     return np.array([*words, 0], np.uint64)[codes]
 
 
-def _tracks(detections: pa.Table | pa.RecordBatch) -> dict[int, bytes]:
-    """What identities add to the record of their row, by the record's first byte; no identity adds nothing."""
-    if "track_id" not in detections.schema.names:
-        return {}
-    tracks = _combined(detections, "track_id")
-    some = np.flatnonzero(flags(tracks.is_valid())).tolist()
-    return {row * 64: b"track:" + tracks[row].as_py().encode() for row in some}
+def _tracks(detections: pa.Table | pa.RecordBatch) -> Iterator[tuple[int, bytes]]:
+    """The rows with an identity, and what it adds to their record; no identity adds nothing."""
+    if "track_id" in detections.schema.names:
+        tracks = _combined(detections, "track_id")
+        for row in np.flatnonzero(flags(tracks.is_valid())).tolist():
+            yield row, b"track:" + tracks[row].as_py().encode()
 
 
 def _combined(detections: pa.Table | pa.RecordBatch, name: str) -> pa.Array:

@@ -37,4 +37,5 @@ def labelled_shares(manifest: pa.Table, rates: pa.Array) -> npt.NDArray[np.float
 def labelled_share(rate: str, fps: npt.NDArray[np.float64] | float) -> npt.NDArray[np.float64] | float:
     """The share of frames that a label rate labels of videos with these frame rates."""
     number = float(rate.removesuffix("fps").removesuffix("f"))
-    return np.minimum(number / fps, 1.0) if rate.endswith("fps") else 1 / number
+    share: npt.NDArray[np.float64] | float = np.minimum(number / fps, 1.0) if rate.endswith("fps") else 1 / number
+    return share

@@ -1,11 +1,12 @@
 """How many frames the pending videos have: from the manifest, from headers, or estimated from the size of the file."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooSlow
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -111,7 +112,7 @@ def _read_all(
     return found
 
 
-def _frames(record: dict[str, object], rate: str | None, *, storage: Storage, read: ReadLength) -> float | None:
+def _frames(record: Mapping[str, Any], rate: str | None, *, storage: Storage, read: ReadLength) -> float | None:
     """Frames to label of one row; None if its video cannot be read, which labelling then reports."""
     try:
         length = read(record["video_uri"], storage=storage, fps=record["fps"])
@@ -119,5 +120,5 @@ def _frames(record: dict[str, object], rate: str | None, *, storage: Storage, re
         return None
     if length is None:
         return None
-    part = length.within(record["start_s"], record["end_s"])  # type: ignore[arg-type]
-    return max(1.0, part.frames * (labelled_share(rate, part.fps) if rate else 1.0))
+    part = length.within(record["start_s"], record["end_s"])
+    return max(1.0, part.frames * float(labelled_share(rate, part.fps) if rate else 1.0))

@@ -1,3 +1,4 @@
+import io
 import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
@@ -5,15 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from pipeline.errors import ManifestError, UsageError
 from pipeline.runs.nightly.history import total
 from pipeline.runs.nightly.report import begin_record, end_record
 from pipeline.tables import Published
+from pipeline.tables.query import Labels
 from pipeline.views.night import Night, Picture, verdict
 from pipeline.views.night import page as night_page
+from pipeline.views.night.pictures import WIDTH, doubtful_pictures
 from pipeline.views.words import change, shown
 from tests.runs.nightly.examples import HOSTILE, STARTED, failure, manifest, night_record, report, row, settings
+from tests.views.conftest import BIG
+from tests.views.conftest import HOSTILE as CORPUS_HOSTILE
 
 TAGS_WITHOUT_END = {"meta", "br", "img"}
 
@@ -221,3 +227,11 @@ def test_the_page_links_to_labels_run_and_addresses_of_the_settings(tmp_path: Pa
     assert ">Labels</a>" not in on_s3
     with pytest.raises(UsageError, match="javascript"):
         settings(links={"Site": "javascript:alert(1)"})
+
+
+def test_pictures_show_the_worst_object_of_each_doubtful_video(labels: Labels) -> None:
+    found = doubtful_pictures(labels, run_ids=["run"])
+    assert (found[0].video_id, found[0].object_id) == (CORPUS_HOSTILE, BIG)
+    assert len({each.video_id for each in found}) == len(found) <= 2  # the file of the third is gone
+    assert all(Image.open(io.BytesIO(each.jpeg)).size[0] == WIDTH for each in found)
+    assert doubtful_pictures(labels, run_ids=["another"]) == []

@@ -7,7 +7,7 @@ Copy this file into Airflow's DAG folder. The worker that runs the task needs, i
     SAM2_CORPUS_CONFIG   nightly.toml (default: /etc/sam2-corpus/nightly.toml)
     RAY_AUTH_MODE=token, RAY_AUTH_TOKEN
 
-The task returns the exit code. 0 all labelled. 3 videos failed or stay in quarantine: succeeds, with a warning. 4
+The task returns the exit code. 0 no new failures. 3 new failures or bad rows: succeeds, with a warning. 4
 stopped before the end: succeeds, and the next night continues. 2 wrong settings: fails at once. All others are retried
 three times; an attempt that finds the night running follows it.
 """
@@ -43,7 +43,7 @@ def night() -> int:
         case 0:
             return code
         case 3:
-            log.warning("videos failed or stay in quarantine; see the night's page")
+            log.warning("videos failed or rows were bad that were not so before; see the night's page")
             return code
         case 4:
             log.warning("stopped before the end; the next night continues")

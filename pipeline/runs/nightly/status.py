@@ -97,8 +97,8 @@ def lines(status: Status, *, now: float, flights: int = 20) -> list[str]:
     eta = progress.get("eta_s")
     found = [
         f"run {status.run_id}: {state} after {duration(spent)}{said}",
-        f"{done} of {count(videos, 'video')} done{''.join(f', {text}' for text in _troubles(status) if text)}, "
-        f"{status.in_flight} in flight on {count(progress['workers'], 'actor')}, {status.waiting} waiting",
+        f"{done} of {count(videos, 'video')} done"
+        + "".join(f", {text}" for text in (*_troubles(status), _rest(status, state)) if text),
         f"{progress['frames'] / labelled_s:.1f} frames/s, {progress['masks'] / labelled_s:.1f} masks/s, "
         f"{done * 3600 / labelled_s:.0f} videos/h, {progress['gpu_hours'] or progress['actor_hours']:.2f} "
         f"{'GPU' if progress['gpu_hours'] else 'actor'} hours"
@@ -121,6 +121,14 @@ def lines(status: Status, *, now: float, flights: int = 20) -> list[str]:
         later = f"{count(status.idle_since, 'later run')} had nothing to label"
         found.append(f"{later}; the last: {status.last_idle.run_id}, {ago} ago")
     return found
+
+
+def _rest(status: Status, state: str) -> str:
+    """What is in flight and waiting; of a run that has ended, what it left."""
+    if state == "ended":
+        return f"{status.waiting} left" if status.waiting else ""
+    actors = count(status.progress["workers"], "actor")
+    return f"{status.in_flight} in flight on {actors}, {status.waiting} waiting"
 
 
 def _troubles(status: Status) -> tuple[str, str]:

@@ -51,7 +51,11 @@ def test_the_status_counts_done_in_flight_failed_and_waiting_videos() -> None:
 def test_a_run_without_updates_is_silent_unless_it_has_ended() -> None:
     assert status().state(1659.0) == "running"
     assert status().state(1661.0) == "silent"
-    assert status(state="ended").state(99999.0) == "ended"
+    ended = status(state="ended", in_flight=0, flights=[], truncated=1, damaged=2, quarantined=4, unreadable=1)
+    assert ended.state(99999.0) == "ended"
+    assert lines(ended, now=99999.0)[1] == (
+        "40 of 100 videos done, 1 truncated, 2 damaged, 4 failed, 4 in quarantine since earlier runs, 57 left"
+    )
     assert "ETA" not in "".join(lines(status(), now=2000.0))
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -91,6 +92,18 @@ def test_the_first_changed_frame_of_each_kind_of_edit(name: str) -> None:
     assert changed(old, new, CAUSAL) == causal
     for never in (Parameters(direction="backward"), Parameters(direction="both"), Parameters(retire_after_s=5)):
         assert changed(old, new, never) is None
+
+
+def test_the_rule_was_written_for_every_parameter_and_field_of_a_prompt() -> None:
+    """For a new one, decide in labels/changes.py whether earlier frames then depend on later prompts."""
+    assert {field.name for field in fields(Parameters)} == {
+        *("direction", "dtype", "mask_threshold", "max_hole_area", "max_sprinkle_area", "non_overlapping"),
+        *("max_conditioning_frames", "retire_after_s"),
+    }
+    assert {field.name for field in fields(Prompt)} == {
+        *("object_id", "frame_index", "time_s", "points", "box", "mask", "category"),
+        *("correct", "until_frame", "until_s"),
+    }
 
 
 def test_a_prompt_off_the_grid_of_a_label_rate_changes_every_frame() -> None:

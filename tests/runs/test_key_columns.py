@@ -131,6 +131,7 @@ OPTIONS_THAT_ARE_INPUTS = {
     "detection",
     "detect",
     "detections",
+    "reading",
     "label_fps",
     "every",
 }

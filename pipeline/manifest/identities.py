@@ -6,7 +6,8 @@ from typing import TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 
-MAX_ID = 2**63 - 1
+MAX_ID = 2**53 - 1
+"""The largest identity that is an object id itself: JavaScript and JSON readers keep no larger number exactly."""
 
 
 def object_ids(identities: Iterable[str], *, taken: Iterable[int] = ()) -> dict[str, int]:

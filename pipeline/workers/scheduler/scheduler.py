@@ -73,6 +73,8 @@ class Scheduler:
         self._pace = 0.0  # seconds per unit of cost, of the slowest video so far
         self._started = 0
         self._start_failures: dict[int, list[str]] = {kind: [] for kind in range(len(limits.kinds))}
+        self._open_kinds = [*self._start_failures]
+        """Kinds whose workers can start."""
         self._outgrown: Counter[int] = Counter()  # attempts that ran out of memory on a kind that is not the largest
         self._stopping = False
         self._next_deadline_check = 0.0
@@ -84,6 +86,7 @@ class Scheduler:
         """A worker has loaded its model."""
         self.workers[name].ready = True
         self._start_failures[self.workers[name].kind].clear()
+        self._open_kinds = self._find_open_kinds()
 
     def worker_failed_to_start(self, name: str, message: str) -> None:
         """A worker could not load its model, or died while starting."""
@@ -135,16 +138,17 @@ class Scheduler:
 
     def decide(self, now: float) -> list[Action]:
         """Actions to carry out now. Call after every event, and about once a second for deadlines and retries."""
-        if not self._open_kinds():
+        if not self._open_kinds:
             return [Abort(self._start_failures[0][-1])]
         actions: list[Action] = [*self._quarantined]
         self._quarantined.clear()
         actions += self._kills(now)
         killed = {action.worker for action in actions if isinstance(action, Kill)}
         if not self._stopping:
-            able = [w for w in self.workers.values() if w.ready and not w.draining and w.name not in killed]
+            able = [worker for worker in self.workers.values() if worker.ready and not worker.draining]
+            able = [worker for worker in able if worker.name not in killed] if killed else able
             for kind in reversed(range(len(self.limits.kinds))):  # what only the largest kind may take is taken first
-                actions += self._assignments([worker for worker in able if worker.kind == kind], kind, now)
+                actions += self._assignments(self._of_kind(able, kind), kind, now)
         for kind in range(len(self.limits.kinds)):
             actions += self._resize(kind, now)
         return actions
@@ -167,7 +171,8 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """Number of videos that are neither labelled, in quarantine nor in flight."""
-        return len(self._waiting) + sum(map(len, self._copies.values()))
+        copies = sum(map(len, self._copies.values())) if self._copies else 0
+        return len(self._waiting) + copies
 
     def deadline_s(self, cost: float) -> float:
         """Seconds a video of this cost may take: a multiple of the slowest pace so far, with a floor."""
@@ -183,18 +188,18 @@ class Scheduler:
 
     # --- inside ---
 
-    def _open_kinds(self) -> list[int]:
-        """Kinds whose workers can start."""
+    def _find_open_kinds(self) -> list[int]:
         return [kind for kind, failures in self._start_failures.items() if len(failures) < MAX_START_FAILURES]
 
     def _could_not_start(self, worker: Worker, message: str) -> None:
         self._start_failures[worker.kind].append(message)
-        self._waiting.largest = max(self._open_kinds(), default=0)
+        self._open_kinds = self._find_open_kinds()
+        self._waiting.largest = max(self._open_kinds, default=0)
 
     def _charge(self, index: int, attempt: Attempt, now: float, kind: int) -> None:
         attempts = self._attempts.setdefault(index, [])
         attempts.append(attempt)
-        larger = [each for each in self._open_kinds() if each > kind]
+        larger = [each for each in self._open_kinds if each > kind]
         if attempt.cause == "oom" and larger:
             self._outgrown[index] += 1
             self._waiting.move(index, larger[0])
@@ -240,12 +245,16 @@ class Scheduler:
             reserved |= {worker.name for worker in least_busy[: max(0, wanted)]}
         return reserved
 
+    def _of_kind(self, workers: list[Worker], kind: int) -> list[Worker]:
+        return workers if len(self.limits.kinds) == 1 else [worker for worker in workers if worker.kind == kind]
+
     def _places(self, kind: int) -> int:
         """Videos that a worker of this kind may have: fewer where those that wait are shared out evenly."""
-        places = self.limits.kinds[kind].in_flight
-        sharing = [each for each in self._open_kinds() if self._waiting.count(each)]
+        places, waiting = self.limits.kinds[kind].in_flight, self.waiting
+        if waiting >= places * self.limits.workers:
+            return places
+        sharing = [each for each in self._open_kinds if self._waiting.count(each)]
         workers = sum(self.limits.kinds[each].workers for each in sharing)
-        waiting = self.waiting
         if workers and waiting < places * workers:
             in_flight = sum(len(worker.in_flight) for worker in self.workers.values() if worker.kind in sharing)
             places = min(places, math.ceil((waiting + in_flight) / workers))
@@ -263,9 +272,10 @@ class Scheduler:
         free = [(len(each.in_flight), each.load, each.name) for each in workers if len(each.in_flight) < places]
         if not free:
             return
-        total = sum(worker.load for worker in workers)
-        starting = sum(not w.ready and now - w.started < START_S for w in self.workers.values() if w.kind == kind)
-        sharing = len(workers) + starting
+        total, sharing = sum([worker.load for worker in workers]), len(workers)
+        if sharing < len(self.workers):
+            others = self._of_kind([*self.workers.values()], kind)
+            sharing += sum(not worker.ready and now - worker.started < START_S for worker in others)
         heapq.heapify(free)
         while free:
             count, load, name = heapq.heappop(free)
@@ -292,17 +302,18 @@ class Scheduler:
         return self._waiting.take(worker.kind, now)
 
     def _resize(self, kind: int, now: float) -> Iterator[Start | Stop]:
-        limit, workers = self.limits.kinds[kind], [worker for worker in self.workers.values() if worker.kind == kind]
+        limit, workers = self.limits.kinds[kind], self._of_kind([*self.workers.values()], kind)
         wanted = 0 if self._stopping else min(limit.workers, self._waiting.count(kind))
-        useful = [worker for worker in workers if not worker.draining]
-        idle = [worker for worker in useful if not worker.in_flight]
-        busy = len(useful) - len(idle)
+        draining = [worker for worker in workers if worker.draining]
+        free = [worker for worker in workers if not worker.in_flight]
+        idle = [worker for worker in free if not worker.draining]
+        busy = len(workers) - len(draining) - len(idle)
         spare = idle[min(wanted, limit.workers - busy) :]
-        drained = [worker for worker in workers if worker.draining and not worker.in_flight]
+        drained = [worker for worker in free if worker.draining]
         for worker in [*spare, *drained]:
             del self.workers[worker.name]
             yield Stop(worker.name)
-        missing = min(wanted, limit.workers - busy) - len(idle) if kind in self._open_kinds() else 0
+        missing = min(wanted, limit.workers - busy) - len(idle) if kind in self._open_kinds else 0
         for _ in range(missing):
             name = f"{limit.name}-{self._started}"
             self._started += 1

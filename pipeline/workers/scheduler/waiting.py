@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -41,14 +41,17 @@ class Waiting:
             self._lines = [_Line(indices[of_each == kind], priorities) for kind in range(kinds)]
         self._retries: list[list[tuple[float, int]]] = [[] for _ in range(kinds)]  # heaps of (earliest start, index)
         self._suspects: list[int] = []
+        self._count = len(order)
 
     def __len__(self) -> int:
-        return sum(map(len, self._lines)) + sum(map(len, self._retries)) + len(self._suspects)
+        return self._count
 
     def count(self, kind: int) -> int:
         """Number of videos that workers of this kind may take."""
+        if kind >= self.largest:
+            return self._count
         kinds = range(self._reach(kind) + 1)
-        waiting = sum(len(self._lines[each]) + len(self._retries[each]) for each in kinds)
+        waiting = sum(self._lines[each].left + len(self._retries[each]) for each in kinds)
         return waiting + sum(self.fits(index, kind) for index in self._suspects)
 
     def fits(self, index: int, kind: int) -> bool:
@@ -65,10 +68,12 @@ class Waiting:
 
     def retry(self, index: int, when: float) -> None:
         """Let the video wait again, at least until the time `when`."""
+        self._count += 1
         heapq.heappush(self._retries[self.smallest_kind(index)], (when, index))
 
-    def suspect(self, indices: Iterable[int]) -> None:
+    def suspect(self, indices: Sequence[int]) -> None:
         """Let these videos wait for a worker of their own."""
+        self._count += len(indices)
         self._suspects += indices
 
     def suspects(self) -> dict[int, int]:
@@ -81,6 +86,7 @@ class Waiting:
         """Take a suspect for a worker of this kind."""
         for place, index in enumerate(self._suspects):
             if self.fits(index, kind):
+                self._count -= 1
                 return self._suspects.pop(place)
         return None
 
@@ -93,11 +99,13 @@ class Waiting:
         reach = self._reach(kind)
         for heap in self._retries[reach::-1]:
             if heap and heap[0][0] <= now:
+                self._count -= 1
                 return heapq.heappop(heap)[1]
-        lines = [line for line in self._lines[reach::-1] if len(line)]
+        lines = [line for line in self._lines[reach::-1] if line.left]
         if not lines:
             return None
-        line = max(lines, key=lambda each: each.priority)  # the first of equal ones
+        line = max(lines, key=lambda each: each.priority) if len(lines) > 1 else lines[0]  # the first of equal ones
+        self._count -= 1
         return line.take(cheapest=kind != self.largest)
 
     def _reach(self, kind: int) -> int:
@@ -117,10 +125,7 @@ class _Line:
             self._stop = self._ends[0]
         else:
             self._priorities = None
-        self._left = len(order)
-
-    def __len__(self) -> int:
-        return self._left
+        self.left = len(order)
 
     @property
     def priority(self) -> float:
@@ -134,8 +139,8 @@ class _Line:
         else:
             index = self._order[self._next]
             self._next += 1
-        self._left -= 1
-        if self._next == self._stop and self._left:
+        self.left -= 1
+        if self._next == self._stop and self.left:
             self._next = self._ends.pop(0)
             self._stop = self._ends[0]
         return int(index)

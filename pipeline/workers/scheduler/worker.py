@@ -1,6 +1,7 @@
 """The scheduler's record of a worker, and the limits that all workers share."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,11 @@ class Limits:
     """The smallest one first."""
     deadline_floor_s: float = 900.0
     """Seconds that any video may take."""
+
+    @cached_property
+    def workers(self) -> int:
+        """Number of workers of all kinds."""
+        return sum(kind.workers for kind in self.kinds)
 
     @classmethod
     def of(cls, *, workers: int, in_flight: int = 1, deadline_floor_s: float = 900.0) -> "Limits":

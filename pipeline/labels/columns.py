@@ -116,7 +116,7 @@ COMMENTS: dict[str, dict[str, str]] = {
         "detections_digest": "hash of the video's detections; null where prompts alone were given",
         "association": "settings by which detections became prompts, as JSON",
         "dropped_detections": "detections that began no object and matched none, by reason, as JSON",
-        "label_rate": "which frames are labelled, such as 6fps or 3f (every third), and prompted ones; null for all",
+        "label_rate": "which frames are labelled, such as 6fps or 3f, besides those of prompts or looks; null: all",
         "relabelled_from": "first frame that was tracked for these labels; rows before it are those of earlier labels, "
         "whose prompts differ only behind it; null if all frames were tracked",
         "duplicate_of": "video of equal content and prompts whose labels these are; null if it was tracked itself",

@@ -167,8 +167,6 @@ class RunConfig:
         rate = self.label_fps
         self._require("label_fps", rate is None or 0 < rate < float("inf"), "a number of frames a second above 0")
         self._require("label_fps", rate is None or self.every is None, "none beside --every, which also sets the rate")
-        both = self.detections is not None and (rate is not None or self.every is not None)
-        self._require("detections", not both, "none beside --label-fps or --every: objects are decided on all frames")
         allowed = "a whole number of frames such as 3f, or seconds such as 0.5s, above 0; the unit is needed"
         distance = re.fullmatch(r"(\d+)f|(\d+(?:\.\d+)?)s", self.every or "1f")
         self._require("every", distance is not None and float(distance[1] or distance[2]) > 0, allowed)

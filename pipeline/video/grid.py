@@ -1,5 +1,6 @@
 """Which frames of a video are labelled: a grid at a rate or a stride, and the prompted frames."""
 
+import math
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -42,6 +43,10 @@ class FrameGrid:
         if self.every is not None:
             return frame % self.every == 0
         return self._tick(frame, time_of) != self._tick(frame - 1, time_of)
+
+    def stride(self, fps: float | None) -> int:
+        """Frames from one labelled frame to the next in a video of this rate, rounded up; 24 where it is not known."""
+        return self.every or math.ceil((fps or 24.0) / (self.fps or 24.0))
 
     def _tick(self, frame: int, time_of: Callable[[int], float]) -> int:
         assert self.fps is not None

@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pyarrow.compute as pc
+
 from pipeline.detection import VideoDetections, read_video
 from pipeline.detection.association import Associator
 from pipeline.detection.thresholds import Association
@@ -13,6 +15,7 @@ from pipeline.manifest import Video, prompts_to_json
 from pipeline.storage import Storage, open_source, redact
 from pipeline.tracking import MaskPostprocessor, TrackedObject
 from pipeline.video import VideoReader
+from pipeline.workers.chosen import ChosenFrames
 from pipeline.workers.frames import ModelFrames
 
 MakeDecider = Callable[[ModelFrames], Associator]
@@ -42,6 +45,7 @@ def decider_maker(
     reader: VideoReader,
     objects: Sequence[TrackedObject],
     postprocessor: MaskPostprocessor,
+    chosen: ChosenFrames | None = None,
 ) -> MakeDecider:
     """Makes an Associator for each attempt to continue from a checkpoint.
 
@@ -51,6 +55,7 @@ def decider_maker(
         reader: the open video.
         objects: those of prompts.
         postprocessor: makes masks of logits.
+        chosen: the labelled frames, by whose positions the frames are read; None for all.
     """
 
     def index_at(times: list[float]) -> list[int | None]:
@@ -62,12 +67,21 @@ def decider_maker(
             association,
             source=frames,
             index_at=index_at,
-            time_of=lambda frame: frames.times[frame],
+            time_of=lambda frame: frames.times[frame if chosen is None else chosen.position(frame)],
             postprocessor=postprocessor,
             objects=objects,
         )
 
     return make
+
+
+def look_frames(detections: VideoDetections, reader: VideoReader) -> set[int]:
+    """The frames of a video on which its detector looked."""
+    frames = set(detections.table["frame_index"].drop_null().to_pylist())
+    timed = detections.table.filter(pc.is_null(detections.table["frame_index"]))
+    return frames | {
+        index for time in set(timed["time_s"].to_pylist()) if (index := _index_at(reader, time)) is not None
+    }
 
 
 def decided_columns(video: Video, associator: Associator, bad_rows: int) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """The labelled frames of a video by position: the tracker counts them 0, 1, 2, ... as if there were no others."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from pipeline.errors import PromptError
-from pipeline.tracking import TrackedObject
+from pipeline.tracking import TrackedFrame, TrackedObject
+from pipeline.tracking.decisions import Decider, Decision
 from pipeline.video import FrameGrid, VideoReader
 
 FIRST_FRAMES = 64
@@ -17,14 +19,16 @@ RATE_TOLERANCE = 0.01
 class ChosenFrames:
     """The frames of a grid, found as far as they are needed."""
 
-    def __init__(self, reader: VideoReader, rate: str, objects: Sequence[TrackedObject]) -> None:
-        """Frames at a label rate such as `3f` or `6fps`, and the prompted frames of the objects.
+    def __init__(
+        self, reader: VideoReader, rate: str, objects: Sequence[TrackedObject], *, also: Iterable[int] = ()
+    ) -> None:
+        """Frames at a label rate such as `3f` or `6fps`, the prompted frames of the objects, and the frames of `also`.
 
         Raises:
             PromptError: The rate is above the video's own.
         """
         prompted = {frame for each in objects for frame in (*each.prompts, *each.corrections)}
-        self.grid = FrameGrid.of(rate, also=prompted)
+        self.grid = FrameGrid.of(rate, also={*prompted, *also})
         self._reader = reader
         self._frames: list[int] = []
         self._decided = 0
@@ -90,3 +94,32 @@ class ChosenFrames:
             count = len(times)
         self._frames += [t for t in range(self._decided, count) if self.grid.has(t, times.__getitem__)]
         self._decided = max(self._decided, count)
+
+
+class DeciderOfPositions:
+    """A `Decider` over positions of chosen frames, for one that decides on frames of the video."""
+
+    def __init__(self, decider: Decider, chosen: ChosenFrames) -> None:
+        self._decider, self._chosen = decider, chosen
+
+    @property
+    def first(self) -> int | None:
+        return None if self._decider.first is None else self._chosen.before(self._decider.first)
+
+    def looks_at(self, frame: int) -> bool:
+        return self._decider.looks_at(self._frame(frame))
+
+    def decide(self, frame: int, tracked: TrackedFrame | None) -> Decision:
+        index = self._frame(frame)
+        return self._decider.decide(index, tracked and replace(tracked, frame_index=index))
+
+    def state(self) -> dict[str, Any]:
+        return self._decider.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._decider.restore(state)
+
+    def _frame(self, position: int) -> int:
+        frame = self._chosen.frame(position)
+        assert frame is not None
+        return frame

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from pipeline.errors import ModelError, PromptError
+from pipeline.errors import ModelError
 from pipeline.labels import PartBuilder
 from pipeline.labels.changes import leaves_earlier_frames
 from pipeline.logs import bound
@@ -21,7 +21,7 @@ from pipeline.tracking.environment import environment
 from pipeline.tracking.model import load
 from pipeline.tracking.stepping import LoadedModel
 from pipeline.video import VideoReader, keep_freed_memory
-from pipeline.workers.association import categories_of, decided_columns, decider_maker, read_planned
+from pipeline.workers.association import categories_of, decided_columns, decider_maker, look_frames, read_planned
 from pipeline.workers.checkpoint import Checkpoints
 from pipeline.workers.chosen import ChosenFrames
 from pipeline.workers.copying import copy_labels
@@ -112,25 +112,25 @@ class Labeler:
             ExitStack() as builders,
         ):
             check_rate(video, reader)
-            if task.label_rate and task.detections_digest is not None:
-                raise PromptError(
-                    f"the label rate is {task.label_rate}, and the video has detections; allowed is one of them"
-                )
             info = reader.info
             objects = resolve_prompts(video.prompts, height=info.height, width=info.width, index_at=reader.index_at)
-            chosen = ChosenFrames(reader, task.label_rate, objects) if task.label_rate else None
-            if chosen is not None:
-                objects = chosen.positions_of(objects)
-            tracker = self._tracker(task, reader, spent, chosen)
             detections, make_decider = None, None
             if task.detections_digest is not None:
                 detections = read_planned(video, task.detections_digest, self.settings.storage)
+            chosen = None
+            if task.label_rate:
+                looks = look_frames(detections, reader) if detections else ()
+                chosen = ChosenFrames(reader, task.label_rate, objects, also=looks)
+                objects = chosen.positions_of(objects)
+            tracker = self._tracker(task, reader, spent, chosen)
+            if detections is not None:
                 make_decider = decider_maker(
                     detections,
                     replace(self.settings.association, cuts=task.cuts),
                     reader=reader,
                     objects=objects,
                     postprocessor=self._postprocessor,
+                    chosen=chosen,
                 )
             first, second = builders.enter_context(_builder(task, reader)), None
             earlier_labels = EarlierLabels(

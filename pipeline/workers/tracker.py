@@ -31,7 +31,7 @@ from pipeline.tracking.stepping import LoadedModel
 from pipeline.video import VideoReader, prefetch
 from pipeline.workers.association import MakeDecider
 from pipeline.workers.checkpoint import Checkpoints
-from pipeline.workers.chosen import ChosenFrames
+from pipeline.workers.chosen import ChosenFrames, DeciderOfPositions
 from pipeline.workers.earlier import Earlier
 from pipeline.workers.frame_masks import to_host
 from pipeline.workers.frames import ModelFrames
@@ -124,7 +124,7 @@ class VideoTracker:
             objects,
             direction=self.direction,
             max_conditioning_frames=self.max_conditioning_frames,
-            decider=decider,
+            decider=DeciderOfPositions(decider, self.chosen) if decider and self.chosen else decider,
             retirement=retirement,
         )
         saved = None

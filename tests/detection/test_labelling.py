@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from pipeline.detection import read_video
 from pipeline.detection.thresholds import Association
@@ -14,6 +16,7 @@ from pipeline.labels import read_part
 from pipeline.labels.key import Parameters, label_key
 from pipeline.manifest import prompts_from_json, read_manifest
 from pipeline.storage import part_path
+from pipeline.video import open_video
 from pipeline.workers.labeler import Labeler
 from tests import labelling
 from tests.clips import write_clip
@@ -68,12 +71,16 @@ def rows_of(part):
     return part.masks.drop_columns("label_key")
 
 
-def replayed(settings, clip, part, *, direction="forward"):
-    """The part of an ordinary manifest with the decided prompts."""
-    prompts = prompts_from_json(part.video["prompts"][0].as_py())
+def replayed(settings, clip, part, *, direction="forward", label_rate=None, frame_of=None):
+    """The part of an ordinary manifest with the decided prompts, on frames that `frame_of` gives for theirs."""
+    given = json.loads(part.video["prompts"][0].as_py())
+    for prompt in given if frame_of else ():
+        prompt["frame_index"] = frame_of(prompt["frame_index"])
+    prompts = prompts_from_json(json.dumps(given))
     manifest = read_manifest(pa.table({"video_id": ["v"], "video_uri": [clip], "prompts": [prompts]}))
     parameters = Parameters(direction=direction, max_conditioning_frames=4)
-    Labeler(settings).label(replace(labelling.task_of(manifest.video(0), label_key="replayed"), parameters=parameters))
+    plain = labelling.task_of(manifest.video(0), label_key="replayed")
+    Labeler(settings).label(replace(plain, parameters=parameters, label_rate=label_rate))
     return part_of(settings, "replayed")
 
 
@@ -118,6 +125,42 @@ def test_objects_of_detections_end_at_a_cut_and_are_replayed(settings, clip, tmp
     assert before == [10, 10]
     assert json.loads(part.video["association"][0].as_py())["cuts"] == [10]
     assert rows_of(replayed(settings, clip, part)).equals(rows_of(part))
+
+
+@pytest.mark.parametrize("direction", ["forward", "both"])
+def test_decided_prompts_are_replayed_at_a_label_rate_with_looks_on_its_grid(settings, clip, tmp_path, direction):
+    parameters = Parameters(direction=direction).for_detections()
+    Labeler(settings).label(task(clip, tmp_path, evidence(), parameters=parameters, label_rate="5fps"))
+    part = part_of(settings)
+    frames = set(part.masks["frame_index"].to_pylist())
+    assert frames == {*range(0, FRAMES, 2)}
+    assert len(json.loads(part.video["prompts"][0].as_py())) >= 3
+    again = replayed(settings, clip, part, direction=direction, label_rate="2f")
+    assert rows_of(again).equals(rows_of(part))
+    stopped = []
+    labeler = Labeler(settings, on_frame=lambda frame: frame == 14 and (stopped.append(frame) or labeler.stop()))
+    if direction == "forward":
+        cut = {"parameters": parameters, "label_rate": "5fps", "key": "cut"}
+        with pytest.raises(InterruptedLabelingError):
+            labeler.label(task(clip, tmp_path, evidence(), **cut))
+        Labeler(settings).label(task(clip, tmp_path, evidence(), **cut, resume=True))
+        assert rows_of(part_of(settings, "cut")).equals(rows_of(part))
+
+
+def test_looks_off_the_grid_are_labelled_as_in_a_video_of_these_frames(settings, clip, tmp_path):
+    Labeler(settings).label(task(clip, tmp_path, evidence(), label_rate="5f"))
+    part = part_of(settings)
+    chosen = sorted({*range(0, FRAMES, 5), *range(0, FRAMES, 4)})
+    assert sorted(set(part.masks["frame_index"].to_pylist())) == chosen
+    (tmp_path / "images").mkdir()
+    with open_video(Path(clip), name="clip") as reader:
+        for frame in reader.forward():
+            if frame.index in chosen:
+                Image.fromarray(frame.rgb).save(tmp_path / "images" / f"{frame.index:03}.png")
+    again = replayed(settings, str(tmp_path / "images"), part, frame_of=chosen.index)
+    columns = ["object_id", "counts", "object_logit", "predicted_iou", "is_prompted"]
+    assert again.masks.select(columns).equals(part.masks.select(columns))
+    assert [chosen[place] for place in again.masks["frame_index"].to_pylist()] == part.masks["frame_index"].to_pylist()
 
 
 def test_an_interrupted_video_continues_with_its_association(settings, clip, tmp_path):

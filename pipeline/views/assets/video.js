@@ -98,7 +98,8 @@ function nearestLabelled(t) { // a video labelled at a rate has masks on some fr
     const middle = (low + high) >> 1;
     if (all[middle] < t) low = middle + 1; else high = middle;
   }
-  return low > 0 && t - all[low - 1] <= all[low] - t ? all[low - 1] : all[low];
+  const near = low > 0 && t - all[low - 1] <= all[low] - t ? all[low - 1] : all[low];
+  return Math.abs(near - t) < data.stride ? near : t; // farther: all objects had ended there
 }
 
 function draw() {

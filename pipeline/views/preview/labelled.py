@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.errors import UsageError
 from pipeline.manifest import prompts_from_json
 from pipeline.tables.query import Labels
-from pipeline.video import VideoReader
+from pipeline.video import FrameGrid, VideoReader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +28,15 @@ class LabelledVideo:
         return self.video["video_id"]
 
     def nearest(self, index: int) -> int:
-        """The labelled frame whose masks are shown on a frame: itself, or the nearest one of a video at a rate."""
-        if not self.video.get("label_rate") or index in self.frames or not self.frames:
+        """The labelled frame whose masks are shown on a frame: itself, or the nearest one of a video at a rate.
+
+        Where all objects have ended, the nearest frame with masks is farther than the next labelled frame: itself.
+        """
+        rate = self.video.get("label_rate")
+        if not rate or index in self.frames or not self.frames:
             return index
-        return min(self.frames, key=lambda frame: (abs(frame - index), frame))
+        near = min(self.frames, key=lambda frame: (abs(frame - index), frame))
+        return near if abs(near - index) < FrameGrid.of(rate).stride(self.video.get("fps")) else index
 
     def prompts_at(self, reader: VideoReader) -> dict[int, list[Mapping[str, Any]]]:
         """The prompts by frame index."""

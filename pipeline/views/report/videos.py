@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.tables.query import Labels
+from pipeline.video import FrameGrid
 from pipeline.video.info import TOLERANCE_S
 from pipeline.views.preview import color_of, worst_frame
 
@@ -73,12 +74,13 @@ def page_data(
             rows = masks.slice(low, high - low)
             times |= dict(zip(*(rows.column(name).to_pylist() for name in ("frame_index", "time_s")), strict=True))
             objects.append(_object_data(masklet, rows))
-    last = max(times, default=-1)
+    last, rate = max(times, default=-1), video.get("label_rate")
     return {
         "id": video["video_id"], "height": video["height"], "width": video["width"], "fps": video["fps"],
         "frames": last + 1,
         "times": [round(times[t], 4) if t in times else None for t in range(last + 1)],
-        "labelled": sorted(times) if video.get("label_rate") else None, "rate": video.get("label_rate"),
+        "labelled": sorted(times) if rate else None, "rate": rate,
+        "stride": FrameGrid.of(rate).stride(video["fps"]) if rate else 1,
         "objects": objects, "model": video["model"],
         "prompts": [_prompt_data(prompt, sorted(times.items())) for prompt in prompts],
         "new": _new_objects([*(row["object_id"] for row in masklets), *(p["object_id"] for p in prompts)]),

@@ -11,7 +11,7 @@ from pipeline.video import VideoReader
 
 _VIDEO_SUFFIXES = (
     *("mp4", "m4v", "mov", "qt", "mkv", "webm", "avi", "ts", "m2ts", "mts", "mpg", "mpeg", "m2v", "wmv", "asf"),
-    *("flv", "ogv", "ogg", "mxf", "3gp", "3g2", "insv", "lrv", "gif"),
+    *("flv", "ogv", "ogg", "mxf", "3gp", "3g2", "insv", "lrv", "gif", "mcap"),
 )
 _VIDEO_FILE = rf"(?i)\.(?:{'|'.join(_VIDEO_SUFFIXES)})(?:[?#]|$)"
 """URIs of video files, which have their own rate."""
@@ -24,7 +24,12 @@ def rate_of(video: Video) -> float | None:
 
 def rates(uris: pa.ChunkedArray, fps: pa.ChunkedArray) -> pa.ChunkedArray:
     """`rate_of` for whole columns, float64: the fps that is part of each label key."""
-    return pc.if_else(pc.match_substring_regex(uris, _VIDEO_FILE), pa.scalar(None, pa.float64()), fps)
+    return pc.if_else(have_own_rate(uris), pa.scalar(None, pa.float64()), fps)
+
+
+def have_own_rate(uris: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whether each URI is named as a video file, and not as an image sequence."""
+    return pc.match_substring_regex(uris, _VIDEO_FILE)
 
 
 def check_rate(video: Video, reader: VideoReader) -> None:

@@ -16,13 +16,13 @@ _ROWS = 10_000
 def write_rows(rows: Iterable[dict[str, Any]], path: Path) -> int:
     """Write rows to a local Parquet file in pieces; returns their number. They are checked when read.
 
-    Columns of the first row that the schema of manifests does not have are kept.
+    Columns of the first rows that the schema of manifests does not have are kept; null where a row lacks them.
     """
     count, waiting = 0, iter(rows)
     some = list(islice(waiting, _ROWS))
-    more = [pa.field(name, pa.scalar(value).type) for name, value in (some[0] if some else {}).items()
-            if name not in SCHEMA.names]  # fmt: skip
-    schema = pa.schema([*SCHEMA, *more])
+    more = {name: pa.scalar(value).type for row in reversed(some) for name, value in row.items()
+            if name not in SCHEMA.names and value is not None}  # fmt: skip
+    schema = pa.schema([*SCHEMA, *more.items()])
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         while some:
             columns = [pa.array([row.get(field.name) for row in some], field.type) for field in schema]

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
@@ -15,6 +16,7 @@ from pipeline.video.image_files import ImageFiles, check_holds_images, is_image
 from pipeline.video.image_order import by_digits, in_order
 from pipeline.video.info import OnDamaged, VideoLimits
 from pipeline.video.reader import VideoReader, open_video
+from pipeline.video.recordings import MARK, open_topic, require_mcap, split_topic
 
 _THREADS = 16
 
@@ -35,7 +37,7 @@ def open_uri(
     """Open the video at a URI; yields the reader and the version of the content.
 
     Args:
-        uri: A video file, a zip of images or a folder of images (path or fsspec URL).
+        uri: A video file, a zip of images, a folder of images or a topic of an MCAP recording (path or fsspec URL).
         storage: Endpoints and credentials by URI prefix.
         planned_version: Version that the content must have; checked before anything is decoded.
         start_s: Start of the segment, in seconds of the file.
@@ -46,11 +48,12 @@ def open_uri(
         isolate: Decode in a child process.
 
     Raises:
+        UsageError: A recording needs packages that are not installed.
         StorageError: The content cannot be reached; ChangedError when it has another version than planned.
         VideoError: The content cannot be decoded.
     """
     with ExitStack() as stack:
-        content, version = open_content(uri, storage or Storage())
+        content, version = open_content(uri, storage or Storage(), limits)
         if not isinstance(content, Mapping):
             stack.enter_context(content)
         if planned_version is not None and version.token() != planned_version:
@@ -104,6 +107,11 @@ def content_versions(uris: Sequence[str], *, storage: Storage | None = None) -> 
     Costs a listing for each folder of images, and none for files that are there.
     """
     storage = storage or Storage()
+    named = [split_topic(uri) for uri in uris]
+    if any(topic is not None for _, topic in named):
+        require_mcap()
+        found = content_versions([uri for uri, _ in named], storage=storage)
+        return [v and topic_version(v, t) if t is not None else v for v, (_, t) in zip(found, named, strict=True)]
     folders = [_names_folder(uri) for uri in uris]
     files = iter(
         source_versions([uri for uri, folder in zip(uris, folders, strict=True) if not folder], storage=storage)
@@ -122,16 +130,19 @@ def content_version(uri: str, *, storage: Storage | None = None) -> Version | No
     return content_versions([uri], storage=storage)[0]
 
 
-def open_content(uri: str, storage: Storage) -> tuple[BinaryIO | ImageFiles, Version]:
+def open_content(
+    uri: str, storage: Storage, limits: VideoLimits | None = None
+) -> tuple[BinaryIO | ImageFiles, Version]:
     """The content at a URI, an open file or the files of a folder, and its version.
 
     Raises:
         StorageError: It cannot be reached.
+        VideoError: It is a topic of a recording that cannot be read.
     """
     if _names_folder(uri):
         return _open_folder(uri, storage)
     try:
-        return open_source(uri, storage=storage)
+        return open_file(uri, storage=storage, limits=limits)
     except MissingError as missing:
         if not _may_be_prefix(uri):
             raise
@@ -139,6 +150,29 @@ def open_content(uri: str, storage: Storage) -> tuple[BinaryIO | ImageFiles, Ver
             return _open_folder(uri, storage)
         except StorageError:
             raise missing from None
+
+
+def open_file(
+    uri: str, *, storage: Storage | None = None, limits: VideoLimits | None = None
+) -> tuple[BinaryIO, Version]:
+    """A video file, or the topic of a recording as one, and its version. The caller closes it.
+
+    Raises:
+        UsageError: A recording needs packages that are not installed.
+        StorageError: It is a folder, or cannot be read.
+        VideoError: It is a recording that does not hold the topic, or is damaged.
+    """
+    recording, topic = split_topic(uri)
+    if topic is None:
+        return open_source(uri, storage=storage)
+    file, version = open_source(recording, storage=storage)
+    with file:
+        return open_topic(file, topic, name=recording, limits=limits), topic_version(version, topic)
+
+
+def topic_version(version: Version, topic: str) -> Version:
+    """The version of a topic's video: that of its recording, and the topic."""
+    return replace(version, etag=f"{version.etag or version.mtime}{MARK}{topic}")
 
 
 def _names_folder(uri: str) -> bool:

@@ -5,9 +5,9 @@ from contextlib import closing
 from typing import BinaryIO
 
 from pipeline.errors import VideoError
-from pipeline.storage import Storage, open_source
+from pipeline.storage import Storage
 from pipeline.video.container import VideoDecoder
-from pipeline.video.content import open_uri
+from pipeline.video.content import open_file, open_uri
 from pipeline.video.info import VideoLimits
 from pipeline.video.input_file import InputFile
 
@@ -22,7 +22,7 @@ def content_digest(uri: str, *, storage: Storage | None = None) -> str:
         StorageError: It is a folder, or cannot be read.
     """
     digest = hashlib.sha256()
-    with open_source(uri, storage=storage)[0] as file:
+    with open_file(uri, storage=storage)[0] as file:
         while block := file.read(BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
@@ -45,7 +45,7 @@ def packet_digest(uri: str, *, storage: Storage | None = None) -> str:
     )  # fmt: skip
     digest = hashlib.md5(repr(facts).encode(), usedforsecurity=False)
     limits = VideoLimits()
-    with open_source(uri, storage=storage)[0] as source, closing(_input(source, uri, limits)) as file:
+    with open_file(uri, storage=storage)[0] as source, closing(_input(source, uri, limits)) as file:
         if file.read(0, len(ZIP)) == ZIP:
             raise VideoError(f"{uri} holds images, which have no packets")
         with closing(VideoDecoder(file, limits)) as decoder:

@@ -11,6 +11,7 @@ from pipeline.video.image_files import is_image, read_zip
 from pipeline.video.images import DEFAULT_FPS
 from pipeline.video.info import VideoLimits
 from pipeline.video.input_file import InputFile
+from pipeline.video.recordings import split_topic
 
 ZIP = b"PK\x03\x04"
 LIMITS = VideoLimits(max_spool_bytes=1, stall_s=5.0)
@@ -32,7 +33,7 @@ class Length:
 
 
 def read_length(uri: str, *, storage: Storage | None = None, fps: float | None = None) -> Length | None:
-    """The length of the whole video at a URI; None if its header does not give it.
+    """The length of the whole video at a URI; None if no header gives it.
 
     Args:
         uri: a video file, a zip or a folder of images.
@@ -43,6 +44,8 @@ def read_length(uri: str, *, storage: Storage | None = None, fps: float | None =
         StorageError: The content cannot be reached.
         VideoError: It is no video.
     """
+    if split_topic(uri)[1] is not None:  # all its messages would have to be read
+        return None
     content, _ = open_content(uri, storage or Storage())
     if isinstance(content, Mapping):
         return _images((name for name in content if "/" not in name), fps)

@@ -5,8 +5,9 @@ from contextlib import closing
 import numpy as np
 
 from pipeline.errors import VideoError
-from pipeline.storage import Storage, open_source
+from pipeline.storage import Storage
 from pipeline.video.container import VideoDecoder
+from pipeline.video.content import open_file
 from pipeline.video.info import Rgb, VideoLimits
 from pipeline.video.input_file import InputFile
 
@@ -26,7 +27,7 @@ def key_frames(
     """
     limits = VideoLimits()
     with (
-        open_source(uri, storage=storage)[0] as source,
+        open_file(uri, storage=storage)[0] as source,
         closing(InputFile(source, name=uri, max_spool_bytes=limits.max_spool_bytes)) as file,
         closing(VideoDecoder(file, limits)) as decoder,
     ):

@@ -18,12 +18,13 @@ import pyarrow.compute as pc
 from pipeline.errors import CorpusError, StorageError, UsageError
 from pipeline.manifest.build.default import PromptRule
 from pipeline.manifest.build.found import FoundVideo, Shape
-from pipeline.storage import Storage, Store, Version
+from pipeline.storage import Storage, Store, Version, open_source
 from pipeline.storage.paths import quote_id
 from pipeline.storage.uris import local_path
-from pipeline.video.content import open_uri
+from pipeline.video.content import open_uri, topic_version
 from pipeline.video.image_files import is_image
 from pipeline.video.litter import is_litter
+from pipeline.video.recordings import MARK, SUFFIX, camera_topics
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".divx", ".ts", ".mts", ".m2ts", ".m2t", ".mpg",
     ".mpeg", ".mpe", ".m2v", ".vob", ".mod", ".tod", ".mxf", ".3gp", ".3g2", ".insv", ".360", ".lrv", ".dv",
     ".wmv", ".asf", ".flv", ".f4v", ".ogv", ".ogm", ".rm", ".rmvb", ".wtv", ".nut", ".y4m", ".mjpg", ".mjpeg",
-    ".h264", ".h265", ".hevc", ".264", ".265", ".ivf", ".obu",
+    ".h264", ".h265", ".hevc", ".264", ".265", ".ivf", ".obu", ".mcap",
 )  # fmt: skip
 """Suffixes of the formats that are read, those of camcorders, action and 360-degree cameras included."""
 _HASH_DIGITS = 12
@@ -66,8 +67,34 @@ class VideoListing:
                 )
                 continue
             version = Version(size=entry.size, etag=entry.etag, mtime=entry.mtime or None)
+            if entry.path.lower().endswith(SUFFIX):
+                yield from self._topics(entry.path, uri, version)
+                continue
             yield FoundVideo(video_id=derived_id(entry.path), uri=uri, version=version.token())
         yield from self._broken_links()
+
+    def _topics(self, path: str, uri: str, version: Version) -> Iterator[FoundVideo | CorpusError]:
+        """The camera topics of a recording, or why it has none."""
+        try:
+            file, _ = open_source(uri, storage=self._store.storage)
+            with file:
+                topics = camera_topics(file, name=uri)
+        except UsageError:
+            raise
+        except CorpusError as error:
+            yield error
+            return
+        for each in topics:
+            if isinstance(each, CorpusError):
+                yield each
+                continue
+            yield FoundVideo(
+                video_id=derived_id(f"{path}{MARK}{each.topic}"),
+                uri=f"{uri}{MARK}{each.topic}",
+                version=topic_version(version, each.topic).token(),
+                shape=Shape(width=each.width, height=each.height, num_frames=each.messages),
+                columns={"topic": each.topic, "log_time_ns": each.log_time_ns},
+            )
 
     def nothing_found(self) -> UsageError:
         """Why there is no video, in words for the user."""

@@ -4,7 +4,7 @@ Each still has its own label key, part and rows: a worker copies the labels of t
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,11 +13,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import CorpusError
+from pipeline.manifest.fps import have_own_rate
 from pipeline.runs.plan import STATES, Plan
 
 READERS = 16
 ALIKE = ("start_s", "end_s", "fps", "label_rate", "prompts_digest", "parameters")
 """Columns of the plan that two equal videos have in common, besides their content."""
+
+SAME_LABELS = [
+    "version", *(name for name in ALIKE if name != "fps"), "weights_digest", "algorithm_version",
+]  # fmt: skip
+"""Columns that are equal for videos of equal labels, for those of video files without detections."""
 
 Rows = npt.NDArray[np.int64]
 
@@ -96,7 +102,37 @@ def find_copies(plan: Plan, identities: pa.Array, *, of_labelled: bool = True) -
     return copies
 
 
-def describe_copies(copies: Mapping[int, int]) -> Iterable[str]:
+def find_earlier(
+    plan: Plan, identities: pa.Array, uris: pa.ChunkedArray, labelled: pa.Table
+) -> dict[int, tuple[str, str]]:
+    """Rows of pending videos that equal a labelled one outside the plan, each with its id and label key.
+
+    A version that is a size and an ETag of S3 says the same of a labelled video as of a pending one, so nothing is
+    read. Only video files without detections are compared: the rate of images is not among the published columns.
+
+    Args:
+        identities: size and ETag of every video of the plan; null where it is not known.
+        uris: of every video of the plan.
+        labelled: the published videos: video_id, label_key and KEY_COLUMNS.
+    """
+    pending = np.setdiff1d(plan.order, list(plan.copies))
+    plain = pc.and_(pc.is_null(plan.table["detections_digest"]), have_own_rate(uris)).to_numpy()
+    pending = pending[plain[pending]]
+    known = identities.take(pa.array(pending))
+    others = labelled.filter(
+        pc.and_(pc.is_in(labelled["version"], value_set=known.drop_null()), pc.is_null(labelled["detections_digest"]))
+    )
+    others = others.filter(pc.invert(pc.is_in(others["video_id"], value_set=plan.table["video_id"].combine_chunks())))
+    if not others.num_rows:
+        return {}
+    pairs = zip(others["video_id"].to_pylist(), others["label_key"].to_pylist(), strict=True)
+    by_key = dict(zip(_keys(others.select(SAME_LABELS)), pairs, strict=True))
+    keys = _keys(plan.table.take(pa.array(pending)).select(SAME_LABELS))
+    found = zip(pending.tolist(), known.is_valid().to_pylist(), keys, strict=True)
+    return {row: by_key[key] for row, valid, key in found if valid and key in by_key}
+
+
+def describe_copies(copies: Collection[int]) -> Iterable[str]:
     """A line for the plan, if there are any."""
     if count := len(copies):
         videos = "1 pending video is a duplicate" if count == 1 else f"{count} pending videos are duplicates"

@@ -176,7 +176,7 @@ class _Tasks:
         """
         table = prepared.plan.table
         self._ids, self._states = table["video_id"], table["state"]
-        self._copies, self._source = prepared.plan.copies, source
+        self._copies, self._earlier, self._source = prepared.plan.copies, prepared.plan.earlier, source
         self._keys, self._versions, self._digests = (table[name] for name in ("label_key", "version", "prompts_digest"))
         self._detections, self._parameters = table["detections_digest"], table["parameters"]
         self._for_detections = prepared.config.parameters.for_detections()
@@ -214,7 +214,7 @@ class _Tasks:
         source = self._source(index)
         if source is None and (planned := self._copies.get(index)) is not None:
             source = planned if self._states[planned].as_py() == "labelled" else None
-        return None if source is None else (self._ids[source].as_py(), self._keys[source].as_py())
+        return self._earlier.get(index) if source is None else (self._ids[source].as_py(), self._keys[source].as_py())
 
 
 class _Upcoming:
@@ -267,7 +267,7 @@ class _Outcomes:
     def _expect(self, event: Event) -> None:
         """Correct the number of expected frames: estimates of the videos left are scaled as those of finished ones."""
         estimate = float(self._lengths[event.index])
-        self._left -= 0.0 if event.index in self._prepared.plan.copies else estimate
+        self._left -= 0.0 if event.index in self._prepared.plan.duplicates else estimate
         if isinstance(event, Finished) and event.outcome.frames:
             self._estimated, self._counted = self._estimated + estimate, self._counted + event.outcome.frames
         scale = self._counted / self._estimated if self._counted else 1.0

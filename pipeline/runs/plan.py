@@ -48,10 +48,18 @@ class Plan:
     copies: Mapping[int, int] = field(default_factory=dict)
     """Rows of pending videos that are duplicates, each with the row of the video whose labels are copied."""
 
+    earlier: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    """Rows of pending videos that are duplicates of labelled ones outside this manifest, with their ids and keys."""
+
+    @property
+    def duplicates(self) -> Collection[int]:
+        """Rows of the pending videos whose labels are copied."""
+        return {**self.copies, **self.earlier}.keys()
+
     @property
     def tracked(self) -> npt.NDArray[np.int64]:
         """Row numbers of the pending videos that are not duplicates, in the same order."""
-        return self.order[~np.isin(self.order, list(self.copies))] if self.copies else self.order
+        return self.order[~np.isin(self.order, list(self.duplicates))] if self.duplicates else self.order
 
     def reasons(self) -> dict[str, int]:
         """Number of pending videos by reason, most frequent first."""

@@ -27,7 +27,13 @@ from pipeline.runs.config import RunConfig
 from pipeline.runs.corrections import Overlay, overlay_manifest, read_corrections
 from pipeline.runs.cuts import associations, end_at_cuts
 from pipeline.runs.detections import fill_detections, read_digests
-from pipeline.runs.duplicates import describe_copies, find_copies, identities_by_etag, identities_by_reading
+from pipeline.runs.duplicates import (
+    describe_copies,
+    find_copies,
+    find_earlier,
+    identities_by_etag,
+    identities_by_reading,
+)
 from pipeline.runs.estimate import Estimate, costs_of, estimate
 from pipeline.runs.groups import describe_groups, sorted_groups
 from pipeline.runs.lengths import Lengths, probe_lengths
@@ -149,6 +155,9 @@ def prepare(
         costs=costs,
     )
     plan = replace(plan, copies=_copies(plan, manifest, sizes, config, storage))
+    if config.find_duplicates != "off" and not config.check_drift:
+        uris, given = manifest.table["video_uri"], manifest.table["video_version"]
+        plan = replace(plan, earlier=find_earlier(plan, identities_by_etag(plan, uris, given), uris, labelled))
     lengths = probe_lengths(plan, manifest.table, storage=storage)
     plan = with_frames(plan, manifest.table, lengths.frames, costs)
     pinned: dict[str, Pin] = {}
@@ -176,7 +185,7 @@ def prepare(
             *detected.notes,
             *describe_returns(returns),
             *describe_pinned(pinned, store),
-            *describe_copies(plan.copies),
+            *describe_copies(plan.duplicates),
             *groups,
         ],
         lengths=lengths,

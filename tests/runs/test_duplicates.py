@@ -183,6 +183,15 @@ def test_objects_on_s3_are_equal_by_size_and_etag(tmp_path: Path, videos, s3) ->
         row["video_uri"] = f"{s3.uri}/videos/{name}.mp4"
     rows = list(videos.values())
     assert copies(tmp_path, rows, "etag") == {"copy": "first"}
+    run(tmp_path, [videos["first"]], find_duplicates="etag")
+    other_night = [videos["copy"], videos["asked"], videos["other"]]
+    plan = prepare(config(tmp_path, other_night, find_duplicates="etag")).plan
+    assert {row: source for row, (source, _) in plan.earlier.items()} == {0: "first"}
+    assert len(plan.tracked) == 2
+    assert not prepare(config(tmp_path, other_night, find_duplicates="off")).plan.earlier
+    assert not prepare(config(tmp_path, other_night, find_duplicates="etag", label_fps=5.0)).plan.earlier
+    run(tmp_path, other_night, find_duplicates="etag")
+    assert sources(tmp_path) == {"first": None, "copy": "first", "asked": None, "other": None}
     for row in rows:
         row["video_version"] = "1"  # says nothing about the content
     assert copies(tmp_path, rows, "etag") == {}

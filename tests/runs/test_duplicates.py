@@ -1,7 +1,7 @@
 """Videos of equal content and prompts: labelled once, with rows, parts and label keys of their own."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,13 +10,17 @@ import pytest
 from jobs.console import show_plan
 from pipeline.errors import VideoError
 from pipeline.runs.config import RunConfig
+from pipeline.runs.labelling import _Tasks
 from pipeline.runs.prepare import prepare
 from pipeline.runs.run import label_corpus
 from pipeline.storage import Store
+from pipeline.storage.parquet import to_parquet
+from pipeline.tables import publish
 from pipeline.tables.doctor import examine
 from pipeline.tables.forget import forget
 from pipeline.tables.query import open_labels
 from pipeline.workers.labeler import Labeler
+from tests import labelling
 from tests.clips import green, point, red, write_clip, write_manifest
 
 FRAMES = 4
@@ -183,16 +187,37 @@ def test_objects_on_s3_are_equal_by_size_and_etag(tmp_path: Path, videos, s3) ->
         row["video_uri"] = f"{s3.uri}/videos/{name}.mp4"
     rows = list(videos.values())
     assert copies(tmp_path, rows, "etag") == {"copy": "first"}
-    run(tmp_path, [videos["first"]], find_duplicates="etag")
-    other_night = [videos["copy"], videos["asked"], videos["other"]]
-    plan = prepare(config(tmp_path, other_night, find_duplicates="etag")).plan
-    assert {row: source for row, (source, _) in plan.earlier.items()} == {0: "first"}
-    assert len(plan.tracked) == 2
-    assert not prepare(config(tmp_path, other_night, find_duplicates="off")).plan.earlier
-    assert not prepare(config(tmp_path, other_night, find_duplicates="etag", label_fps=5.0)).plan.earlier
-    run(tmp_path, other_night, find_duplicates="etag")
-    assert sources(tmp_path) == {"first": None, "copy": "first", "asked": None, "other": None}
     for row in rows:
         row["video_version"] = "1"  # says nothing about the content
     assert copies(tmp_path, rows, "etag") == {}
     assert copies(tmp_path, rows, "content") == {"copy": "first"}
+
+
+def test_a_published_video_of_another_manifest_on_s3_is_not_tracked_again(tmp_path: Path, videos, s3) -> None:
+    bucket = Store(f"{s3.uri}/videos")
+    for name, row in videos.items():
+        bucket.put(f"{name}.mp4", Path(row["video_uri"]))
+        row["video_uri"] = f"{s3.uri}/videos/{name}.mp4"
+    label_here(config(tmp_path, [videos["first"]], find_duplicates="etag"))
+    other_night = [videos["copy"], videos["asked"], videos["other"]]
+    planned = config(tmp_path, other_night, find_duplicates="etag")
+    plan = prepare(planned).plan
+    assert {row: source for row, (source, _) in plan.earlier.items()} == {0: "first"}
+    assert len(plan.tracked) == 2
+    for changed in ({"find_duplicates": "off"}, {"label_fps": 5.0}, {"check_drift": True}):
+        assert not prepare(replace(planned, **changed)).plan.earlier
+    label_here(planned)
+    assert sources(tmp_path) == {"first": None, "copy": "first", "asked": None, "other": None}
+
+
+def label_here(given: RunConfig) -> None:
+    """Label and publish in this process: workers of a Ray that other tests started have no environment of this one."""
+    prepared = prepare(given)
+    plan, labeler = prepared.plan.table, Labeler(labelling.settings(given.output))
+    tasks = _Tasks(prepared, lambda _: None)
+    for row in prepared.plan.order.tolist():
+        labeler.label(tasks.make(row, ()))
+    prepared.store.put(
+        f"runs/{plan.num_rows}-videos/wanted.parquet", to_parquet(plan.select(["video_id", "label_key"]))
+    )
+    publish(prepared.store)

@@ -71,6 +71,10 @@ class ChosenFrames:
         self._decide(frame)
         return bisect_left(self._frames, frame)
 
+    def ends_before(self, frames: Iterable[int]) -> tuple[int, ...]:
+        """For each frame, such as the first one of a shot, the frame after the last chosen one before it."""
+        return tuple(self._frames[self.before(frame) - 1] + 1 for frame in frames)
+
     def frame(self, position: int) -> int | None:
         """The chosen frame at a position; None where the video has fewer."""
         count = max(FIRST_FRAMES, position + 1)

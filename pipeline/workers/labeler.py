@@ -124,9 +124,10 @@ class Labeler:
                 objects = chosen.positions_of(objects)
             tracker = self._tracker(task, reader, spent, chosen)
             if detections is not None:
+                cuts = task.cuts if chosen is None else chosen.ends_before(task.cuts)
                 make_decider = decider_maker(
                     detections,
-                    replace(self.settings.association, cuts=task.cuts),
+                    replace(self.settings.association, cuts=cuts),
                     reader=reader,
                     objects=objects,
                     postprocessor=self._postprocessor,

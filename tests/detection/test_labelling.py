@@ -147,6 +147,15 @@ def test_decided_prompts_are_replayed_at_a_label_rate_with_looks_on_its_grid(set
         assert rows_of(part_of(settings, "cut")).equals(rows_of(part))
 
 
+def test_objects_end_at_a_cut_between_labelled_frames_and_are_replayed(settings, clip, tmp_path):
+    Labeler(settings).label(task(clip, tmp_path, evidence(), cuts=(11,), label_rate="4f"))
+    part = part_of(settings)
+    prompts = json.loads(part.video["prompts"][0].as_py())
+    assert {p["until_frame"] for p in prompts if "until_frame" in p} == {9}
+    assert min(p["frame_index"] for p in prompts if p["object_id"] > 2) == 12
+    assert rows_of(replayed(settings, clip, part, label_rate="4f")).equals(rows_of(part))
+
+
 def test_looks_off_the_grid_are_labelled_as_in_a_video_of_these_frames(settings, clip, tmp_path):
     Labeler(settings).label(task(clip, tmp_path, evidence(), label_rate="5f"))
     part = part_of(settings)

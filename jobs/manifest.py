@@ -49,8 +49,8 @@ def parser() -> argparse.ArgumentParser:
         return sub.add_argument
 
     add = command("build", build, "one default prompt rule for every video of a folder or bucket")
-    add("source", metavar="URI", help="folder or bucket prefix that holds the videos, or a LeRobot "
-        "dataset v3 (path or fsspec URL)")  # fmt: skip
+    add("source", metavar="URI", help="folder or bucket prefix that holds the videos (MCAP recordings: "
+        "a row for each camera topic), or a LeRobot dataset v3 (path or fsspec URL)")  # fmt: skip
     add("--prompt", default="centre-box", metavar="RULE", help="centre-box (default), centre-box:0.3 (share of width "
         "and height), full-frame, points:3x4 or boxes:3x4 (rows x columns, each an object)")  # fmt: skip
     add("--pattern", metavar="GLOB", help="pattern of file paths below the folder (default: video suffixes)")

@@ -19,22 +19,21 @@ function change(next) {
 
 function changed() {
   chips();
-  const fixes = savedFixes(), own = Prompts.fix(data, changes);
-  if (own) fixes[data.id] = own; else delete fixes[data.id];
-  try { sessionStorage.setItem(SAVED, JSON.stringify(fixes)); } catch { /* kept on this page alone */ }
-  const all = Object.values(fixes);
+  const own = Prompts.fix(data, changes), all = savedFixes().filter((each) => each.video_id !== data.id);
+  if (own) all.push(own);
+  try { sessionStorage.setItem(SAVED, JSON.stringify(all)); } catch { /* kept on this page alone */ }
   $("fixes").hidden = all.length === 0;
   $("json").value = Prompts.text(all);
   $("count").textContent = all.length === 1 ? "Changes of 1 video" : "Changes of " + all.length + " videos";
   $("problem").textContent = changes.size ? Prompts.problems(data, changes).join(" ") : "";
   $("undo").disabled = earlier.length === 0;
-  $("naming").hidden = !data.new.some((each) => each.id === active);
+  $("naming").hidden = !added().some((each) => each.id === active);
   $("category").value = categoryOf(active);
   draw();
 }
 
 function savedFixes() {
-  try { return JSON.parse(sessionStorage.getItem(SAVED)) || {}; } catch { return {}; }
+  try { return JSON.parse(sessionStorage.getItem(SAVED)) || []; } catch { return []; }
 }
 
 function sayTarget() {

@@ -20,7 +20,7 @@ function show(given) {
   $("masks").height = Math.max(Math.round(data.height * scale), 1);
   $("scrub").max = Math.max(0, data.frames - 1);
   for (const each of data.objects) each.at = new Map(each.frames.map((t, i) => [t, i]));
-  const saved = savedFixes()[data.id];
+  const saved = savedFixes().find((each) => each.video_id === data.id);
   if (saved) changes = Prompts.restore(data, saved);
   active = (doubtful()[0] || data.objects[0] || data.new[0]).id;
   const clip = $("clip");

@@ -181,7 +181,7 @@ class _Tasks:
         self._detections, self._parameters = table["detections_digest"], table["parameters"]
         self._for_detections = prepared.config.parameters.for_detections()
         self._for_detections_json = self._for_detections.to_json()
-        self._rates, self._earlier = table["label_rate"], table["earlier_key"]
+        self._rates, self._earlier_keys = table["label_rate"], table["earlier_key"]
         self._has_states = prepared.store.is_folder(STATES)
         self._cuts = prepared.cuts
         self._upcoming = _Upcoming(prepared.manifest, prepared.plan.order)
@@ -203,7 +203,7 @@ class _Tasks:
             parameters=self._for_detections if self._parameters[index].as_py() == self._for_detections_json else None,
             cuts=self._cuts.get(video.video_id, ()),
             label_rate=self._rates[index].as_py(),
-            earlier_key=self._earlier[index].as_py() if self._has_states else None,
+            earlier_key=self._earlier_keys[index].as_py() if self._has_states else None,
             attempt=len(attempts) + 1,
             isolate=any(attempt.cause in RETRY_SOLO for attempt in attempts),
             copy_of=self._copied(index),

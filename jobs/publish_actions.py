@@ -80,7 +80,7 @@ def _select(store: Store, given: argparse.Namespace) -> Selected | None:
         return None
     selected = select_rollback(store, given.to)
     if selected is None:
-        print("the last publication is a rollback already; --to chooses another one, jobs.history lists them")
+        print("no label was replaced since the last rollback; --to chooses a publication, jobs.history lists them")
     return selected
 
 
@@ -90,14 +90,11 @@ def _show_selected(selected: Selected) -> None:
         print(f"rollback to {_named(selected.publication)}: {counted(selected.changed, 'video')} differ")
     else:
         print(f"run {selected.pin.target}: {counted(selected.changed, 'video')} differ from the tables")
-    why = "have no part any more" if selected.publication else "are not labelled yet"
-    for ids, reason in (
-        (selected.stay, "were published later and stay"),
-        (selected.missing, f"{why} and stay as they are"),
-    ):
+    why = "parts have expired" if selected.publication else "not labelled yet"
+    for ids, reason in ((selected.stay, "published later"), (selected.missing, why)):
         if ids:
             names = ", ".join(map(repr, ids[:SHOWN])) + (f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else "")
-            print(f"{counted(len(ids), 'video')} {reason}: {names}")
+            print(f"{counted(len(ids), 'video')} unchanged ({reason}): {names}")
 
 
 def _show_consequences(store: Store, selected: Selected) -> None:
@@ -110,8 +107,8 @@ def _show_consequences(store: Store, selected: Selected) -> None:
     runs = sorted({run for run in selected.pin.rows["run_id"].to_pylist() if run})
     models = sorted({model for model in read_models(store, runs).values() if model})
     print(
-        f"next: these labels are pinned. A run with {' or '.join(models) or 'their model'} and the same parameters "
-        "goes on with them. A run with other settings publishes new videos, and leaves the pinned ones as they are, "
+        f"the labels are pinned: a run with {' or '.join(models) or 'their model'} and the same parameters "
+        "goes on with them; a run with other settings publishes new videos, and leaves the pinned ones as they are, "
         f"until python -m jobs.publish {store} --unpin"
     )
 

@@ -56,7 +56,7 @@ def select_run(store: Store, run: str) -> Selected:
 
 
 def select_rollback(store: Store, to: str | None = None) -> Selected | None:
-    """What an earlier publication showed; None if nothing was published since the last rollback, which only has to end.
+    """What an earlier publication showed; None if no label was replaced since the last rollback, which only has to end.
 
     Videos that were published later stay as they are.
 
@@ -107,12 +107,11 @@ def select_rollback(store: Store, to: str | None = None) -> Selected | None:
 def _target(store: Store, history: History, to: str | None) -> Publication | None:
     publications = history.publications
     if to is None:
-        if publications and publications[-1].kind == "rollback":
-            return None
         replacing = [at for at, each in enumerate(publications) if each.replaced or each.returned]
         if not replacing or not replacing[-1]:
             raise UsageError(f"no publication in {store} replaced labels, so there is nothing to go back to")
-        return publications[replacing[-1] - 1]
+        last = replacing[-1]
+        return None if publications[last].kind == "rollback" else publications[last - 1]
     if to.isdecimal():
         if found := [each for each in publications if each.number == int(to)]:
             return found[0]

@@ -105,9 +105,9 @@ def test_an_upgrade_is_staged_evaluated_published_and_rolled_back(tmp_path, caps
     said = corpus.publish("--rollback")
     assert "rollback to publication 1 " in said
     assert "the parts of the labels that were replaced stay; no label is lost" in said
-    assert f"A run with {one} and the same parameters goes on with them" in said
+    assert f"a run with {one} and the same parameters goes on with them" in said
     assert corpus.models() == before
-    assert "already" in corpus.publish("--rollback")
+    assert "no label was replaced since the last rollback" in corpus.publish("--rollback")
 
     corpus.add_clip("c")
     report = corpus.night(two)  # the configuration still has the later model

@@ -123,6 +123,10 @@ def test_a_rollback_killed_between_tables_is_finished_by_the_same_command(upgrad
 def test_a_rollback_after_a_rollback_changes_nothing_unless_it_names_its_target(upgraded: Store) -> None:
     roll_back(upgraded)
     assert select_rollback(upgraded) is None
+    run(upgraded, {"c": key("c")}, model="v2")
+    publish_without_staged(upgraded)
+    assert select_rollback(upgraded) is None
+    forget(upgraded, ["c"])
     roll_back(upgraded, runs_of(upgraded)[1])
     check(upgraded, NEW)
     roll_back(upgraded, str(read_history(upgraded).publications[0].number))

@@ -5,7 +5,7 @@
 
 `plan` prints the time and the peak memory of reading all digests, and the time of reading one video. `track` prints
 milliseconds a frame, live tensors and conditioning frames for each tenth of a video of three objects with a look each
-30 frames. The model is a small one (128 px) with random weights, so that nearly every look prompts the objects again.
+30 frames. The model is a small one (64 px) with random weights, so that nearly every look prompts the objects again.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def track(frames: int) -> None:
     from tests.tracking import models
     from tests.tracking import videos as v
 
-    model = models.random_model(1)
+    model = models.random_model(1, image_size=64)
     pixels = [model.resize(frame) for frame in v.video(8)]
 
     class Source:

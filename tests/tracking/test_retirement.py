@@ -84,7 +84,9 @@ def test_rows_before_the_end_and_from_the_next_prompt_are_exact(kept: int | None
     other = {place for place in retired if place[0] == 2}
     assert_alike({p: retired[p] for p in other}, {p: plain[p] for p in other})
     from_then = [(1, t) for t in range(BACK, FRAMES)]
-    assert_equal({p: retired[p] for p in from_then}, {p: again[p] for p in from_then})
+    # prompts that run before the pass share a batch with those of objects that begin on the same frame
+    same = assert_alike if kept is None else assert_equal
+    same({p: retired[p] for p in from_then}, {p: again[p] for p in from_then})
     assert not torch.equal(plain[1, BACK + 1][0], again[1, BACK + 1][0])
 
 

@@ -54,7 +54,7 @@ def videos_of(manifest: Manifest) -> Manifest:
     table = manifest.table
     for at, column in enumerate(table.schema):
         if column.name in OF_LABELLING:
-            value = [] if column.name == "prompts" else None
+            value: list[object] | None = [] if column.name == "prompts" else None
             table = table.set_column(at, column, pa.repeat(pa.scalar(value, column.type), len(manifest)))
     return replace(manifest, table=table)
 

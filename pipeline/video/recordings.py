@@ -143,7 +143,8 @@ def _reader(file: BinaryIO) -> Any:
     file.seek(0)
     if isinstance(file, io.RawIOBase):  # mcap would close it with a buffer of its own
         file = io.BufferedReader(file, _BUFFER_BYTES)
-    return make_reader(file, decoder_factories=[Protobuf(), Ros1(), Ros2(), _JsonFactory()])
+    factories: list[Any] = [Protobuf(), Ros1(), Ros2(), _JsonFactory()]
+    return make_reader(file, decoder_factories=factories)
 
 
 def _schema_name(schema: Any) -> str:

@@ -175,7 +175,7 @@ def _publish_batch(
         written += write("videos", ids, _whole(videos), schema=videos.schema)
         after_table("videos")
         store.delete(intent)
-        log.info("published %d videos", len(batch))
+        log.info("published %d %s", len(batch), "video" if len(batch) == 1 else "videos")
         return batch, written
     return [], 0
 

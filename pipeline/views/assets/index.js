@@ -32,7 +32,8 @@ function draw() {
   }));
   const pages = Math.max(1, Math.ceil(found.length / PAGE));
   document.getElementById("where").textContent =
-    found.length.toLocaleString("en") + " videos, page " + (page + 1) + " of " + pages;
+    found.length.toLocaleString("en") + (found.length === 1 ? " video" : " videos") +
+    (pages > 1 ? ", page " + (page + 1) + " of " + pages : "");
   document.getElementById("previous").disabled = page === 0;
   document.getElementById("next").disabled = page >= pages - 1;
 }

@@ -20,7 +20,7 @@ from typing import get_args
 
 from rich.console import Console
 
-from jobs.command import add_storage, handle_errors, open_storage, start
+from jobs.command import add_storage, counted, handle_errors, open_storage, start
 from jobs.command_line import Parser
 from pipeline.errors import UsageError
 from pipeline.formats.evaluate import (
@@ -169,7 +169,7 @@ def show(summary: Summary, *, against: str | None = None) -> None:
     evaluation = summary.evaluation
     measure = "agreement in J&F" if against else "J&F"
     interval = _interval(summary.j_and_f)
-    out.print(f"{measure} {interval} over {summary.videos} videos; protocol {evaluation.protocol}")
+    out.print(f"{measure} {interval} over {counted(summary.videos, 'video')}; protocol {evaluation.protocol}")
     if comparison := summary.comparison:
         out.print(
             f"against the baseline's {comparison.baseline:.4f}: {_interval(comparison.difference, signed=True)} "
@@ -177,13 +177,16 @@ def show(summary: Summary, *, against: str | None = None) -> None:
         )
     if summary.missing_frames:
         out.print(f"{summary.missing_frames} frames have no mask and count as empty")
+    missing, extra = evaluation.missing_videos, evaluation.extra_videos
     if against:
-        out.print(f"{len(evaluation.missing_videos)} videos are only in {against} and not compared", markup=False)
-    elif videos := evaluation.missing_videos:
-        out.print(f"{len(videos)} videos of the truth have no masks, such as {videos[0]!r}", markup=False)
-    if evaluation.extra_videos:
-        counterpart = f"are not in {against}" if against else "have masks but no truth"
-        out.print(f"{evaluation.extra_videos} videos {counterpart} and are not scored", markup=False)
+        out.print(f"only in {against}, not compared: {counted(len(missing), 'video')}", markup=False)
+    elif missing:
+        out.print(
+            f"of the truth, without masks: {counted(len(missing), 'video')}, such as {missing[0]!r}", markup=False
+        )
+    if extra:
+        where = f"not in {against}" if against else "with masks but no truth"
+        out.print(f"{where}, not scored: {counted(extra, 'video')}", markup=False)
     for problem in evaluation.problems[:SHOWN]:
         out.print(f"not scored: {problem}", markup=False)
     if len(evaluation.problems) > SHOWN:

@@ -9,7 +9,7 @@ import logging
 
 from rich.console import Console
 
-from jobs.command import add_storage, handle_errors, open_storage, start
+from jobs.command import add_storage, counted, handle_errors, open_storage, start
 from jobs.command_line import Parser
 from pipeline.errors import UsageError
 from pipeline.formats.export import export_labels
@@ -107,10 +107,8 @@ def main(arguments: list[str] | None = None) -> int:
         watch=lambda at, of: logging.getLogger("export").info("%d of %d videos", at, of),
     )
     before = f", of which {done.chunks_done_before} of {done.chunks} chunks were complete before"
-    out.print(
-        f"wrote {done.rows} masks of {done.videos} videos to {target}{before if done.chunks_done_before else ''}",
-        markup=False,
-    )
+    wrote = f"wrote {counted(done.rows, 'mask')} of {counted(done.videos, 'video')} to {target}"
+    out.print(f"{wrote}{before if done.chunks_done_before else ''}", markup=False)
     for name in done.empty_splits:
         out.print(f"no video is in the split {name}, so no file names it", markup=False)
     for problem in done.problems[:SHOWN]:

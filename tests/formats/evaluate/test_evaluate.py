@@ -221,7 +221,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert job.main([found, "--against", write(tmp_path, "more", clip("a") + clip("c"))]) == 0
     shown = capsys.readouterr().out
     assert "agreement in J&F 0.9" in shown
-    assert "1 videos are only in" in shown
+    assert "not compared: 1 video" in shown
     assert job.main([found, "--truth", truth, "--fail-under", "0.999"]) == 3
     assert "is below the 0.999" in capsys.readouterr().err
     assert job.main([found, "--truth", truth, "--fail-under", "9"]) == 2

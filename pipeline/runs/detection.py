@@ -11,8 +11,8 @@ from pipeline.errors import CorpusError, ManifestError
 from pipeline.manifest import PROMPT, Manifest, read_manifest, read_table
 from pipeline.manifest.build import VideoListing
 from pipeline.runs.config import OnBadRow, RunConfig
+from pipeline.runs.existing import committed_parts
 from pipeline.runs.plan import Plan
-from pipeline.runs.prepare import committed_parts
 from pipeline.storage import Storage, Store, open_source, redact
 from pipeline.tables import Published
 

@@ -1,16 +1,11 @@
 """Planning of a run: reads the manifest, the model and the output. Starts and writes nothing."""
 
-import hashlib
 import itertools
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import unquote
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,7 +15,7 @@ from pipeline.errors import UsageError
 from pipeline.labels.failures import RETRIED_UNASKED, Failure, read_failures
 from pipeline.labels.key import ALGORITHM_VERSION
 from pipeline.manifest import Manifest, prompt_digests, read_manifest
-from pipeline.manifest.bad_rows import clip, refuse_rows
+from pipeline.manifest.bad_rows import refuse_rows
 from pipeline.manifest.normalized import normalized_notes
 from pipeline.runs.calibration import read_calibration
 from pipeline.runs.config import RunConfig
@@ -35,24 +30,20 @@ from pipeline.runs.duplicates import (
     identities_by_reading,
 )
 from pipeline.runs.estimate import Estimate, costs_of, estimate
+from pipeline.runs.existing import existing_labels, source_versions
 from pipeline.runs.groups import describe_groups, sorted_groups
 from pipeline.runs.lengths import Lengths, probe_lengths
 from pipeline.runs.pinned import describe_pinned, find_pinned
-from pipeline.runs.plan import CORRECTED, Plan, make_plan, places_of, with_frames
+from pipeline.runs.plan import CORRECTED, Plan, make_plan, with_frames
 from pipeline.runs.returns import describe_returns, find_returns
+from pipeline.runs.selection import allowed_videos, selected_videos
 from pipeline.runs.summary import plan_lines
-from pipeline.storage import Entry, Storage, Store, open_source, parse_path
-from pipeline.storage.paths import PARTS
-from pipeline.storage.uris import local_path
-from pipeline.tables.labelled import labelled_videos
+from pipeline.storage import Storage, Store, open_source
 from pipeline.tables.output import check_output
 from pipeline.tables.pins import Pin
 from pipeline.tracking.modelfiles import ResolvedModel, resolve
-from pipeline.video.content import content_versions
 from pipeline.video.digests import content_digest, packet_digest
 from pipeline.views.card import card
-
-SOURCES_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +109,7 @@ def prepare(
             open_file=open_file,
         )
     manifest = fill_detections(manifest, config.detections)
-    overlay = _corrected(_select(_allowed(manifest, config), config), config, store)
+    overlay = _corrected(selected_videos(allowed_videos(manifest, config), config), config, store)
     detected = read_digests(overlay.manifest, config, storage)
     ended = end_at_cuts(detected.manifest, config, open_file)
     manifest = ended.manifest
@@ -131,10 +122,10 @@ def prepare(
         dtype = config.parameters.dtype
         calibration = read_calibration(config.calibration, model=model, dtype=dtype, storage=storage)
     costs = costs_of(calibration, object_cost=model.object_cost, lanes=config.lanes)
-    versions, sizes = _versions(manifest, storage)
+    versions, sizes = source_versions(manifest, storage)
     failures = {(failure.video_id, failure.label_key): failure for failure in read_failures(store)}
     retried = {key for key, f in failures.items() if f.failure_class in RETRIED_UNASKED or retry(f)}
-    labelled, committed = _labels(store)
+    labelled, committed = existing_labels(store)
     plan = make_plan(
         manifest.table,
         versions=versions,
@@ -231,92 +222,6 @@ def _copies(plan: Plan, manifest: Manifest, sizes: pa.Array, config: RunConfig, 
         case "packets":
             identities = identities_by_reading(plan, uris, None, read=partial(packet_digest, storage=storage))
     return find_copies(plan, identities, of_labelled=not config.check_drift)
-
-
-def _labels(store: Store) -> tuple[pa.Table, set[tuple[str, str]]]:
-    """The videos table, and (video_id, label_key) of the committed parts that it does not show.
-
-    After a publication these are few. The table is read last, so it has parts that are published and expired meanwhile.
-    """
-    parts = committed_parts(store)
-    labelled = labelled_videos(store)
-    where = pc.index_in(parts["video_id"], value_set=labelled["video_id"])
-    published = pc.fill_null(pc.equal(labelled["label_key"].take(where), parts["label_key"]), False)
-    left = parts.filter(pc.invert(published))
-    return labelled, set(zip(left["video_id"].to_pylist(), left["label_key"].to_pylist(), strict=True))
-
-
-def committed_parts(store: Store) -> pa.Table:
-    """video_id and label_key of every part of an output."""
-
-    def pairs(entries: Iterator[Entry]) -> pa.Table:
-        found = [pair for entry in entries if (pair := parse_path(entry.path))]
-        columns = [pa.array([pair[i] for pair in found], pa.string()) for i in (0, 1)]
-        return pa.table(columns, names=["video_id", "label_key"])
-
-    return pa.concat_tables(store.map_shards(PARTS, pairs))
-
-
-def _versions(manifest: Manifest, storage: Storage) -> tuple[pa.Array, pa.Array]:
-    """Version and size of every source; only sources without a version in the manifest are looked up."""
-    given = manifest.table["video_version"].combine_chunks()
-    unknown = pc.indices_nonzero(pc.is_null(given))
-    uris = manifest.table["video_uri"].take(unknown)
-    order = pc.sort_indices(uris)  # sources in one folder share listings
-    versions, sizes = [], []
-    for start in range(0, len(order), SOURCES_AT_ONCE):
-        some = uris.take(order.slice(start, SOURCES_AT_ONCE)).to_pylist()
-        found = content_versions(some, storage=storage)
-        versions.append(pa.array([version and version.token() for version in found], pa.string()))
-        sizes.append(pa.array([version and version.size for version in found], pa.int64()))
-    places = places_of(unknown.take(order).to_numpy(), len(given))
-    asked = pa.chunked_array(versions, pa.string()).take(places).combine_chunks()
-    return pc.coalesce(given, asked), pa.chunked_array(sizes, pa.int64()).take(places).combine_chunks()
-
-
-def _allowed(manifest: Manifest, config: RunConfig) -> Manifest:
-    """The manifest without rows whose video_uri is below none of the allowed prefixes.
-
-    Raises:
-        ManifestError: There are such rows, and bad rows are not to be left out.
-    """
-    if not config.allow_uri:
-        return manifest
-    uris = manifest.table["video_uri"].to_pylist()
-    inside = np.array([any(is_under(uri, prefix) for prefix in config.allow_uri) for uri in uris], bool)
-    rule = f"the manifest may name videos under {', '.join(config.allow_uri)} only (--allow-uri)"
-    bad = [
-        manifest.bad_row(i, column="video_uri", value=clip(uris[i]), rule=rule)
-        for i in np.flatnonzero(~inside).tolist()
-    ]
-    if bad and config.on_bad_row == "fail":
-        refuse_rows(bad)
-    return manifest.select(inside, bad=bad)
-
-
-def is_under(uri: str, prefix: str) -> bool:
-    """Whether a URI is below a prefix, after resolving '..' and symbolic links."""
-    path, root = local_path(uri), local_path(prefix)
-    if path is not None:
-        return root is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
-    if ".." in unquote(uri).split("/"):
-        return False
-    return uri == prefix or uri.startswith(prefix.rstrip("/") + "/")
-
-
-def _select(manifest: Manifest, config: RunConfig) -> Manifest:
-    """The requested sample or shard of the manifest, by a hash of the video ids: the same videos every time."""
-    if config.sample is None and config.shard is None:
-        return manifest
-    ids = manifest.table["video_id"].to_pylist()
-    hashes = np.array([int.from_bytes(hashlib.sha256(b"sample" + i.encode()).digest()[:8]) for i in ids], np.uint64)
-    keep = np.ones(len(ids), bool)
-    if config.sample is not None:
-        keep &= hashes / 2.0**64 < config.sample
-    if config.shard is not None:
-        part, parts = config.shard
-        keep &= hashes % np.uint64(parts) == part - 1
-    return manifest.select(keep)
 
 
 def _refuse_large_relabel(plan: Plan, config: RunConfig, labelled: int, returns: dict[str, int]) -> None:

@@ -10,9 +10,9 @@ import pytest
 from jobs.console import show_plan
 from pipeline.errors import VideoError
 from pipeline.runs.config import RunConfig
-from pipeline.runs.labelling import _Tasks
 from pipeline.runs.prepare import prepare
 from pipeline.runs.run import label_corpus
+from pipeline.runs.tasks import Tasks
 from pipeline.storage import Store
 from pipeline.storage.parquet import to_parquet
 from pipeline.tables import publish
@@ -214,7 +214,7 @@ def label_here(given: RunConfig) -> None:
     """Label and publish in this process: workers of a Ray that other tests started have no environment of this one."""
     prepared = prepare(given)
     plan, labeler = prepared.plan.table, Labeler(labelling.settings(given.output))
-    tasks = _Tasks(prepared, lambda _: None)
+    tasks = Tasks(prepared, lambda _: None)
     for row in prepared.plan.order.tolist():
         labeler.label(tasks.make(row, ()))
     prepared.store.put(

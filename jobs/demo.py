@@ -1,4 +1,4 @@
-"""Render a small corpus of moving shapes, label it on a local Ray, and query the labels. Nothing is downloaded."""
+"""Render a small corpus of moving shapes, label it on a local Ray from prompts and from detections, and query both."""
 
 import argparse
 import time
@@ -12,6 +12,12 @@ QUERY = """
     SELECT video_id, object_id, category, visible_frames AS visible, gaps, longest_gap,
            round(mean_area) AS mean_area, round(mean_iou, 2) AS predicted_iou
     FROM masklets ORDER BY video_id, object_id
+"""
+
+FOUND = """
+    SELECT video_id, count(*) AS masklets, round(avg(visible_frames)) AS visible,
+           round(avg(mean_iou), 2) AS predicted_iou
+    FROM masklets GROUP BY video_id ORDER BY video_id
 """
 
 
@@ -38,6 +44,13 @@ def main(arguments: list[str] | None = None) -> int:
     code = label.main([*command, "--actors", "2"])
     console.out.print(f'$ python -m jobs.query {folder}/labels "{" ".join(QUERY.split())}"', markup=False)
     print(open_labels(folder / "labels").sql(QUERY))
+    found = ["--manifest", f"{folder}/corpus/videos", "--output", f"{folder}/found", "--model", "embedded"]
+    found += ["--detect", "shape", "--detector", "embedded", "--threshold", "0.4", "--at", "0.5s", "--actors", "2"]
+    console.out.print("the same videos without prompts: a detector finds the objects")
+    console.out.print(f"$ python -m jobs.label {' '.join(found)}")
+    code = max(code, label.main(found))
+    console.out.print(f'$ python -m jobs.query {folder}/found "{" ".join(FOUND.split())}"', markup=False)
+    print(open_labels(folder / "found").sql(FOUND))
     console.out.print(f"took {time.perf_counter() - started:.0f} s")
     return code
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from pipeline.detection.families import DETECTORS, EVERYTHING_THRESHOLD, class_numbers, family_of
 from pipeline.detection.settings import DetectionParameters
-from pipeline.errors import ModelError
 from pipeline.tracking import modelfiles
 from pipeline.tracking.modelfiles import HUB_TIMEOUT_S, ResolvedModel
 
@@ -50,10 +49,7 @@ def with_threshold(parameters: DetectionParameters, model: ResolvedModel) -> Det
 
 def _find(name: str, revision: str | None, timeout_s: float) -> Path:
     if name == "embedded":
-        raise ModelError(
-            "No detector is embedded: `embedded` is a tracker, which --everything uses. A detector is a folder with "
-            "config.json and safetensors, or a hub id such as PekingU/rtdetr_v2_r18vd."
-        )
+        return modelfiles.EMBEDDED / "detector"
     files = (*modelfiles.FILES, *_TEXT_FILES)
     return modelfiles.find_folder(name, revision=revision, timeout_s=timeout_s, files=files)
 

@@ -105,9 +105,10 @@ def test_a_tracker_is_refused_as_a_detector() -> None:
         resolve_detector(str(EMBEDDED), WANTED)
 
 
-def test_no_detector_is_embedded() -> None:
-    with pytest.raises(ModelError, match="No detector is embedded: `embedded` is a tracker, which --everything"):
-        resolve_detector("embedded", WANTED)
+def test_the_embedded_detector_knows_shapes_and_no_other_class() -> None:
+    assert resolve_detector("embedded", DetectionParameters(classes=("shape",))).model_type == "rt_detr_v2"
+    with pytest.raises(ModelError, match="shape"):
+        resolve_detector("embedded", DetectionParameters(classes=("car",)))
 
 
 def test_a_checkpoint_without_all_weights_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+
+from pipeline.tables.query import open_labels
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -36,6 +39,17 @@ def test_the_demo_labels_its_corpus_and_runs_a_query(demo):
     assert "labelled 10 of 10 pending videos" in text
     assert "leave-and-return" in text
     assert "tables masks, masklets and videos are in" in text
+
+
+def test_the_demo_finds_the_objects_of_its_videos_without_prompts(demo):
+    folder, text = demo
+    assert text.count("labelled 10 of 10 pending videos") == 2
+    with open_labels(folder / "demo/found") as labels:
+        found = dict(labels.sql("SELECT video_id, count(*) FROM masklets GROUP BY 1").fetchall())
+    true = pq.read_table(folder / "demo/corpus/truth.parquet", filters=[("area", ">", 0)]).to_pandas()
+    objects = true.groupby("video_id")["object_id"].nunique()
+    assert len(found) == len(objects) == 10
+    assert sum(abs(found[f"{name}.mp4"] - count) for name, count in objects.items()) <= 4
 
 
 def test_a_second_demo_has_nothing_to_do(demo):

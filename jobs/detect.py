@@ -42,7 +42,8 @@ def parser() -> argparse.ArgumentParser:
     add("--videos", metavar="URI", help="folder of videos, or table (Parquet, CSV, JSON lines) of video_id, video_uri "
         "and other columns of manifests")  # fmt: skip
     add("--output", metavar="URI", help="where detections are written (path or fsspec URL)")
-    add("--model", metavar="NAME", help="detector: hub id such as IDEA-Research/grounding-dino-tiny, or folder; "
+    add("--model", metavar="NAME", help="detector: hub id such as IDEA-Research/grounding-dino-tiny, folder, or "
+        "embedded (a toy for the class shape); "
         "with --everything a tracker, such as facebook/sam2.1-hiera-tiny")  # fmt: skip
     add("--classes", metavar="LIST", help='names of classes separated by commas, such as "car, person"')
     add("--everything", action="store_true", default=None, help="find everything, of no class: SAM 2's mask generation "

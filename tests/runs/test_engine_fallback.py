@@ -11,7 +11,9 @@ from pipeline.masks import rle
 from pipeline.runs.config import RunConfig
 from pipeline.runs.run import label_corpus
 from pipeline.tables.query import open_labels
+from pipeline.tracking.engines import choose_stepper
 from pipeline.tracking.model import load
+from pipeline.tracking.verdicts import Verdicts
 from pipeline.workers.loading import load_labeler
 from pipeline.workers.prompts import resolve_prompts
 from tests.clips import HEIGHT, WIDTH, point, write_clip, write_manifest
@@ -23,9 +25,10 @@ CHANGE = {"mask_for_mem = torch.sigmoid(pred_masks_high_res)": "mask_for_mem = t
 
 
 def load_on_changed_transformers(settings):
-    """A worker's labeler; in its process, transformers encodes memories in another way."""
+    """A worker's labeler; in its process, transformers encodes memories in another way, and no earlier check counts."""
     from transformers.models.sam2_video import modeling_sam2_video
 
+    choose_stepper.__kwdefaults__["verdicts"] = Verdicts(None)
     modeling_sam2_video.Sam2VideoModel._encode_new_memory = patched_module(CHANGE).Sam2VideoModel._encode_new_memory
     return load_labeler(settings)
 

@@ -131,6 +131,7 @@ OPTIONS_THAT_ARE_INPUTS = {
     "detection",
     "detect",
     "detections",
+    "end_at_cuts",
     "reading",
     "label_fps",
     "every",

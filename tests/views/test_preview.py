@@ -96,7 +96,9 @@ def test_without_a_choice_the_most_doubtful_videos_are_drawn(output, tmp_path, c
 def test_only_a_sheet_is_written_and_named(output, tmp_path, capsys):
     arguments = [str(output), "--video", "calm", "--only", "sheet", "--folder", str(tmp_path)]
     assert preview.main(arguments) == 0
-    assert capsys.readouterr().out.split() == [str(tmp_path / "calm.png")]
+    told = capsys.readouterr().out.splitlines()
+    assert "".join(told[:-1]) == str(tmp_path / "calm.png")
+    assert told[-1].startswith("next: python -m jobs.report ")
     assert [path.name for path in tmp_path.glob("calm*")] == ["calm.png"]
 
 

@@ -31,7 +31,7 @@ HERE = Path(__file__).resolve().parents[2]
 
 
 def plan(folder: Path) -> None:
-    """Plan PLANNED videos whose versions the manifest gives."""
+    """Plan PLANNED videos whose versions and lengths the manifest gives, so that no header is read."""
     from pipeline.runs.config import RunConfig
     from pipeline.runs.prepare import prepare
 
@@ -42,7 +42,8 @@ def plan(folder: Path) -> None:
             {"video_id": f"v{i}", "video_uri": f"s3://b/{i}.mp4", "video_version": "1", "prompts": [prompt]}
             for i in range(PLANNED)
         ]
-        pq.write_table(pa.Table.from_pylist(rows), path)
+        table = pa.Table.from_pylist(rows)
+        pq.write_table(table.append_column("num_frames", pa.array([FRAMES] * PLANNED)), path)
     prepare(RunConfig(manifest=str(path), output=str(folder / "out"), model="embedded", device="cpu"))
 
 

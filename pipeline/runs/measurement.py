@@ -18,7 +18,7 @@ from pipeline.manifest import Video
 from pipeline.runs.calibration import Calibration, Rate
 from pipeline.storage import Storage
 from pipeline.tracking.modelfiles import ResolvedModel
-from pipeline.workers.cluster import ENVIRONMENT
+from pipeline.workers.cluster import workers_environment
 from pipeline.workers.task import LabelerSettings
 
 
@@ -66,19 +66,16 @@ def measure(measurement: Measurement, video: Video, *, storage: Storage) -> Cali
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     answers: Any = context.Queue()
     turn = context.Barrier(measurement.actors)
-    environment = dict(os.environ)
-    os.environ.update(ENVIRONMENT)
     processes = [
         context.Process(target=_run_actor, args=(number, measurement, video, storage, turn, answers, time.time()))
         for number in range(measurement.actors)
     ]
     try:
-        for process in processes:
-            process.start()
+        with workers_environment():
+            for process in processes:
+                process.start()
         reports = _collect(answers, processes)
     finally:
-        os.environ.clear()
-        os.environ.update(environment)
         for process in processes:
             if process.is_alive():
                 process.terminate()

@@ -76,7 +76,7 @@ def start_local(*, preload: bool = False, **options: Any) -> None:
     for left in reversed(range(LOCAL_STARTS)):
         try:
             # "local", because without an address Ray joins any cluster that it finds running on this machine.
-            with _workers_environment():
+            with workers_environment():
                 ray.init(
                     "local",
                     namespace=_NAMESPACE,
@@ -171,7 +171,7 @@ def _join(address: str | None) -> None:
 
 
 @contextmanager
-def _workers_environment() -> Iterator[None]:
+def workers_environment() -> Iterator[None]:
     """Within it, processes that are started have ENVIRONMENT."""
     before = {name: os.environ.get(name) for name in ENVIRONMENT}
     os.environ.update(ENVIRONMENT)
